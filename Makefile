@@ -1,0 +1,59 @@
+# Everything a clone of Longpole needs: `make run` and `make test` install what is missing and do their job.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+
+VENV := $(CARGO_TARGET_DIR)/python
+RELEASE := $(CARGO_TARGET_DIR)/release
+BENCH_ARGS ?=
+RUN_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help deps python build run test bench fmt lint check-pure clean
+
+help: ## say what there is
+	@echo "Longpole: distributed tracing collector and latency analyzer"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  CARGO_TARGET_DIR=DIR chooses where the build goes (now $(CARGO_TARGET_DIR))."
+	@echo "  The first build compiles RocksDB, which takes 10 to 20 minutes on two cores."
+
+deps: ## check for the compilers that the build needs, and install what is missing
+	@scripts/deps.sh
+
+python: ## make the Python environment of the tests (pinned OpenTelemetry SDK)
+	@scripts/python-env.sh "$(VENV)"
+
+build: deps ## build the release binary
+	$(CARGO) build --release --workspace
+
+run: build ## build, then run the demo: a shop that sends spans, and what Longpole says about it
+	"$(RELEASE)/longpole" demo $(RUN_ARGS)
+
+# A Python environment that cannot be made does not stop the rest: the test that wants it says so.
+test: deps ## build and run every test, also against the Python SDK
+	@scripts/python-env.sh "$(VENV)" || echo "make test: no Python environment; the Python SDK test will be skipped"
+	$(CARGO) build --release --workspace
+	LONGPOLE_TEST_PYTHON="$$(test -f "$(VENV)/ready" && echo "$(VENV)/bin/python" || true)" \
+		$(CARGO) test --release --workspace
+
+bench: deps ## throughput, CPU, memory, disk and query latency, beside two null servers (BENCH_ARGS="--runs 3 --spans 2000000")
+	$(CARGO) build --release --workspace
+	"$(RELEASE)/bench" $(BENCH_ARGS)
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+lint: deps ## rustfmt --check, clippy and the purity check
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	$(CARGO) run --quiet -p xtask -- check-pure
+
+check-pure: ## check that the pure crates are pure
+	$(CARGO) run --quiet -p xtask -- check-pure
+
+clean: ## remove what was built
+	$(CARGO) clean
