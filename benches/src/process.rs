@@ -1,0 +1,178 @@
+//! The servers under test, each a process of its own in a folder of its own.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::resource;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[allow(missing_docs)]
+pub enum Target {
+    NullRaw,
+    NullProst,
+    Longpole,
+}
+
+impl Target {
+    /// Its name in the tables, which is its program's too.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NullRaw => "null-raw",
+            Self::NullProst => "null-prost",
+            Self::Longpole => "longpole",
+        }
+    }
+}
+
+/// A program next to this one.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let here = std::env::current_exe().context("cannot tell where this program is")?;
+    let path = here.parent().context("this program is in no folder")?.join(name);
+    if !path.is_file() {
+        bail!("{} is not there; build it with `cargo build --release --workspace`", path.display());
+    }
+    Ok(path)
+}
+
+/// A running server. Killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    dir: TempDir,
+    ready: HashMap<String, String>,
+}
+
+impl Server {
+    /// Starts a target with an empty store below `parent` and waits until it is ready.
+    pub fn start(target: Target, parent: &Path) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("longpole-bench-").tempdir_in(parent)?;
+        let mut command = Command::new(program(target.name())?);
+        match target {
+            Target::Longpole => {
+                command.arg("serve").arg("--data-dir").arg(dir.path().join("data"));
+                for flag in ["--otlp-grpc", "--otlp-http", "--http"] {
+                    command.args([flag, "127.0.0.1:0"]);
+                }
+            }
+            Target::NullRaw | Target::NullProst => {
+                command.args(["--listen", "127.0.0.1:0"]);
+            }
+        }
+        let log = File::create(dir.path().join("stderr.log"))?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", target.name()))?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        let mut server = Self { child, dir, ready: HashMap::new() };
+        server.ready = wait_until_ready(stdout).with_context(|| {
+            let log = std::fs::read_to_string(server.dir.path().join("stderr.log")).unwrap_or_default();
+            format!("{} did not get ready; it said:\n{log}", target.name())
+        })?;
+        Ok(server)
+    }
+
+    /// An address from the ready line.
+    pub fn address(&self, key: &str) -> Result<&str> {
+        self.ready.get(key).map(String::as_str).with_context(|| format!("the ready line has no {key}"))
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Bytes on disk below the data folder.
+    pub fn disk_bytes(&self) -> Result<u64> {
+        let data = self.dir.path().join("data");
+        if data.is_dir() { resource::disk_bytes(&data) } else { Ok(0) }
+    }
+
+    /// Waits until it uses next to no CPU: five seconds in a row under 0.05 s each, three minutes at most.
+    pub fn wait_until_idle(&self) -> Result<bool> {
+        let deadline = Instant::now() + Duration::from_secs(180);
+        let mut quiet = 0;
+        let mut last = resource::cpu_seconds(self.pid())?;
+        while Instant::now() < deadline {
+            std::thread::sleep(Duration::from_secs(1));
+            let now = resource::cpu_seconds(self.pid())?;
+            quiet = if now - last < 0.05 { quiet + 1 } else { 0 };
+            last = now;
+            if quiet == 5 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Asks it to stop and waits until it has. It can still be measured until it is dropped.
+    pub fn drain(&mut self) -> Result<()> {
+        // The shell's `kill` keeps this package free of unsafe code.
+        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        if !status.success() {
+            bail!("cannot signal process {}", self.pid());
+        }
+        let deadline = Instant::now() + Duration::from_secs(180);
+        while !resource::has_ended(self.pid()) {
+            if Instant::now() > deadline {
+                bail!("the server did not stop within three minutes of SIGTERM");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait_until_ready(stdout: std::process::ChildStdout) -> Result<HashMap<String, String>> {
+    let (sender, lines) = mpsc::channel();
+    // Reads to the end, so that the server never waits for room in the pipe.
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let line = lines.recv_timeout(left).context("no ready line within a minute, or it ended before")?;
+        if let Some(rest) = line.strip_prefix("ready ") {
+            let pairs = rest.split_whitespace().filter_map(|pair| pair.split_once('='));
+            return Ok(pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
+        }
+    }
+}
+
+/// Runs the load generator against an address and returns what it printed.
+pub fn loadgen(address: &str, spans: usize, seed: u64) -> Result<Value> {
+    let output = Command::new(program("loadgen")?)
+        .args(["--endpoint", address, "--samples", "300"])
+        .args(["--spans", &spans.to_string(), "--seed", &seed.to_string()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run loadgen")?;
+    if !output.status.success() {
+        bail!("loadgen failed: {}", output.status);
+    }
+    serde_json::from_slice(&output.stdout).context("loadgen printed no JSON")
+}
