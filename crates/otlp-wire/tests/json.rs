@@ -1,0 +1,171 @@
+//! OTLP/JSON against prost with serde: either reads what the other writes.
+#![allow(clippy::unwrap_used)] // A test that cannot unwrap has failed.
+
+mod common;
+
+use common::{mutate, mutations, request};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use otlp_wire::{JsonError, json_to_traces, traces_to_json};
+use proptest::prelude::*;
+use prost::Message;
+use serde_json::{Value as Json, json};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn prost_reads_our_json(mut request in request()) {
+        // prost's reader demands every field of an EntityRef, defaults too.
+        for resource in request.resource_spans.iter_mut().filter_map(|spans| spans.resource.as_mut()) {
+            resource.entity_refs.clear();
+        }
+        let json = traces_to_json(&request.encode_to_vec()).unwrap();
+        let read: ExportTraceServiceRequest = serde_json::from_slice(&serde_json::to_vec(&json).unwrap()).unwrap();
+        prop_assert_eq!(read, request);
+    }
+
+    #[test]
+    fn we_read_prosts_json(request in request()) {
+        let bytes = json_to_traces(&serde_json::to_vec(&request).unwrap()).unwrap();
+        prop_assert_eq!(ExportTraceServiceRequest::decode(&bytes[..]).unwrap(), request);
+    }
+
+    #[test]
+    fn json_comes_back_as_the_same_bytes(request in request()) {
+        // prost writes fields in another order than ours (flags), so one trip brings the order in.
+        let once = json_to_traces(&serde_json::to_vec(&traces_to_json(&request.encode_to_vec()).unwrap()).unwrap()).unwrap();
+        let twice = json_to_traces(&serde_json::to_vec(&traces_to_json(&once).unwrap()).unwrap()).unwrap();
+        prop_assert_eq!(ExportTraceServiceRequest::decode(&once[..]).unwrap(), request);
+        prop_assert_eq!(once, twice);
+    }
+
+    #[test]
+    fn mutated_json_never_panics(request in request(), mutations in mutations()) {
+        let mut text = serde_json::to_vec(&request).unwrap();
+        mutate(&mut text, mutations);
+        if let Ok(bytes) = json_to_traces(&text) {
+            ExportTraceServiceRequest::decode(&bytes[..]).unwrap();
+        }
+    }
+
+    #[test]
+    fn mutated_bytes_never_panic(request in request(), mutations in mutations()) {
+        let mut bytes = request.encode_to_vec();
+        mutate(&mut bytes, mutations);
+        let _ = traces_to_json(&bytes);
+    }
+}
+
+fn span(span: Json) -> Json {
+    json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]})
+}
+
+fn through(json: &Json) -> Json {
+    traces_to_json(&json_to_traces(json.to_string().as_bytes()).unwrap()).unwrap()
+}
+
+fn error(json: &Json) -> String {
+    json_to_traces(json.to_string().as_bytes()).unwrap_err().to_string()
+}
+
+#[test]
+fn both_spellings_of_everything_are_read() {
+    let camel = span(json!({
+        "traceId": "4bf92f3577b34da6a3ce929d0e0e4736", "spanId": "00f067aa0ba902b7", "kind": 2,
+        "startTimeUnixNano": "1700000000000000000", "endTimeUnixNano": "1700000000000000005",
+        "status": {"code": 2}, "droppedEventsCount": 3,
+        "attributes": [{"key": "b", "value": {"bytesValue": "+/8="}}, {"key": "i", "value": {"intValue": "-7"}}]
+    }));
+    let snake = json!({"resource_spans": [{"scope_spans": [{"unknown": {"x": 1}, "spans": [{
+        "trace_id": "4BF92F3577B34DA6A3CE929D0E0E4736", "span_id": "00F067AA0BA902B7",
+        "kind": "SPAN_KIND_SERVER", "parentSpanId": null, "name": null,
+        "start_time_unix_nano": 1_700_000_000_000_000_000u64, "end_time_unix_nano": 1_700_000_000_000_000_005u64,
+        "status": {"code": "STATUS_CODE_ERROR"}, "dropped_events_count": "3",
+        "attributes": [{"key": "b", "value": {"bytes_value": "-_8"}}, {"key": "i", "value": {"int_value": -7}}]
+    }]}]}]});
+    assert_eq!(through(&camel), camel);
+    assert_eq!(through(&snake), camel);
+}
+
+#[test]
+fn oneof_members_keep_their_defaults_and_other_fields_do_not() {
+    let values = json!([
+        {"key": "", "value": {"stringValue": ""}}, {"key": "", "value": {"boolValue": false}},
+        {"key": "", "value": {"intValue": "0"}}, {"key": "", "value": {"doubleValue": 0.0}},
+        {"key": "", "value": {"arrayValue": {"values": []}}}, {"key": "", "value": {"bytesValue": ""}},
+        {"key": "", "value": {}}, {"key": ""}
+    ]);
+    let want = span(json!({"kind": 0, "attributes": values}));
+    assert_eq!(through(&want), want);
+    let zeros =
+        json!({"name": "", "startTimeUnixNano": "0", "traceId": "", "attributes": values, "flags": 0});
+    assert_eq!(through(&span(zeros)), want);
+}
+
+#[test]
+fn doubles_without_a_number_have_names() {
+    let values =
+        ["NaN", "Infinity", "-Infinity"].map(|name| json!({"key": "d", "value": {"doubleValue": name}}));
+    let want = span(json!({"kind": 0, "attributes": values}));
+    assert_eq!(through(&want), want);
+    assert!(error(&span(json!({"attributes": [{"value": {"doubleValue": "inf"}}]}))).contains("Infinity"));
+}
+
+#[test]
+fn errors_name_the_path_and_what_would_be_right() {
+    assert_eq!(
+        error(&span(json!({"kind": "SERVER"}))),
+        "`resourceSpans[0].scopeSpans[0].spans[0].kind` must be a number from 0 to 5 or one of \
+         SPAN_KIND_UNSPECIFIED, SPAN_KIND_INTERNAL, SPAN_KIND_SERVER, SPAN_KIND_CLIENT, SPAN_KIND_PRODUCER, \
+         SPAN_KIND_CONSUMER, got \"SERVER\""
+    );
+    assert_eq!(
+        error(&span(json!({"traceId": "xyz"}))),
+        "`resourceSpans[0].scopeSpans[0].spans[0].traceId` must be an id as a string of hex digits, two a byte, \
+         got \"xyz\""
+    );
+    assert!(
+        error(&span(json!({"startTimeUnixNano": -1}))).contains("startTimeUnixNano` must be nanoseconds")
+    );
+    assert!(error(&span(json!({"startTimeUnixNano": "1.5"}))).contains("startTimeUnixNano` must be"));
+    assert!(error(&span(json!({"start_time_unix_nano": true}))).contains("spans[0].start_time_unix_nano`"));
+    assert_eq!(error(&json!({"resourceSpans": {}})), "`resourceSpans` must be an array, got an object");
+    assert_eq!(error(&json!([])), "`$` must be an object, got an array");
+    let two = json!({"attributes": [{"key": "k", "value": {"intValue": 1, "stringValue": "x"}}]});
+    assert!(
+        error(&span(two))
+            .contains("attributes[0].value` must be of one type only: `stringValue` or `intValue`")
+    );
+    assert!(matches!(json_to_traces(b"{"), Err(JsonError::Syntax(_))));
+}
+
+#[test]
+fn nulls_in_arrays_are_values_only_among_values() {
+    let json = span(
+        json!({"attributes": [null, {"key": "a", "value": {"arrayValue": {"values": [null, {"boolValue": true}]}}}]}),
+    );
+    let want = json!([{"key": "a", "value": {"arrayValue": {"values": [{}, {"boolValue": true}]}}}]);
+    assert_eq!(through(&json)["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["attributes"], want);
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let nested = |depth: usize| {
+        let value = (1..depth)
+            .fold(json!({"boolValue": true}), |inner, _| json!({"arrayValue": {"values": [inner]}}));
+        span(json!({"attributes": [{"key": "k", "value": value}]}))
+    };
+    json_to_traces(nested(32).to_string().as_bytes()).unwrap();
+    assert!(error(&nested(33)).contains("nested at most 32 deep"));
+    assert!(error(&nested(60)).starts_with("not valid JSON: recursion limit"));
+}
+
+#[test]
+fn invalid_utf8_is_replaced_and_unknown_fields_are_ignored() {
+    // A span with an invalid name and field 99.
+    let span = [0x2a, 2, b'a', 0xff, 0x98, 0x06, 1];
+    let bytes = [&[0x0a, 11, 0x12, 9, 0x12, 7][..], &span].concat();
+    let want = json!({"resourceSpans": [{"scopeSpans": [{"spans": [{"name": "a\u{fffd}", "kind": 0}]}]}]});
+    assert_eq!(traces_to_json(&bytes).unwrap(), want);
+    assert_eq!(traces_to_json(&[]).unwrap(), json!({"resourceSpans": []}));
+}
