@@ -21,6 +21,10 @@
 //!         dur'(s) = max end'(c) + (s.end - max c.end) f(s)
 //! ```
 //!
+//! The saving can be far too small where a gateway records a call twice, as siblings that both span it:
+//! the other one still takes its time. So show the upper bound, `k` times the exclusive time on the
+//! path, beside it.
+//!
 //! `f` is `1 - k` for the spans meant and 1 for the others. The arithmetic is in thousandths of a
 //! nanosecond and exact; only the result is rounded, up.
 

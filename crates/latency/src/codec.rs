@@ -1,0 +1,179 @@
+//! The stored forms: varints, and the encoding of histograms.
+//!
+//! ```text
+//! histogram   format byte 1 | count | errors | zeros | overflow | sum | min | max
+//!             | buckets | (bucket less the one before | count)*
+//! ```
+//!
+//! All but the format byte are LEB128 varints. An empty histogram is its format byte and a zero. Decoding
+//! checks that the parts agree, so a decoded histogram is one that could have been recorded.
+
+use trace_model::{InvalidId, NanoDuration};
+
+use crate::buckets::{BUCKETS, LONGEST, index_of};
+use crate::counts::Counts;
+use crate::histogram::LatencyHistogram;
+
+const HISTOGRAM_FORMAT: u8 = 1;
+
+/// Why some bytes are not an encoded histogram or exemplar set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes end too early.
+    #[error("the bytes end in the middle of a value")]
+    Truncated,
+    /// The format byte is not one that is known.
+    #[error("unknown format {0}")]
+    Format(u8),
+    /// A number is too large for its field.
+    #[error("a number does not fit its field")]
+    TooLarge,
+    /// The parts contradict each other.
+    #[error("{0}")]
+    Inconsistent(&'static str),
+    /// An exemplar's id is not one.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+}
+
+/// Appends a LEB128 varint.
+pub(crate) fn put(out: &mut Vec<u8>, value: impl Into<u128>) {
+    let mut value: u128 = value.into();
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Takes one byte off the front.
+pub(crate) fn take_byte(bytes: &mut &[u8]) -> Result<u8, DecodeError> {
+    let (first, rest) = bytes.split_first().ok_or(DecodeError::Truncated)?;
+    *bytes = rest;
+    Ok(*first)
+}
+
+/// Takes `n` bytes off the front.
+pub(crate) fn take_bytes<'a>(bytes: &mut &'a [u8], n: usize) -> Result<&'a [u8], DecodeError> {
+    let (taken, rest) = bytes.split_at_checked(n).ok_or(DecodeError::Truncated)?;
+    *bytes = rest;
+    Ok(taken)
+}
+
+/// Takes a varint off the front.
+pub(crate) fn take<T: TryFrom<u128>>(bytes: &mut &[u8]) -> Result<T, DecodeError> {
+    let mut value = 0u128;
+    for shift in (0..128).step_by(7) {
+        let byte = take_byte(bytes)?;
+        let bits = u128::from(byte & 0x7f);
+        if bits << shift >> shift != bits {
+            return Err(DecodeError::TooLarge);
+        }
+        value |= bits << shift;
+        if byte < 0x80 {
+            return T::try_from(value).map_err(|_| DecodeError::TooLarge);
+        }
+    }
+    Err(DecodeError::TooLarge)
+}
+
+impl LatencyHistogram {
+    /// Appends the histogram's encoding: 2 bytes if it is empty, about 20 for one duration, about 2 per
+    /// bucket for many.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(HISTOGRAM_FORMAT);
+        put(out, self.count);
+        if self.count == 0 {
+            return;
+        }
+        for number in [self.errors, self.zeros, self.overflow] {
+            put(out, number);
+        }
+        put(out, self.sum);
+        put(out, self.min.0);
+        put(out, self.max.0);
+        put(out, self.counts.iter().count() as u64);
+        let mut last = 0;
+        for (bucket, count) in self.counts.iter() {
+            put(out, bucket - last);
+            put(out, count);
+            last = bucket;
+        }
+    }
+
+    /// Takes an encoded histogram off the front of `bytes`.
+    ///
+    /// # Errors
+    /// If the bytes are not an encoded histogram; `bytes` is left as it was.
+    pub fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let mut rest = *bytes;
+        let histogram = decode(&mut rest)?;
+        *bytes = rest;
+        Ok(histogram)
+    }
+}
+
+fn decode(bytes: &mut &[u8]) -> Result<LatencyHistogram, DecodeError> {
+    match take_byte(bytes)? {
+        HISTOGRAM_FORMAT => {}
+        other => return Err(DecodeError::Format(other)),
+    }
+    let count = take(bytes)?;
+    if count == 0 {
+        return Ok(LatencyHistogram::new());
+    }
+    let histogram = LatencyHistogram {
+        count,
+        errors: take(bytes)?,
+        zeros: take(bytes)?,
+        overflow: take(bytes)?,
+        sum: take(bytes)?,
+        min: NanoDuration(take(bytes)?),
+        max: NanoDuration(take(bytes)?),
+        counts: decode_counts(bytes)?,
+    };
+    match contradiction(&histogram) {
+        Some(what) => Err(DecodeError::Inconsistent(what)),
+        None => Ok(histogram),
+    }
+}
+
+fn decode_counts(bytes: &mut &[u8]) -> Result<Counts, DecodeError> {
+    let mut counts = Counts::default();
+    let mut bucket = 0u16;
+    for _ in 0..take::<u16>(bytes)? {
+        let (delta, count) = (take::<u16>(bytes)?, take::<u64>(bytes)?);
+        bucket = bucket.checked_add(delta).filter(|b| *b < BUCKETS).ok_or(DecodeError::TooLarge)?;
+        if delta == 0 || count == 0 {
+            return Err(DecodeError::Inconsistent("an empty or repeated bucket"));
+        }
+        counts.add(bucket, count);
+    }
+    Ok(counts)
+}
+
+/// What is wrong with the parts of a histogram that is not empty.
+fn contradiction(h: &LatencyHistogram) -> Option<&'static str> {
+    let in_buckets = h.counts.iter().try_fold(0u64, |sum, (_, count)| sum.checked_add(count));
+    // Saturated numbers need not add up.
+    if in_buckets.unwrap_or(u64::MAX) != h.count {
+        return Some("the buckets do not add up to the count");
+    }
+    if h.errors.max(h.zeros).max(h.overflow) > h.count {
+        return Some("a part exceeds the count");
+    }
+    if (h.zeros > 0) != (h.min.0 == 0) || (h.overflow > 0) != (h.max > LONGEST) {
+        return Some("zeros or overflow contradict the extremes");
+    }
+    let (first, last) = (h.counts.iter().next(), h.counts.iter().last());
+    let lies_in =
+        |end: Option<(u16, u64)>, duration| end.is_some_and(|(bucket, _)| bucket == index_of(duration));
+    if h.min > h.max || !lies_in(first, h.min) || !lies_in(last, h.max) {
+        return Some("the extremes are not in the outer buckets");
+    }
+    let mean = h.sum / u128::from(h.count);
+    if h.count < u64::MAX && !(u128::from(h.min.0)..=u128::from(h.max.0)).contains(&mean) {
+        return Some("the sum contradicts the extremes");
+    }
+    None
+}

@@ -1,0 +1,22 @@
+//! Latency histograms and exemplars: what is kept of the durations of many spans.
+//!
+//! - [`LatencyHistogram`] keeps counts in the buckets of an HDR histogram with two significant digits,
+//!   so quantiles are off by at most [`RELATIVE_ERROR_MAX`], and merging is exact.
+//! - [`ExemplarSet`] keeps a few of the spans themselves, chosen so that merging does not depend on the
+//!   order.
+//!
+//! Both are small while they hold little, and have a compact encoding for storage.
+
+mod buckets;
+mod codec;
+mod counts;
+mod exemplar;
+mod histogram;
+
+pub use codec::DecodeError;
+pub use exemplar::{Exemplar, ExemplarSet};
+pub use histogram::LatencyHistogram;
+
+/// The most by which a quantile may exceed the exact one, as a fraction of it: the width of a bucket.
+/// To this comes up to 1 microsecond for durations being counted in whole microseconds.
+pub const RELATIVE_ERROR_MAX: f64 = 1.0 / 128.0;
