@@ -1,0 +1,186 @@
+//! `/metrics`: OpenMetrics 1.0 and the older Prometheus text.
+
+mod counter;
+mod families;
+mod latency;
+
+use query::{OperationMetrics, StatusAnswer};
+
+use crate::BuildInfo;
+use families::{Families, Type};
+
+pub use counter::{Counter, CounterKind};
+
+/// The media type of OpenMetrics, without its parameters.
+pub(crate) const OPEN_TYPE: &str = "application/openmetrics-text";
+/// The media type of the older text.
+pub(crate) const TEXT_TYPE: &str = "text/plain";
+
+/// How metrics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// OpenMetrics 1.0, with exemplars.
+    OpenMetrics,
+    /// Prometheus text 0.0.4.
+    Text,
+}
+
+impl Format {
+    pub(crate) const fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// Writes all metrics.
+pub(crate) fn render(
+    format: Format,
+    build: &BuildInfo,
+    counters: &[Counter],
+    status: &StatusAnswer,
+    operations: &[OperationMetrics],
+) -> String {
+    let mut families = Families::new(format);
+    let commit = build.commit.as_deref().unwrap_or("unknown");
+    let labels = [("version", build.version.as_str()), ("commit", commit)];
+    families.add("longpole_build", Type::Info, "What was built.", &labels, 1);
+    for counter in counters {
+        counter.add_to(&mut families);
+    }
+    for counter in of_status(status) {
+        counter.add_to(&mut families);
+    }
+    let mut out = families.write();
+    latency::write(format, operations, &mut out);
+    if format == Format::OpenMetrics {
+        out.push_str("# EOF\n");
+    }
+    out
+}
+
+fn of_status(status: &StatusAnswer) -> Vec<Counter> {
+    let gauge = |name, help, value| Counter::new(name, help, value).gauge();
+    let mut counters = vec![
+        gauge("longpole_segments", "Sealed segments.", status.segments),
+        gauge("longpole_partitions", "Partitions.", status.partitions),
+        gauge("longpole_sealed_spans", "Spans in sealed segments.", status.sealed_spans),
+        gauge("longpole_live_spans", "Spans not yet sealed.", status.live_spans),
+        gauge("longpole_stored_bytes", "Bytes of sealed segments.", status.stored_bytes),
+        gauge("longpole_log_bytes", "Bytes in the log.", status.log_bytes),
+        gauge("longpole_stored_bytes_last_day", "Bytes added in 24 hours.", status.bytes_last_day),
+        gauge("longpole_open_traces", "Traces that are not finished.", status.open_traces),
+        gauge("longpole_open_spans", "Spans of traces that are not finished.", status.open_spans),
+        gauge("longpole_damaged_segments", "Segments set aside as damaged.", status.damaged.len() as u64),
+        gauge(
+            "longpole_refusing",
+            "Reasons for which spans are being refused.",
+            status.refusing.len() as u64,
+        ),
+    ];
+    if let Some(oldest) = status.oldest {
+        let help = "Start of the oldest span stored, in unix seconds.";
+        counters.push(gauge("longpole_oldest_span_timestamp_seconds", help, oldest.0 / 1_000_000_000));
+    }
+    let outcome = |(name, value): &(&'static str, u64)| Counter::new(*name, "An outcome, counted.", *value);
+    counters.extend(status.counters.iter().map(outcome));
+    counters
+}
+
+/// Writes a label's or a help text's value with what must be escaped escaped.
+fn escape_into(text: &str, out: &mut String) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            _ => out.push(c),
+        }
+    }
+}
+
+/// Writes `{name="value",…}`, nothing if there are no labels.
+fn labels_into(labels: &[(&str, &str)], out: &mut String) {
+    for (index, (name, value)) in labels.iter().enumerate() {
+        out.push(if index == 0 { '{' } else { ',' });
+        out.push_str(name);
+        out.push_str("=\"");
+        escape_into(value, out);
+        out.push('"');
+    }
+    if !labels.is_empty() {
+        out.push('}');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake;
+
+    fn rendered(format: Format, counters: &[Counter]) -> String {
+        let build = BuildInfo { version: "0.1.0".into(), commit: None };
+        render(format, &build, counters, &fake::status(), &[fake::operation_metrics()])
+    }
+
+    #[test]
+    fn openmetrics_has_families_exemplars_and_an_end() {
+        let text = rendered(Format::OpenMetrics, &[]);
+        let labels = r#"service="che\"ck\\out",span_name="Place\nOrder",span_kind="SPAN_KIND_SERVER""#;
+        let exemplar = r#"# {trace_id="4bf92f3577b34da6a3ce929d0e0e4736",span_id="00f067aa0ba902b7"}"#;
+        for line in [
+            "# TYPE longpole_build info".to_owned(),
+            r#"longpole_build_info{version="0.1.0",commit="unknown"} 1"#.to_owned(),
+            "# TYPE longpole_late_spans counter".to_owned(),
+            "longpole_late_spans_total 7".to_owned(),
+            "longpole_stored_bytes 4096".to_owned(),
+            "# TYPE traces_spanmetrics_calls counter".to_owned(),
+            format!(r#"traces_spanmetrics_calls_total{{{labels},status_code="STATUS_CODE_UNSET"}} 2"#),
+            format!(r#"traces_spanmetrics_calls_total{{{labels},status_code="STATUS_CODE_ERROR"}} 1"#),
+            "# TYPE traces_spanmetrics_latency histogram".to_owned(),
+            format!(r#"traces_spanmetrics_latency_bucket{{{labels},le="0.008"}} 0"#),
+            format!(
+                r#"traces_spanmetrics_latency_bucket{{{labels},le="0.032"}} 3 {exemplar} 0.030000000 1700000000.500000000"#
+            ),
+            format!(r#"traces_spanmetrics_latency_bucket{{{labels},le="65.536"}} 3"#),
+            format!(r#"traces_spanmetrics_latency_bucket{{{labels},le="+Inf"}} 3"#),
+            format!("traces_spanmetrics_latency_count{{{labels}}} 3"),
+            format!("traces_spanmetrics_latency_sum{{{labels}}} 0.060000000"),
+        ] {
+            assert!(text.lines().any(|found| found == line), "no line `{line}` in\n{text}");
+        }
+        assert!(text.ends_with("\n# EOF\n"));
+    }
+
+    #[test]
+    fn the_older_text_has_no_exemplars_and_no_end() {
+        let text = rendered(Format::Text, &[]);
+        for line in [
+            "# TYPE longpole_build_info gauge",
+            "# TYPE longpole_late_spans_total counter",
+            "# TYPE traces_spanmetrics_calls_total counter",
+            "# TYPE traces_spanmetrics_latency histogram",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no line `{line}` in\n{text}");
+        }
+        assert!(!text.contains("trace_id") && !text.contains("EOF"));
+    }
+
+    #[test]
+    fn samples_of_a_family_stand_together_and_once() {
+        let rejected =
+            |reason, value| Counter::new("spans_rejected", "No.", value).with_label("reason", reason);
+        let accepted = Counter::new("longpole_spans_accepted_total", "Yes.", 5);
+        let text = rendered(Format::Text, &[rejected("a", 1), accepted, rejected("b", 2), rejected("a", 9)]);
+        let found: Vec<&str> = text.lines().filter(|line| line.contains("longpole_spans_rejected")).collect();
+        let wanted = [
+            "# HELP longpole_spans_rejected_total No.",
+            "# TYPE longpole_spans_rejected_total counter",
+            r#"longpole_spans_rejected_total{reason="a"} 1"#,
+            r#"longpole_spans_rejected_total{reason="b"} 2"#,
+        ];
+        assert_eq!(found, wanted);
+        assert!(text.contains("\nlongpole_spans_accepted_total 5\n"));
+    }
+}

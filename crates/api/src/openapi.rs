@@ -1,0 +1,140 @@
+//! The description of the API, made of the parameter tables and the schemas.
+
+use serde_json::{Map, Value, json};
+
+use crate::params::{Kind, Param, ROUTES, Route};
+use crate::schema;
+
+/// The OpenAPI 3.1 document that `/api/v1/openapi.json` answers.
+pub fn openapi() -> Value {
+    let mut paths = Map::new();
+    for route in ROUTES {
+        paths.insert(route.path.to_owned(), json!({ "get": operation(route) }));
+    }
+    for (path, about, media_type) in [
+        ("/healthz", "Whether the process is alive.", "text/plain"),
+        ("/readyz", "Whether queries are answered; 503 with the reason if not.", "text/plain"),
+        ("/metrics", "OpenMetrics 1.0, or Prometheus text, by Accept.", "application/openmetrics-text"),
+        ("/api/v1/openapi.json", "This document.", "application/json"),
+    ] {
+        let answer = json!({ "description": about, "content": { media_type: {} } });
+        paths.insert(path.to_owned(), json!({ "get": { "summary": about, "responses": { "200": answer } } }));
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Longpole",
+            "version": "1",
+            "description": "Durations are integers in nanoseconds (_nanos), instants decimal strings (_unix_nano)."
+        },
+        "paths": paths,
+        "components": { "schemas": schema::all() }
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let in_path = route
+        .path_params()
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
+    let in_query = route.params.iter().filter(|param| !matches!(param.kind, Kind::Later(_))).map(parameter);
+    let mut responses = Map::new();
+    responses.insert("200".to_owned(), json!({ "description": "The answer.", "content": content(route) }));
+    for (status, about) in [
+        ("400", "A parameter is wrong, unknown or not built yet."),
+        ("404", "There is no such trace."),
+        ("503", "Overload or start-up: try again after Retry-After seconds."),
+    ] {
+        if status != "404" || route.path.contains("{trace_id}") {
+            let content = json!({ "application/json": { "schema": reference("Error") } });
+            responses.insert(status.to_owned(), json!({ "description": about, "content": content }));
+        }
+    }
+    json!({
+        "operationId": route.id,
+        "summary": route.about,
+        "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
+        "responses": responses
+    })
+}
+
+fn content(route: &Route) -> Value {
+    let mut content = json!({ "application/json": { "schema": reference(route.answer) } });
+    if route.answer == "Trace" {
+        content[crate::respond::PROTOBUF] = json!({});
+    }
+    content
+}
+
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+fn parameter(param: &Param) -> Value {
+    let mut schema = schema_of(param.kind);
+    let mut about = param.about.to_owned();
+    match param.default {
+        // These depend on the clock and on each other, so that no literal value says them.
+        Some(default) if matches!(param.kind, Kind::Time) => about = format!("{about} Default: {default}."),
+        Some(default) => schema["default"] = typed(param.kind, default),
+        None => {}
+    }
+    json!({ "name": param.name, "in": "query", "description": about, "schema": schema })
+}
+
+fn typed(kind: Kind, default: &str) -> Value {
+    match kind {
+        Kind::Integer { .. } | Kind::Permille | Kind::Flag => {
+            serde_json::from_str(default).unwrap_or(Value::Null)
+        }
+        _ => Value::from(default),
+    }
+}
+
+fn schema_of(kind: Kind) -> Value {
+    match kind {
+        Kind::Text | Kind::Later(_) => json!({ "type": "string", "minLength": 1 }),
+        Kind::Cursor => json!({ "type": "string" }),
+        Kind::Time => json!({ "type": "string", "description": crate::params::time::TIME_FORMS }),
+        Kind::Duration => json!({ "type": "string", "description": crate::params::time::DURATION_FORMS }),
+        Kind::Word { built, .. } => json!({ "type": "string", "enum": built }),
+        Kind::Words(words) => {
+            json!({ "type": "string", "description": format!("Some of {}, with commas between.", words.join(", ")) })
+        }
+        Kind::Integer { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Kind::Quantiles => {
+            json!({ "type": "string", "description": "Numbers from 0 to 1, with commas between." })
+        }
+        Kind::Permille => json!({ "type": "number", "minimum": 0, "maximum": 1, "multipleOf": 0.001 }),
+        Kind::Flag => json!({ "type": "boolean" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+
+    #[test]
+    fn the_committed_document_is_up_to_date() {
+        let written = format!("{}\n", serde_json::to_string_pretty(&openapi()).unwrap());
+        if std::env::var_os("UPDATE_OPENAPI").is_some() {
+            std::fs::write(COMMITTED, &written).unwrap();
+        }
+        let committed = std::fs::read_to_string(COMMITTED).unwrap_or_default();
+        assert!(
+            committed == written,
+            "openapi.json is out of date: run the tests of api with UPDATE_OPENAPI=1"
+        );
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = openapi();
+        let text = document.to_string();
+        for part in text.split("\"#/components/schemas/").skip(1) {
+            let name = part.split('"').next().unwrap();
+            assert!(document["components"]["schemas"].get(name).is_some(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The state of the process.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use query::StatusAnswer;
+use serde::Serialize;
+
+use super::Text;
+use crate::BuildInfo;
+
+/// `GET /status`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status<'a> {
+    build: Build<'a>,
+    uptime_nanos: u64,
+    store: Store,
+    open: Open,
+    counters: BTreeMap<&'static str, u64>,
+    damaged: &'a [String],
+    refusing: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct Build<'a> {
+    version: &'a str,
+    commit: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Store {
+    segments: u64,
+    partitions: u64,
+    sealed_spans: u64,
+    live_spans: u64,
+    stored_bytes: u64,
+    log_bytes: u64,
+    bytes_last_day: u64,
+    oldest_unix_nano: Option<Text<u64>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Open {
+    traces: u64,
+    spans: u64,
+}
+
+impl<'a> Status<'a> {
+    pub(crate) fn new(build: &'a BuildInfo, uptime: Duration, status: &'a StatusAnswer) -> Self {
+        Self {
+            build: Build { version: &build.version, commit: build.commit.as_deref() },
+            uptime_nanos: u64::try_from(uptime.as_nanos()).unwrap_or(u64::MAX),
+            store: status.into(),
+            open: Open { traces: status.open_traces, spans: status.open_spans },
+            counters: status.counters.iter().copied().collect(),
+            damaged: &status.damaged,
+            refusing: &status.refusing,
+        }
+    }
+}
+
+impl From<&StatusAnswer> for Store {
+    fn from(status: &StatusAnswer) -> Self {
+        Self {
+            segments: status.segments,
+            partitions: status.partitions,
+            sealed_spans: status.sealed_spans,
+            live_spans: status.live_spans,
+            stored_bytes: status.stored_bytes,
+            log_bytes: status.log_bytes,
+            bytes_last_day: status.bytes_last_day,
+            oldest_unix_nano: status.oldest.map(|at| Text(at.0)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{json, to_value};
+
+    use super::*;
+    use crate::fake;
+
+    #[test]
+    fn the_status_has_this_shape() {
+        let build = BuildInfo { version: "0.1.0".into(), commit: None };
+        let wanted = json!({
+            "build": {"version": "0.1.0", "commit": null}, "uptime_nanos": 5,
+            "store": {"segments": 2, "partitions": 1, "sealed_spans": 10, "live_spans": 3, "stored_bytes": 4096,
+                "log_bytes": 512, "bytes_last_day": 4096, "oldest_unix_nano": "1700000000000000000"},
+            "open": {"traces": 1, "spans": 3},
+            "counters": {"late_spans": 7},
+            "damaged": [], "refusing": ["the disk is full"]
+        });
+        let status = fake::status();
+        assert_eq!(to_value(Status::new(&build, Duration::from_nanos(5), &status)).unwrap(), wanted);
+    }
+}

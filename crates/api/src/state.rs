@@ -1,0 +1,111 @@
+//! What every handler has at hand.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Semaphore;
+use trace_model::UnixNanos;
+
+use crate::{ApiError, Backend, Counter};
+
+/// How long a query waits for its turn before it is turned away.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildInfo {
+    /// The version, e.g. `0.1.0`.
+    pub version: String,
+    /// The commit that it was built from, if known.
+    pub commit: Option<String>,
+}
+
+/// The engine, the counters of others, and the bound on queries at one time. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    backend: Arc<dyn Backend>,
+    counters: Arc<dyn Fn() -> Vec<Counter> + Send + Sync>,
+    build: Arc<BuildInfo>,
+    turns: Arc<Semaphore>,
+    started: Instant,
+}
+
+impl fmt::Debug for ApiState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiState").field("build", &self.build).finish_non_exhaustive()
+    }
+}
+
+impl ApiState {
+    /// A state that asks `backend`, and shows the `counters` of the rest of the process in `/metrics`.
+    ///
+    /// As many queries run at one time as four for each processor, at least 16; see
+    /// [`with_concurrency`](Self::with_concurrency).
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        counters: Arc<dyn Fn() -> Vec<Counter> + Send + Sync>,
+        build: BuildInfo,
+    ) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let turns = Arc::new(Semaphore::new((processors * 4).max(16)));
+        Self { backend, counters, build: Arc::new(build), turns, started: Instant::now() }
+    }
+
+    /// The same with at most `queries` at one time. Those beyond wait a second, then get a 503.
+    #[must_use]
+    pub fn with_concurrency(mut self, queries: usize) -> Self {
+        self.turns = Arc::new(Semaphore::new(queries));
+        self
+    }
+
+    /// Asks the backend on a blocking thread, when it is this query's turn. Answers may be large: what is made of
+    /// them belongs into the question as well.
+    pub(crate) async fn ask<T, F>(&self, question: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Backend) -> Result<T, ApiError> + Send + 'static,
+    {
+        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(ApiError::overloaded()) };
+        let answer = self.block(move |backend| {
+            // Held until the work is done, also when the client has gone meanwhile.
+            let _turn = turn;
+            question(backend)
+        });
+        answer.await?
+    }
+
+    /// Calls the backend on a blocking thread without waiting for a turn: for health and metrics, which must
+    /// answer under load as well.
+    pub(crate) async fn block<T, F>(&self, call: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Backend) -> T + Send + 'static,
+    {
+        let backend = Arc::clone(&self.backend);
+        tokio::task::spawn_blocking(move || call(backend.as_ref())).await.map_err(|error| {
+            tracing::error!(%error, "a query panicked");
+            ApiError::internal("internal", "the query failed; the log has the reason")
+        })
+    }
+
+    /// The counters of the rest of the process.
+    pub(crate) fn counters(&self) -> Vec<Counter> {
+        (self.counters)()
+    }
+
+    pub(crate) fn build(&self) -> &BuildInfo {
+        &self.build
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The present instant by the clock of this machine.
+    pub(crate) fn now(&self) -> UnixNanos {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        UnixNanos(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
