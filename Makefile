@@ -38,7 +38,7 @@ test: deps ## build and run every test, also against the Python SDK
 	@scripts/python-env.sh "$(VENV)" || echo "make test: no Python environment; the Python SDK test will be skipped"
 	$(CARGO) build --release --workspace
 	LONGPOLE_TEST_PYTHON="$$(test -f "$(VENV)/ready" && echo "$(VENV)/bin/python" || true)" \
-		$(CARGO) test --release --workspace
+		$(CARGO) test --release --workspace --no-fail-fast
 
 bench: deps ## throughput, CPU, memory, disk and query latency, beside two null servers (BENCH_ARGS="--runs 3 --spans 2000000")
 	$(CARGO) build --release --workspace

@@ -1,0 +1,26 @@
+//! Where the program under test and the test data are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// The `longpole` program that was built together with this test.
+pub fn program() -> Result<PathBuf> {
+    let test = std::env::current_exe().context("cannot tell where this test is")?;
+    // target/PROFILE/deps/test -> target/PROFILE/longpole
+    let profile = test.parent().and_then(Path::parent).context("this test is in no target folder")?;
+    let program = profile.join("longpole");
+    if !program.is_file() {
+        bail!("{} is not there; run `make test`, which builds it first", program.display());
+    }
+    Ok(program)
+}
+
+/// The folder of recorded traces, where there is one.
+pub fn shared_data() -> Option<PathBuf> {
+    let folder = match std::env::var_os("LONGPOLE_SHARED_DATA") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+    };
+    folder.join("README.md").is_file().then_some(folder)
+}

@@ -1,0 +1,233 @@
+//! `longpole serve` as a child process.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::api::Api;
+use crate::export::Exporter;
+use crate::files::program;
+
+const READY_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a server is started with, and what stays when it is started again.
+#[derive(Debug)]
+pub struct ServerOptions {
+    env: Vec<(String, String)>,
+    folder: TempDir,
+}
+
+impl ServerOptions {
+    /// Defaults and an empty store.
+    pub fn new() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("longpole-test-").tempdir()?;
+        Ok(Self { env: Vec::new(), folder })
+    }
+
+    /// Sets a configuration key by its environment variable.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Traces are taken for finished soon, and sealed soon: several segments in a short test.
+    #[must_use]
+    pub fn hasty(self) -> Self {
+        self.env("LONGPOLE_ASSEMBLE__IDLE", "200ms")
+            .env("LONGPOLE_ASSEMBLE__ROOT_WAIT", "200ms")
+            .env("LONGPOLE_SEAL__INTERVAL", "500ms")
+    }
+
+    /// Where the store is.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Starts it and waits until it is ready.
+    pub fn start(self) -> Result<Server> {
+        let (child, ready) = spawn(&self)?;
+        Ok(Server { options: self, child: Some(child), ready })
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("stderr.log")
+    }
+
+    /// The end of what the server said on standard error.
+    fn log_tail(&self) -> String {
+        let log = std::fs::read(self.log_path()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+/// A running server; it is killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    options: ServerOptions,
+    child: Option<Child>,
+    ready: HashMap<String, String>,
+}
+
+impl Server {
+    /// Starts with defaults.
+    pub fn start() -> Result<Self> {
+        ServerOptions::new()?.start()
+    }
+
+    /// `host:port` of OTLP/gRPC.
+    pub fn grpc(&self) -> &str {
+        self.ready.get("otlp_grpc").map_or("", String::as_str)
+    }
+
+    /// `host:port` of the API.
+    pub fn http(&self) -> &str {
+        self.ready.get("http").map_or("", String::as_str)
+    }
+
+    /// Its API.
+    pub fn api(&self) -> Api {
+        Api::new(self.http())
+    }
+
+    /// A client of its OTLP/gRPC.
+    pub fn exporter(&self) -> Result<Exporter> {
+        Exporter::connect(self.grpc())
+    }
+
+    /// Where the store is.
+    pub fn data_dir(&self) -> PathBuf {
+        self.options.data_dir()
+    }
+
+    /// What it said on standard error, the end of it.
+    pub fn log_tail(&self) -> String {
+        self.options.log_tail()
+    }
+
+    /// Ends it at once, as a crash would: `kill -9`.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the server is not running")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("the server is not running")?;
+        // `kill` the program, so that this package needs no unsafe code.
+        let sent = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status()?;
+        if !sent.success() {
+            bail!("cannot signal process {}", child.id());
+        }
+        let deadline = Instant::now() + STOP_LIMIT;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                child.kill()?;
+                child.wait()?;
+                bail!("still running {STOP_LIMIT:?} after SIGTERM; it said:\n{}", self.options.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts it again over the same store. The ports may be others.
+    pub fn start_again(&mut self) -> Result<()> {
+        if self.child.is_some() {
+            bail!("the server is still running");
+        }
+        let (child, ready) = spawn(&self.options)?;
+        self.child = Some(child);
+        self.ready = ready;
+        Ok(())
+    }
+
+    /// Runs another `longpole` command to its end and returns what it printed.
+    pub fn run_command(&self, args: &[&str], file: Option<&Path>) -> Result<String> {
+        let mut command = Command::new(program()?);
+        command.args(args).args(file).stdin(Stdio::null());
+        let output = command.output().context("cannot run longpole")?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("longpole {args:?}: {}\n{text}\n{said}", output.status);
+        }
+        Ok(text)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Both fail only if it has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn spawn(options: &ServerOptions) -> Result<(Child, HashMap<String, String>)> {
+    let log = OpenOptions::new().create(true).append(true).open(options.log_path())?;
+    let mut child = command(options, log)?.spawn().context("cannot start longpole")?;
+    let stdout = child.stdout.take().context("no standard output")?;
+    match wait_until_ready(stdout) {
+        Ok(ready) => Ok((child, ready)),
+        Err(reason) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("longpole did not get ready: {reason:#}; it said:\n{}", options.log_tail())
+        }
+    }
+}
+
+fn command(options: &ServerOptions, log: File) -> Result<Command> {
+    let mut command = Command::new(program()?);
+    command.arg("serve").arg("--data-dir").arg(options.data_dir());
+    for flag in ["--otlp-grpc", "--otlp-http", "--http"] {
+        command.args([flag, "127.0.0.1:0"]);
+    }
+    // Nothing of the caller's own settings.
+    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("LONGPOLE_")) {
+        command.env_remove(key);
+    }
+    command.envs(options.env.iter().map(|(k, v)| (k, v)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    Ok(command)
+}
+
+fn wait_until_ready(stdout: ChildStdout) -> Result<HashMap<String, String>> {
+    let (sender, lines) = mpsc::channel();
+    // Reads to the end, so that the server never waits for room in the pipe.
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    let deadline = Instant::now() + READY_LIMIT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let line = lines.recv_timeout(left).context("it ended, or said nothing for a minute")?;
+        if let Some(rest) = line.strip_prefix("ready ") {
+            let pairs = rest.split_whitespace().filter_map(|pair| pair.split_once('='));
+            let ready: HashMap<String, String> = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+            for key in ["otlp_grpc", "http"] {
+                ready.get(key).with_context(|| format!("no {key} in the ready line: {line}"))?;
+            }
+            return Ok(ready);
+        }
+    }
+}
