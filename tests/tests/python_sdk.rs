@@ -74,6 +74,9 @@ impl Service {
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("OTEL_")) {
             command.env_remove(key);
         }
+        if name == "checkout" {
+            command.env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
+        }
         let mut child = command
             .arg(app)
             .arg(name)
@@ -81,7 +84,6 @@ impl Service {
             .env("OTEL_SERVICE_NAME", name)
             .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,service.version=1.0")
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", server.grpc()))
-            .env("OTEL_EXPORTER_OTLP_COMPRESSION", if name == "checkout" { "gzip" } else { "none" })
             .env("OTEL_BSP_SCHEDULE_DELAY", "100")
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
