@@ -252,8 +252,10 @@ fn bottlenecks() -> Value {
         ("min_nanos", integer()),
         ("max_nanos", integer()),
         ("mean_nanos", integer()),
-        ("quantiles", list(number())),
-        ("values_nanos", list(integer())),
+        ("p50_nanos", integer()),
+        ("p90_nanos", integer()),
+        ("p95_nanos", integer()),
+        ("p99_nanos", integer()),
     ]);
     searched(object([
         ("start_unix_nano", instant()),

@@ -7,8 +7,6 @@ use trace_model::TraceId;
 
 use super::{Completeness, Edge, ScannedShape, Text, nanos_or_zero};
 
-const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
-
 /// `GET /bottlenecks`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Bottlenecks<'a> {
@@ -33,8 +31,10 @@ struct Entry {
     min_nanos: u64,
     max_nanos: u64,
     mean_nanos: u64,
-    quantiles: [f64; 4],
-    values_nanos: [u64; 4],
+    p50_nanos: u64,
+    p90_nanos: u64,
+    p95_nanos: u64,
+    p99_nanos: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,14 +106,17 @@ impl<'a> Bottlenecks<'a> {
 
 impl From<&LatencyHistogram> for Entry {
     fn from(histogram: &LatencyHistogram) -> Self {
+        let quantile = |q| nanos_or_zero(histogram.quantile(q));
         Self {
             count: histogram.count(),
             errors: histogram.errors(),
             min_nanos: nanos_or_zero(histogram.min()),
             max_nanos: nanos_or_zero(histogram.max()),
             mean_nanos: nanos_or_zero(histogram.mean()),
-            quantiles: QUANTILES,
-            values_nanos: QUANTILES.map(|quantile| nanos_or_zero(histogram.quantile(quantile))),
+            p50_nanos: quantile(0.5),
+            p90_nanos: quantile(0.9),
+            p95_nanos: quantile(0.95),
+            p99_nanos: quantile(0.99),
         }
     }
 }
@@ -170,8 +173,8 @@ mod tests {
             "start_unix_nano": "1700000000000000000", "end_unix_nano": "1700000060000000000",
             "traces": 3, "excluded": 1,
             "latency": {"count": 3, "errors": 1, "min_nanos": 10_000_000, "max_nanos": 30_000_000,
-                "mean_nanos": 20_000_000, "quantiles": [0.5, 0.9, 0.95, 0.99],
-                "values_nanos": [20_095_000, 30_000_000, 30_000_000, 30_000_000]},
+                "mean_nanos": 20_000_000, "p50_nanos": 20_095_000, "p90_nanos": 30_000_000,
+                "p95_nanos": 30_000_000, "p99_nanos": 30_000_000},
             "items": [{
                 "service": "checkout", "operation": null, "kind": null,
                 "edge": {"client": "checkout", "server": "payment"},
