@@ -71,6 +71,14 @@ fn a_repeated_span_is_dropped_and_a_different_one_kept() {
 }
 
 #[test]
+fn spans_that_differ_in_content_only_are_ordered_by_it() {
+    let with = |content| SpanNode { content, ..span(1, 0, 0, 9) };
+    let order = |spans: &[SpanNode]| of(spans).0.spans().iter().map(|s| s.content).collect::<Vec<_>>();
+    assert_eq!(order(&[with(2), with(3), with(1)]), [1, 2, 3]);
+    assert_eq!(order(&[with(3), with(1), with(2), with(3)]), [1, 2, 3]);
+}
+
+#[test]
 fn copies_of_one_span_under_two_services_are_told_apart() {
     let other = |s: SpanNode| SpanNode { service: ServiceId(2), ..s };
     let (a, b) = (span(1, 0, 0, 9), other(span(1, 0, 0, 9)));
