@@ -47,6 +47,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
 /// A running server. Killed when dropped.
 #[derive(Debug)]
 pub struct Server {
+    target: Target,
     child: Child,
     dir: TempDir,
     ready: HashMap<String, String>,
@@ -56,32 +57,16 @@ impl Server {
     /// Starts a target with an empty store below `parent` and waits until it is ready.
     pub fn start(target: Target, parent: &Path) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("longpole-bench-").tempdir_in(parent)?;
-        let mut command = Command::new(program(target.name())?);
-        match target {
-            Target::Longpole => {
-                command.arg("serve").arg("--data-dir").arg(dir.path().join("data"));
-                for flag in ["--otlp-grpc", "--otlp-http", "--http"] {
-                    command.args([flag, "127.0.0.1:0"]);
-                }
-            }
-            Target::NullRaw | Target::NullProst => {
-                command.args(["--listen", "127.0.0.1:0"]);
-            }
-        }
-        let log = File::create(dir.path().join("stderr.log"))?;
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {}", target.name()))?;
-        let stdout = child.stdout.take().context("no standard output")?;
-        let mut server = Self { child, dir, ready: HashMap::new() };
-        server.ready = wait_until_ready(stdout).with_context(|| {
-            let log = std::fs::read_to_string(server.dir.path().join("stderr.log")).unwrap_or_default();
-            format!("{} did not get ready; it said:\n{log}", target.name())
-        })?;
-        Ok(server)
+        let (child, ready) = launch(target, dir.path())?;
+        Ok(Self { target, child, dir, ready })
+    }
+
+    /// Starts it again over the same store, after [`Server::drain`]. Returns how long it took to be ready.
+    pub fn start_again(&mut self) -> Result<Duration> {
+        self.child.wait()?;
+        let started = Instant::now();
+        (self.child, self.ready) = launch(self.target, self.dir.path())?;
+        Ok(started.elapsed())
     }
 
     /// An address from the ready line.
@@ -140,6 +125,34 @@ impl Drop for Server {
         // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn launch(target: Target, dir: &Path) -> Result<(Child, HashMap<String, String>)> {
+    let mut command = Command::new(program(target.name())?);
+    match target {
+        Target::Longpole => {
+            command.arg("serve").arg("--data-dir").arg(dir.join("data"));
+            for flag in ["--otlp-grpc", "--otlp-http", "--http"] {
+                command.args([flag, "127.0.0.1:0"]);
+            }
+        }
+        Target::NullRaw | Target::NullProst => {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+    }
+    let log = File::create(dir.join("stderr.log"))?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", target.name()))?;
+    let stdout = child.stdout.take().context("no standard output")?;
+    match wait_until_ready(stdout) {
+        Ok(ready) => Ok((child, ready)),
+        Err(reason) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            let log = std::fs::read_to_string(dir.join("stderr.log")).unwrap_or_default();
+            Err(reason).with_context(|| format!("{} did not get ready; it said:\n{log}", target.name()))
+        }
     }
 }
 

@@ -26,6 +26,10 @@ pub struct Run {
     pub peak_rss_mib: f64,
     pub written_per_span: Option<f64>,
     pub kept_per_span: Option<f64>,
+    /// Seconds from the start of the process to its ready line, over what was stored.
+    pub start_again: Option<f64>,
+    /// Resident memory after that, before any load.
+    pub rest_rss_mib: Option<f64>,
     pub queries: Option<Timings>,
 }
 
@@ -46,6 +50,8 @@ const LINES: &[(&str, usize, Field)] = &[
     ("peak RSS MiB", 0, |r| Some(r.peak_rss_mib)),
     ("bytes written a span", 1, |r| r.written_per_span),
     ("bytes kept a span", 1, |r| r.kept_per_span),
+    ("start again s", 2, |r| r.start_again),
+    ("RSS after start again MiB", 0, |r| r.rest_rss_mib),
     ("trace by id p50 ms", 2, |r| r.queries.map(|q| q.trace_by_id.p50)),
     ("trace by id p90 ms", 2, |r| r.queries.map(|q| q.trace_by_id.p90)),
     ("trace by id p99 ms", 2, |r| r.queries.map(|q| q.trace_by_id.p99)),
@@ -133,6 +139,7 @@ pub fn marks(runs: &[Run]) -> String {
         ("peak RSS MiB", longpole(|r| Some(r.peak_rss_mib)), 1024.0, false),
         ("trace by id p99 ms", longpole(|r| r.queries.map(|q| q.trace_by_id.p99)), 2.0, false),
         ("slowest 20 p99 ms", longpole(|r| r.queries.map(|q| q.slowest.p99)), 20.0, false),
+        ("start again s", longpole(|r| r.start_again), 2.0, false),
     ];
     let mut text = String::new();
     for (title, value, mark, at_least) in lines {
@@ -179,6 +186,8 @@ mod tests {
             peak_rss_mib: 100.0,
             written_per_span: None,
             kept_per_span: None,
+            start_again: None,
+            rest_rss_mib: None,
             queries: None,
         }
     }

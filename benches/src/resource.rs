@@ -35,6 +35,11 @@ pub fn peak_rss_mib(pid: u32) -> Result<f64> {
     Ok(number_after(&format!("/proc/{pid}/status"), "VmHWM:")? / 1024.0)
 }
 
+/// Resident memory now, in MiB.
+pub fn rss_mib(pid: u32) -> Result<f64> {
+    Ok(number_after(&format!("/proc/{pid}/status"), "VmRSS:")? / 1024.0)
+}
+
 /// Bytes that went to the block layer.
 pub fn bytes_written(pid: u32) -> Result<f64> {
     number_after(&format!("/proc/{pid}/io"), "write_bytes:")

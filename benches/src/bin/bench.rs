@@ -80,6 +80,7 @@ fn measure(target: Target, args: &Args, parent: &std::path::Path) -> Result<Run>
     let peak_rss_mib = resource::peak_rss_mib(pid)?;
     let mut cpu_drained = None;
     let (mut written, mut kept) = (None, None);
+    let (mut start_again, mut rest_rss_mib) = (None, None);
     if longpole {
         let written_before_drain = resource::bytes_written(pid)?;
         server.drain()?;
@@ -87,6 +88,8 @@ fn measure(target: Target, args: &Args, parent: &std::path::Path) -> Result<Run>
         cpu_drained = Some(resource::cpu_seconds(pid)? - asked + idle - before);
         written = Some(resource::bytes_written(pid).unwrap_or(written_before_drain));
         kept = Some(server.disk_bytes()? as f64);
+        start_again = Some(server.start_again()?.as_secs_f64());
+        rest_rss_mib = Some(resource::rss_mib(server.pid())?);
     }
     let number = |key: &str| load[key].as_f64().with_context(|| format!("loadgen gave no {key}"));
     let spans = number("spans")?;
@@ -107,6 +110,8 @@ fn measure(target: Target, args: &Args, parent: &std::path::Path) -> Result<Run>
         peak_rss_mib,
         written_per_span: written.map(|w: f64| w / spans),
         kept_per_span: kept.map(|k: f64| k / spans),
+        start_again,
+        rest_rss_mib,
         queries,
     })
 }
