@@ -1,0 +1,33 @@
+//! A connection to an OTLP/gRPC server by its address.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A channel to `host:port` (or `http://host:port`) that connects when first used.
+pub(crate) fn channel(address: &str) -> Result<Endpoint> {
+    let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let endpoint = Channel::from_shared(uri).with_context(|| {
+        format!("`{address}` is not an OTLP/gRPC address: expected host:port, such as 127.0.0.1:4317")
+    })?;
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(REQUEST_TIMEOUT).tcp_nodelay(true))
+}
+
+/// Whether the same request may be taken when it is sent again. (A broken connection is
+/// `Unknown` or `Cancelled` to tonic.)
+pub(crate) const fn is_worth_a_retry(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable
+            | Code::ResourceExhausted
+            | Code::DeadlineExceeded
+            | Code::Aborted
+            | Code::Cancelled
+            | Code::Unknown
+    )
+}
