@@ -101,7 +101,10 @@ fn render(
             format!("{} of the critical path is spread over the rest", text::percent(answer.other_share));
         writeln!(out, "  {}", screen.ink(Ink::Faint, &rest))?;
     }
-    writeln!(out, "\n  {}", screen.ink(Ink::Faint, &legend(answer)))?;
+    writeln!(out)?;
+    for line in legend(answer) {
+        writeln!(out, "  {}", screen.ink(Ink::Faint, &line))?;
+    }
     write_completeness(&answer.completeness, screen, out)?;
     Ok(())
 }
@@ -133,15 +136,16 @@ fn excluded(value: &Value) -> Option<String> {
     (total > 0).then(|| text::grouped(total))
 }
 
-fn legend(answer: &BottlenecksAnswer) -> String {
-    let faster = answer.items.iter().find_map(|item| item.what_if.as_ref()).map(|w| w.faster);
-    let share =
-        "share: part of the critical path, the time that the answer waited for it alone · calls: per trace"
-            .to_owned();
-    match faster {
-        Some(faster) => format!("{share} · could save: at most, if it took {} less", text::percent(faster)),
-        None => share,
+fn legend(answer: &BottlenecksAnswer) -> Vec<String> {
+    let mut lines = vec![
+        "share: part of the critical path, the time waited for this and nothing else".to_owned(),
+        "mean, p99, calls: per trace".to_owned(),
+    ];
+    if let Some(what_if) = answer.items.iter().find_map(|item| item.what_if.as_ref()) {
+        let faster = text::percent(what_if.faster);
+        lines.push(format!("could save: at most so much on average, if it took {faster} less"));
     }
+    lines
 }
 
 /// The ranking, as the overview shows it too.

@@ -7,6 +7,7 @@ mod http;
 mod latency;
 mod model;
 mod overview;
+mod rows;
 mod screen;
 mod table;
 mod terminal;
@@ -94,16 +95,26 @@ pub enum Output {
 
 /// Runs a command against the server it names and writes the answer to `out`.
 ///
+/// A reader that has seen enough (`| head`) is not an error.
+///
 /// # Errors
 /// If `out` cannot be written, the server cannot be reached, or it refused. [`exit_for`] gives
 /// the exit code of such an error.
 pub fn run(command: &ClientCommand, screen: &Screen, out: &mut dyn Write) -> anyhow::Result<Exit> {
-    match command {
+    let done = match command {
         ClientCommand::Traces(args) => traces::run(args, screen, out),
         ClientCommand::Trace(args) => trace::run(args, screen, out),
         ClientCommand::Latency(args) => latency::run(args, screen, out),
         ClientCommand::Bottlenecks(args) => bottlenecks::run(args, screen, out),
+    };
+    match done {
+        Err(error) if is_broken_pipe(&error) => Ok(Exit::Ok),
+        done => done,
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// The exit code that belongs to an error of [`run`].
