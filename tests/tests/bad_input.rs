@@ -226,7 +226,7 @@ fn the_description_is_the_committed_one_and_the_metrics_can_be_read() {
     let served = api.json("/api/v1/openapi.json").unwrap();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/api/openapi.json");
     let committed: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-    assert_eq!(served, committed, "crates/api/openapi.json is not what is served");
+    assert!(served == committed, "crates/api/openapi.json is not what is served");
 
     let answer = api.get("/metrics", "application/openmetrics-text; version=1.0.0").unwrap();
     assert_eq!(answer.status, 200);
