@@ -1,0 +1,103 @@
+//! From the bytes of a request to rows that can be committed: one walk, names interned, contexts laid out.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use otlp_wire::{Walked, WireError, WireLimits, walk};
+use query::NameTable;
+use segment::{LiveBatch, SpanRow};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use trace_model::{ServiceId, SpanNode, UnixNanos};
+
+use crate::respond::CommitError;
+
+/// A request whose every span can be stored and read back.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The batch; its number, sequence and arrival are set when it is committed.
+    pub batch: LiveBatch,
+    /// Spans that were left out.
+    pub rejected: u64,
+    /// Why the first of them was, in words.
+    pub reason: Option<String>,
+}
+
+/// A request on its way to the log.
+#[derive(Debug)]
+pub struct Admitted {
+    /// What to commit.
+    pub prepared: Prepared,
+    /// Told once the log has it, or cannot have it.
+    pub done: oneshot::Sender<Result<(), CommitError>>,
+    /// Its share of the bytes that may be on the way; given back when this is dropped.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// Why a request cannot be read at all.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("not a readable ExportTraceServiceRequest: {0}")]
+pub struct AdmitError(#[from] pub WireError);
+
+thread_local! {
+    /// The walker's output, kept between requests so that walking allocates nothing.
+    static WALKED: RefCell<Walked> = RefCell::new(Walked::new());
+}
+
+/// Walks a request and lays its spans out in rows.
+///
+/// # Errors
+/// If the request as a whole cannot be read. Single bad spans are left out and counted.
+pub fn prepare(request: Bytes, names: &NameTable) -> Result<Prepared, AdmitError> {
+    WALKED.with_borrow_mut(|walked| {
+        walk(&request, &WireLimits::default(), walked)?;
+        let prepared = lay_out(request, walked, names);
+        // One giant request must not keep its memory for ever.
+        if walked.spans.capacity() > 100_000 {
+            *walked = Walked::new();
+        }
+        Ok(prepared)
+    })
+}
+
+fn lay_out(request: Bytes, walked: &Walked, names: &NameTable) -> Prepared {
+    let mut context_bytes = Vec::new();
+    let mut contexts = Vec::with_capacity(walked.groups.len());
+    let mut services = Vec::with_capacity(walked.groups.len());
+    let mut context = Vec::new();
+    for group in 0..walked.groups.len() as u32 {
+        walked.context(group, &request, &mut context);
+        contexts.push((context_bytes.len() as u32, context.len() as u32));
+        context_bytes.extend_from_slice(&context);
+        services.push(names.service_id(walked.service(group, &request)));
+    }
+    let rows = walked.spans.iter().map(|span| {
+        let service = services.get(span.group as usize).copied().unwrap_or(ServiceId(u32::MAX));
+        let operation = names.operation_id(service, span.kind, span.name_bytes(&request));
+        SpanRow {
+            trace_id: span.trace_id,
+            node: SpanNode {
+                span_id: span.span_id,
+                parent: span.parent,
+                start: span.start,
+                end: span.end,
+                content: span.content,
+                service,
+                operation,
+                kind: span.kind,
+                status: span.status,
+            },
+            offset: span.span.0,
+            len: span.span.1,
+            context: span.group,
+        }
+    });
+    let rows = rows.collect();
+    let reason = walked.rejected.first().map(|first| {
+        format!("{} of the request's spans left out; the first: {}", walked.rejected_spans, first.fault)
+    });
+    Prepared {
+        rejected: walked.rejected_spans,
+        reason,
+        batch: LiveBatch { number: 0, seq: 0, arrival: UnixNanos(0), rows, contexts, context_bytes, request },
+    }
+}

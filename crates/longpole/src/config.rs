@@ -1,0 +1,147 @@
+//! Configuration: defaults, then a YAML file, then `LONGPOLE_SECTION__KEY`, then flags.
+//!
+//! One table names every key with its unit, default and meaning; unknown keys are refused with the nearest
+//! known one, and all errors are reported at once.
+
+mod keys;
+mod source;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use ingest::IngestLimits;
+use span_store::StoreOptions;
+use trace_assemble::Options as AssembleOptions;
+
+use crate::command::ServeArgs;
+use crate::pipeline::SealOptions;
+
+/// How logs are written.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LogOptions {
+    /// A `tracing` filter such as `info` or `longpole=debug`.
+    pub(crate) level: String,
+    /// `auto`, `text` or `json`.
+    pub(crate) format: String,
+}
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) otlp_grpc: String,
+    pub(crate) otlp_http: String,
+    pub(crate) http: String,
+    pub(crate) store: StoreOptions,
+    pub(crate) seal: SealOptions,
+    pub(crate) assemble: AssembleOptions,
+    pub(crate) ingest: IngestLimits,
+    pub(crate) log: LogOptions,
+}
+
+impl Config {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// All that is wrong with it, a line each.
+    pub(crate) fn load(args: &ServeArgs) -> anyhow::Result<Self> {
+        let mut errors = Vec::new();
+        let mut settings = Vec::new();
+        if let Some(path) = &args.config {
+            match source::file(path) {
+                Ok(found) => settings.extend(found),
+                Err(error) => errors.push(error),
+            }
+        }
+        settings.extend(source::environment(std::env::vars()));
+        settings.extend(source::flags(args));
+        match Self::from_settings(&settings) {
+            Ok(config) if errors.is_empty() => Ok(config),
+            Ok(_) => anyhow::bail!("the configuration cannot be used:\n  {}", errors.join("\n  ")),
+            Err(more) => {
+                errors.extend(more);
+                anyhow::bail!("the configuration cannot be used:\n  {}", errors.join("\n  "))
+            }
+        }
+    }
+
+    fn from_settings(settings: &[source::Setting]) -> Result<Self, Vec<String>> {
+        let mut config = Self::default();
+        let mut errors = Vec::new();
+        for key in keys::KEYS {
+            if let Err(error) = (key.set)(&mut config, key.default) {
+                errors.push(format!("{}: {error}", key.name));
+            }
+        }
+        for setting in settings {
+            match keys::KEYS.iter().find(|key| key.name == setting.key) {
+                Some(key) => {
+                    if let Err(error) = (key.set)(&mut config, &setting.value) {
+                        errors.push(format!("{} ({}): {error}", setting.key, setting.origin));
+                    }
+                }
+                None => errors.push(format!(
+                    "{} ({}): there is no such key; did you mean {}?",
+                    setting.key,
+                    setting.origin,
+                    keys::nearest(&setting.key)
+                )),
+            }
+        }
+        if errors.is_empty() { Ok(config) } else { Err(errors) }
+    }
+
+    /// Writes every key with its value in force, as a YAML file that can be used as it is.
+    pub(crate) fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        let mut section = "";
+        for key in keys::KEYS {
+            let (of, name) = key.name.split_once('.').unwrap_or(("", key.name));
+            if of != section {
+                writeln!(out, "{of}:")?;
+                section = of;
+            }
+            let indent = if of.is_empty() { "" } else { "  " };
+            writeln!(out, "{indent}# {} Default: {}", key.help, key.default)?;
+            writeln!(out, "{indent}{name}: {:?}", (key.get)(self))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use span_store::Durability;
+
+    use super::source::Setting;
+    use super::*;
+
+    fn setting(key: &str, value: &str) -> Setting {
+        Setting { key: key.to_owned(), value: value.to_owned(), origin: "test".to_owned() }
+    }
+
+    #[test]
+    fn defaults_are_valid_and_print_as_they_parse() {
+        let config = Config::from_settings(&[]).unwrap();
+        assert_eq!(config.store.durability, Durability::Process);
+        for key in keys::KEYS {
+            let mut again = Config::default();
+            (key.set)(&mut again, &(key.get)(&config)).unwrap();
+            assert_eq!((key.get)(&again), (key.get)(&config), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn every_error_is_reported_and_names_the_nearest_key() {
+        let settings = [setting("seal.intervall", "5m"), setting("seal.bytes", "many")];
+        let errors = Config::from_settings(&settings).unwrap_err().join("\n");
+        assert!(errors.contains("did you mean seal.interval?"), "{errors}");
+        assert!(errors.contains("seal.bytes (test)"), "{errors}");
+    }
+
+    #[test]
+    fn later_settings_win() {
+        let settings = [setting("seal.interval", "5m"), setting("seal.interval", "500ms")];
+        let config = Config::from_settings(&settings).unwrap();
+        assert_eq!(config.seal.interval.0, 500_000_000);
+    }
+}

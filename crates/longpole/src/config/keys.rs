@@ -1,0 +1,252 @@
+//! The table of configuration keys.
+
+use span_store::Durability;
+use trace_model::NanoDuration;
+
+use super::Config;
+
+/// One key.
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) default: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) set: fn(&mut Config, &str) -> Result<(), String>,
+    pub(crate) get: fn(&Config) -> String,
+}
+
+macro_rules! key {
+    ($name:literal, $default:literal, $help:literal, $kind:ident, $($field:ident).+) => {
+        Key {
+            name: $name,
+            default: $default,
+            help: $help,
+            set: |config, text| {
+                config.$($field).+ = $kind::parse(text)?;
+                Ok(())
+            },
+            get: |config| $kind::show(&config.$($field).+),
+        }
+    };
+}
+
+/// All keys, by section.
+pub(crate) const KEYS: &[Key] = &[
+    key!("server.data_dir", "longpole-data", "Folder of the store.", path, data_dir),
+    key!("server.otlp_grpc", "127.0.0.1:4317", "Address for OTLP/gRPC.", text, otlp_grpc),
+    key!("server.otlp_http", "127.0.0.1:4318", "Address for OTLP/HTTP.", text, otlp_http),
+    key!("server.http", "127.0.0.1:16686", "Address for the API and /metrics.", text, http),
+    key!(
+        "ingest.request_bytes",
+        "64MiB",
+        "Inflated bytes of one OTLP request at most.",
+        bytes,
+        ingest.request_bytes
+    ),
+    key!(
+        "ingest.queued_bytes",
+        "64MiB",
+        "Inflated bytes of all requests on their way to the log at most; beyond it clients are told to wait.",
+        bytes,
+        ingest.queued_bytes
+    ),
+    key!(
+        "store.durability",
+        "process",
+        "What an acknowledgement means: `process` survives kill -9, `sync` survives loss of power.",
+        durability,
+        store.durability
+    ),
+    key!("store.retention", "168h", "Age at which spans go, exact to a 24th of it.", time, store.retention),
+    key!("store.bytes_max", "50GiB", "Bytes stored above which the oldest go.", bytes64, store.bytes_max),
+    key!("store.cache_bytes", "64MiB", "Cache for blocks that were read.", bytes, store.cache_bytes),
+    key!("seal.bytes", "64MiB", "Bytes of requests after which a segment is sealed.", bytes, seal.bytes),
+    key!(
+        "seal.interval",
+        "5m",
+        "Time after which a segment is sealed if anything came.",
+        time,
+        seal.interval
+    ),
+    key!(
+        "assemble.root_wait",
+        "5s",
+        "Wait for more spans after a trace's root came.",
+        time,
+        assemble.root_wait
+    ),
+    key!(
+        "assemble.idle",
+        "5s",
+        "Quiet after which a trace with a root is finished.",
+        time,
+        assemble.idle_short
+    ),
+    key!(
+        "assemble.idle_rootless",
+        "60s",
+        "Quiet after which a trace without a root is finished.",
+        time,
+        assemble.idle_long
+    ),
+    key!(
+        "assemble.max_age",
+        "15m",
+        "Age at which a trace is analysed even if spans still come.",
+        time,
+        assemble.max_age
+    ),
+    key!(
+        "assemble.spans_max",
+        "4000000",
+        "Spans of open traces held at most, about 100 bytes each; beyond it traces are finished early.",
+        count,
+        assemble.spans_max
+    ),
+    key!("log.level", "info", "Filter for Longpole's own log, such as `info` or `debug`.", text, log.level),
+    key!("log.format", "auto", "`text`, `json`, or `auto`: text on a terminal.", format, log.format),
+];
+
+/// The known key that is closest to what was written.
+pub(crate) fn nearest(written: &str) -> &'static str {
+    KEYS.iter().map(|key| key.name).min_by_key(|name| distance(written, name)).unwrap_or_default()
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let above = row[j + 1];
+            row[j + 1] = (diagonal + usize::from(ca != *cb)).min(row[j] + 1).min(above + 1);
+            diagonal = above;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+mod text {
+    pub(super) fn parse(text: &str) -> Result<String, String> {
+        if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
+    }
+    pub(super) fn show(value: &str) -> String {
+        value.to_owned()
+    }
+}
+
+mod format {
+    pub(super) fn parse(text: &str) -> Result<String, String> {
+        match text {
+            "auto" | "text" | "json" => Ok(text.to_owned()),
+            _ => Err(format!("must be auto, text or json, not `{text}`")),
+        }
+    }
+    pub(super) fn show(value: &str) -> String {
+        value.to_owned()
+    }
+}
+
+mod path {
+    use std::path::{Path, PathBuf};
+    pub(super) fn parse(text: &str) -> Result<PathBuf, String> {
+        if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.into()) }
+    }
+    pub(super) fn show(value: &Path) -> String {
+        value.display().to_string()
+    }
+}
+
+mod count {
+    pub(super) fn parse(text: &str) -> Result<usize, String> {
+        text.parse()
+            .ok()
+            .filter(|&n| n > 0)
+            .ok_or_else(|| format!("must be a whole number above 0, not `{text}`"))
+    }
+    pub(super) fn show(value: &usize) -> String {
+        value.to_string()
+    }
+}
+
+mod bytes64 {
+    const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+    pub(super) fn parse(text: &str) -> Result<u64, String> {
+        let wrong = || format!("must be bytes such as 64MiB, 2GiB or 1048576, not `{text}`");
+        let (number, unit) = UNITS
+            .iter()
+            .find_map(|&(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))
+            .unwrap_or((text, 1));
+        let number: u64 = number.trim().parse().map_err(|_| wrong())?;
+        number.checked_mul(unit).filter(|&bytes| bytes > 0).ok_or_else(wrong)
+    }
+
+    pub(super) fn show(value: &u64) -> String {
+        match UNITS.iter().find(|(_, unit)| value % unit == 0) {
+            Some((suffix, unit)) => format!("{}{suffix}", value / unit),
+            None => value.to_string(),
+        }
+    }
+}
+
+mod bytes {
+    pub(super) fn parse(text: &str) -> Result<usize, String> {
+        usize::try_from(super::bytes64::parse(text)?).map_err(|_| format!("`{text}` is too much"))
+    }
+    pub(super) fn show(value: &usize) -> String {
+        super::bytes64::show(&(*value as u64))
+    }
+}
+
+mod time {
+    use super::NanoDuration;
+
+    const UNITS: [(&str, u64); 6] = [
+        ("ms", 1_000_000),
+        ("us", 1_000),
+        ("ns", 1),
+        ("s", 1_000_000_000),
+        ("m", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+    ];
+
+    pub(super) fn parse(text: &str) -> Result<NanoDuration, String> {
+        let wrong = || format!("must be a time such as 500ms, 5s, 15m or 168h, not `{text}`");
+        let (number, unit) = UNITS
+            .iter()
+            .find_map(|&(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))
+            .ok_or_else(wrong)?;
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        number.checked_mul(unit).filter(|&ns| ns > 0).map(NanoDuration).ok_or_else(wrong)
+    }
+
+    pub(super) fn show(value: &NanoDuration) -> String {
+        let mut units = UNITS;
+        units.sort_unstable_by_key(|&(_, unit)| std::cmp::Reverse(unit));
+        match units.iter().find(|(_, unit)| value.0 % unit == 0) {
+            Some((suffix, unit)) => format!("{}{suffix}", value.0 / unit),
+            None => format!("{}ns", value.0),
+        }
+    }
+}
+
+mod durability {
+    use super::Durability;
+
+    pub(super) fn parse(text: &str) -> Result<Durability, String> {
+        match text {
+            "process" => Ok(Durability::Process),
+            "sync" => Ok(Durability::Sync),
+            _ => Err(format!("must be process or sync, not `{text}`")),
+        }
+    }
+
+    pub(super) fn show(value: &Durability) -> String {
+        match value {
+            Durability::Process => "process".to_owned(),
+            Durability::Sync => "sync".to_owned(),
+        }
+    }
+}

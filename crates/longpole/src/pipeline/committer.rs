@@ -1,0 +1,75 @@
+//! Group commit: what queued up while the last write ran goes into the next log record, then all of it is
+//! acknowledged. No timer: an idle server commits at once.
+
+use std::sync::mpsc::SyncSender;
+
+use bytes::Bytes;
+use ingest::{Admitted, CommitError};
+use segment::LiveBatch;
+use span_store::SpanStore;
+use tokio::sync::mpsc;
+
+use super::now;
+
+/// Requests of one group at most.
+const GROUP_REQUESTS: usize = 256;
+/// Bytes after which a group is closed.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// A frame that the log has.
+#[derive(Debug)]
+pub(super) struct Committed {
+    pub(super) seq: u64,
+    pub(super) batches: Vec<LiveBatch>,
+}
+
+pub(super) fn run(store: &SpanStore, mut queue: mpsc::Receiver<Admitted>, next: &SyncSender<Committed>) {
+    let mut group = Vec::with_capacity(GROUP_REQUESTS);
+    while let Some(first) = queue.blocking_recv() {
+        let mut bytes = first.prepared.batch.request.len();
+        group.push(first);
+        while bytes < GROUP_BYTES && group.len() < GROUP_REQUESTS {
+            let Ok(admitted) = queue.try_recv() else { break };
+            bytes += admitted.prepared.batch.request.len();
+            group.push(admitted);
+        }
+        if !commit(store, &mut group, next) {
+            return;
+        }
+    }
+}
+
+/// False when the next stage has ended, which only happens when the process stops.
+fn commit(store: &SpanStore, group: &mut Vec<Admitted>, next: &SyncSender<Committed>) -> bool {
+    let arrival = now();
+    let requests: Vec<Bytes> = group.iter().map(|admitted| admitted.prepared.batch.request.clone()).collect();
+    let seq = match store.append(&requests, arrival) {
+        Ok(seq) => seq,
+        Err(error) => {
+            tracing::error!(%error, requests = requests.len(), "cannot write the log");
+            for admitted in group.drain(..) {
+                let _ = admitted.done.send(Err(CommitError::Log(error.to_string())));
+            }
+            return true;
+        }
+    };
+    let mut batches = Vec::with_capacity(group.len());
+    let mut waiting = Vec::with_capacity(group.len());
+    for admitted in group.drain(..) {
+        let mut batch = admitted.prepared.batch;
+        (batch.seq, batch.arrival) = (seq, arrival);
+        batches.push(batch);
+        waiting.push((admitted.done, admitted.permit));
+    }
+    // The client may have gone; its spans are stored all the same.
+    let permits: Vec<_> = waiting
+        .into_iter()
+        .map(|(done, permit)| {
+            let _ = done.send(Ok(()));
+            permit
+        })
+        .collect();
+    let open = next.send(Committed { seq, batches }).is_ok();
+    drop(permits);
+    open
+}

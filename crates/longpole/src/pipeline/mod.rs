@@ -1,0 +1,91 @@
+//! The stages between the network and the store, joined by bounded channels.
+//!
+//! ```text
+//! ingest --Admitted--> committer --Committed--> assembling --Cut--> sealer
+//!                        log                   live view            segments
+//! ```
+//! One thread a stage. A stage that falls behind blocks the one before it, and in the end ingest refuses.
+
+mod assembling;
+mod committer;
+mod recovery;
+mod sealer;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use ingest::Admitted;
+use query::State;
+use span_store::SpanStore;
+use tokio::sync::mpsc;
+use trace_model::{NanoDuration, UnixNanos};
+
+/// When a segment is sealed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SealOptions {
+    /// After this many bytes of requests. Default 64 MiB.
+    pub(crate) bytes: usize,
+    /// After this long, if anything came. Default 5 min.
+    pub(crate) interval: NanoDuration,
+}
+
+impl Default for SealOptions {
+    fn default() -> Self {
+        Self { bytes: 64 << 20, interval: NanoDuration::from_secs(300) }
+    }
+}
+
+/// The running stages.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The server's clock; the only place that reads it for data.
+pub(crate) fn now() -> UnixNanos {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixNanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+impl Pipeline {
+    /// Starts the stages. They replay the log first and then take from `admitted`; when that closes they
+    /// seal what is left and end.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub(crate) fn start(
+        state: Arc<State>,
+        store: Arc<SpanStore>,
+        seal: SealOptions,
+        admitted: mpsc::Receiver<Admitted>,
+    ) -> anyhow::Result<Self> {
+        let (to_assembling, committed) = std::sync::mpsc::sync_channel(64);
+        let (to_sealer, cuts) = std::sync::mpsc::sync_channel(1);
+        let sealer = sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store));
+        let assembling = assembling::Assembling::new(state, Arc::clone(&store), seal, to_sealer);
+        let threads = vec![
+            spawn("sealer", move || sealer.run(&cuts))?,
+            spawn("assembling", move || assembling.run(&committed))?,
+            spawn("committer", move || committer::run(&store, admitted, &to_assembling))?,
+        ];
+        Ok(Self { threads })
+    }
+
+    /// Waits until every stage has ended.
+    pub(crate) fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a stage of the pipeline panicked");
+            }
+        }
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .with_context(|| format!("cannot start the {name} thread"))
+}

@@ -1,0 +1,60 @@
+//! Start-up: traces that were open at the last cut get their skeletons back, and frames that no segment holds
+//! are taken in again, through the same code as when they came.
+
+use query::State;
+use span_store::SpanStore;
+use std::sync::atomic::Ordering;
+use trace_model::TraceId;
+
+use super::assembling::Assembling;
+use super::committer::Committed;
+use super::now;
+
+/// Reopens, replays, and says how much there was.
+pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State) {
+    let started = std::time::Instant::now();
+    let reopened = reopen(stage, state);
+    let mut frames = 0_u64;
+    let mut spans = 0;
+    let result = store.replay(&mut |replayed| {
+        match replayed.frame {
+            Ok(frame) => {
+                frames += 1;
+                let batches = frame.requests.into_iter().filter_map(|request| {
+                    let mut batch = ingest::prepare(request, &state.names).ok()?.batch;
+                    (batch.seq, batch.arrival) = (replayed.seq, frame.arrival);
+                    Some(batch)
+                });
+                let batches: Vec<_> = batches.collect();
+                spans += batches.iter().map(|batch| batch.rows.len()).sum::<usize>();
+                stage.take(Committed { seq: replayed.seq, batches }, false);
+            }
+            Err(error) => {
+                state.counters.damaged_frames.fetch_add(1, Ordering::Relaxed);
+                state.damaged.lock().push(format!("log frame {}: {error}", replayed.seq));
+                tracing::error!(seq = replayed.seq, %error, "a log frame cannot be read");
+            }
+        }
+        true
+    });
+    if let Err(error) = result {
+        state.damaged.lock().push(format!("log: {error}"));
+        tracing::error!(%error, "the log cannot be read to its end");
+    }
+    *state.not_ready.lock() = None;
+    if frames > 0 || reopened > 0 {
+        let ms = started.elapsed().as_millis() as u64;
+        tracing::info!(frames, spans, reopened, ms, "recovered what was not sealed");
+    }
+}
+
+fn reopen(stage: &mut Assembling, state: &State) -> usize {
+    let view = state.snapshot();
+    let Some(last) = view.sealed.last() else { return 0 };
+    let open: Vec<TraceId> =
+        last.meta.open_traces.chunks_exact(16).filter_map(|id| TraceId::try_from(id).ok()).collect();
+    for id in &open {
+        stage.reopen(*id, trace_model::UnixNanos(0), now());
+    }
+    open.len()
+}

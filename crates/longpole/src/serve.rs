@@ -1,0 +1,169 @@
+//! The server: opens the store, starts the stages, listens, and drains when told to stop.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use api::{ApiState, BuildInfo, Counter};
+use ingest::{IngestCounters, IngestServer};
+use query::{Engine, NameTable, State};
+use span_store::SpanStore;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc, watch};
+use trace_assemble::Assembler;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, LogOptions};
+use crate::pipeline::Pipeline;
+
+/// Requests that wait for the committer at most; their bytes are bounded besides.
+const QUEUE_REQUESTS: usize = 1024;
+/// How long requests under way may take after a stop was asked for.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(10);
+
+static STOP: Notify = Notify::const_new();
+
+/// Asks the running server to stop, as a signal would.
+pub(crate) fn request_stop() {
+    STOP.notify_one();
+}
+
+/// Where the server listens.
+#[derive(Debug, Clone)]
+pub(crate) struct Addresses {
+    pub(crate) otlp_grpc: SocketAddr,
+    pub(crate) otlp_http: SocketAddr,
+    pub(crate) http: SocketAddr,
+}
+
+/// Sets the log up. `quiet` keeps all but warnings off a terminal that shows something else.
+pub(crate) fn init_logs(options: &LogOptions, quiet: bool) {
+    let level = if quiet { "warn" } else { options.level.as_str() };
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let json = match options.format.as_str() {
+        "json" => true,
+        "text" => false,
+        _ => !std::io::stderr().is_terminal(),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Fails only if a log is set up already, and then that one serves.
+    let _ = if json { builder.json().try_init() } else { builder.try_init() };
+}
+
+/// Serves until a signal comes, then drains: stops accepting, commits, seals, closes.
+///
+/// # Errors
+/// If the store cannot be opened or an address cannot be listened on.
+pub(crate) async fn run(
+    config: Config,
+    ready: impl FnOnce(&Addresses) + Send + 'static,
+) -> anyhow::Result<()> {
+    let grpc = listen(&config.otlp_grpc, "--otlp-grpc").await?;
+    let otlp_http = listen(&config.otlp_http, "--otlp-http").await?;
+    let http = listen(&config.http, "--http").await?;
+    let addresses = Addresses {
+        otlp_grpc: grpc.local_addr()?,
+        otlp_http: otlp_http.local_addr()?,
+        http: http.local_addr()?,
+    };
+
+    let (dir, options) = (config.data_dir.clone(), config.store);
+    let (store, segments, damaged) =
+        tokio::task::spawn_blocking(move || SpanStore::open(&dir, options)).await??;
+    let store = Arc::new(store);
+    let names = Arc::new(NameTable::default());
+    let state = Arc::new(State::new(Arc::clone(&names), Assembler::new(config.assemble)));
+    state.damaged.lock().extend(damaged);
+    let loading = Arc::clone(&state);
+    tokio::task::spawn_blocking(move || loading.add_stored(segments)).await?;
+
+    let (queue, admitted) = mpsc::channel(QUEUE_REQUESTS);
+    let pipeline = Pipeline::start(Arc::clone(&state), Arc::clone(&store), config.seal, admitted)?;
+    let counters = Arc::new(IngestCounters::default());
+    let server = IngestServer::new(names, config.ingest, queue, Arc::clone(&counters));
+    let engine = Arc::new(Engine::new(Arc::clone(&state), store));
+    let api = api::router(api_state(engine, state, counters));
+
+    let (stop, _) = watch::channel(false);
+    let stopped = || {
+        let mut stop = stop.subscribe();
+        async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        }
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    let (grpc_stop, otlp_stop, http_stop) = (stopped(), stopped(), stopped());
+    let otlp_router = server.http_router();
+    tasks.spawn(async move { server.serve(grpc, grpc_stop).await.context("OTLP/gRPC") });
+    tasks.spawn(async move {
+        axum::serve(otlp_http, otlp_router).with_graceful_shutdown(otlp_stop).await.context("OTLP/HTTP")
+    });
+    tasks.spawn(
+        async move { axum::serve(http, api).with_graceful_shutdown(http_stop).await.context("HTTP API") },
+    );
+    ready(&addresses);
+    tracing::info!(%addresses.otlp_grpc, %addresses.otlp_http, %addresses.http, "serving");
+
+    let failed = tokio::select! {
+        () = signal() => None,
+        ended = tasks.join_next() => ended,
+    };
+    tracing::info!("stopping: no new spans, sealing what there is");
+    stop.send_replace(true);
+    let drained = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("some connections did not end in time and were cut");
+        tasks.abort_all();
+        while tasks.join_next().await.is_some() {}
+    }
+    tokio::task::spawn_blocking(move || pipeline.join()).await?;
+    tracing::info!("stopped");
+    match failed {
+        Some(ended) => ended?,
+        None => Ok(()),
+    }
+}
+
+async fn listen(address: &str, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("cannot listen for signals");
+        return STOP.notified().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = STOP.notified() => {}
+    }
+}
+
+fn api_state(engine: Arc<Engine>, state: Arc<State>, counters: Arc<IngestCounters>) -> ApiState {
+    let own = move || {
+        let mut rows: Vec<Counter> =
+            counters.read().into_iter().map(|(name, help, value)| Counter::new(name, help, value)).collect();
+        let load = |cell: &std::sync::atomic::AtomicU64| cell.load(std::sync::atomic::Ordering::Relaxed);
+        let of = &state.counters;
+        rows.extend([
+            Counter::new("longpole_spans", "distinct spans taken in", load(&of.spans)),
+            Counter::new("longpole_duplicate_spans", "spans that had come before", load(&of.duplicates)),
+            Counter::new("longpole_late_spans", "spans for traces that had been finished", load(&of.late)),
+            Counter::new("longpole_seals", "segments sealed", load(&of.seals)),
+            Counter::new("longpole_damaged_frames", "log frames found damaged", load(&of.damaged_frames)),
+        ]);
+        rows
+    };
+    let build = BuildInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: option_env!("LONGPOLE_COMMIT").map(str::to_owned),
+    };
+    ApiState::new(engine, Arc::new(own), build)
+}

@@ -1,0 +1,240 @@
+//! The engine: one method a question.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use otlp_wire::{StoredSpan, splice_traces};
+use segment::{Names, ReadError};
+use span_store::SpanStore;
+use trace_model::{AnomalyKind, SpanKind, Trace, TraceId, UnixNanos};
+
+use crate::answer::*;
+use crate::request::*;
+use crate::state::State;
+use crate::{bottlenecks, fetch, latencies, path, search, totals};
+
+/// Why a question could not be answered. Nothing that a client asks can cause the first.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The store failed or is damaged.
+    #[error("{0}")]
+    Store(String),
+    /// Not yet: the log is being replayed.
+    #[error("{0}")]
+    Recovering(String),
+}
+
+impl From<ReadError> for QueryError {
+    fn from(error: ReadError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+/// Answers questions over everything that was acknowledged.
+#[derive(Debug)]
+pub struct Engine {
+    state: Arc<State>,
+    store: Arc<SpanStore>,
+}
+
+impl Engine {
+    /// An engine over the state that the pipeline keeps.
+    pub fn new(state: Arc<State>, store: Arc<SpanStore>) -> Self {
+        Self { state, store }
+    }
+
+    /// Whether questions are answered, or why not.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn ready(&self) -> Result<(), String> {
+        match &*self.state.not_ready.lock() {
+            None => Ok(()),
+            Some(reason) => Err(reason.clone()),
+        }
+    }
+
+    fn recovered(&self) -> Result<&State, QueryError> {
+        self.ready().map_err(QueryError::Recovering)?;
+        Ok(&self.state)
+    }
+
+    /// Services, by name; all of time without a window.
+    ///
+    /// # Errors
+    /// While recovering, or if the store fails.
+    pub fn services(&self, window: Option<Window>) -> Result<(Vec<ServiceRow>, Vec<Incomplete>), QueryError> {
+        totals::services(self.recovered()?, window)
+    }
+
+    /// Operations of a service, most spans first.
+    ///
+    /// # Errors
+    /// While recovering.
+    pub fn operations(
+        &self,
+        service: &str,
+        kind: Option<SpanKind>,
+    ) -> Result<(Vec<OperationRow>, Vec<Incomplete>), QueryError> {
+        Ok((totals::operations(self.recovered()?, service, kind), self.damage()))
+    }
+
+    /// Traces that match, in order.
+    ///
+    /// # Errors
+    /// While recovering, or if the store fails.
+    pub fn search(&self, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
+        let mut answer = search::run(self.recovered()?, search)?;
+        answer.incomplete.extend(self.damage());
+        Ok(answer)
+    }
+
+    /// A whole trace.
+    ///
+    /// # Errors
+    /// While recovering, or if the store fails.
+    pub fn trace(&self, id: TraceId) -> Result<Option<TraceAnswer>, QueryError> {
+        let Some(fetched) = fetch::trace(self.recovered()?, id)? else { return Ok(None) };
+        let anomalies =
+            Trace::from_spans(fetched.nodes()).map(|(_, anomalies)| anomalies).unwrap_or_default();
+        let missing = anomalies.iter().filter(|anomaly| anomaly.kind == AnomalyKind::MissingParent).count();
+        let spans =
+            fetched.spans.iter().map(|span| StoredSpan { context: &span.context, span: &span.message });
+        let mut incomplete = trace_incomplete(fetched.state, missing);
+        incomplete.extend(self.damage());
+        Ok(Some(TraceAnswer {
+            traces_data: splice_traces(spans),
+            state: fetched.state,
+            anomalies,
+            incomplete,
+        }))
+    }
+
+    /// The critical path of a trace.
+    ///
+    /// # Errors
+    /// While recovering, or if the store fails.
+    pub fn critical_path(
+        &self,
+        question: &CriticalPathQuery,
+    ) -> Result<Option<CriticalPathAnswer>, QueryError> {
+        path::answer(self.recovered()?, question)
+    }
+
+    /// Latency percentiles.
+    ///
+    /// # Errors
+    /// While recovering, or if the store fails.
+    pub fn latency(&self, question: &LatencyQuery) -> Result<LatencyAnswer, QueryError> {
+        let mut answer = latencies::answer(self.recovered()?, question)?;
+        answer.incomplete.extend(self.damage());
+        Ok(answer)
+    }
+
+    /// What critical paths are made of.
+    ///
+    /// # Errors
+    /// While recovering, or if the store fails.
+    pub fn bottlenecks(&self, question: &BottleneckQuery) -> Result<BottleneckAnswer, QueryError> {
+        let mut answer = bottlenecks::answer(self.recovered()?, question)?;
+        answer.incomplete.extend(self.damage());
+        Ok(answer)
+    }
+
+    fn damage(&self) -> Vec<Incomplete> {
+        let damaged = self.state.damaged.lock();
+        damaged
+            .iter()
+            .take(8)
+            .map(|detail| Incomplete { reason: "damaged_segment", detail: detail.clone() })
+            .collect()
+    }
+
+    /// The state of the store and of assembly. Answers while recovering, too.
+    pub fn status(&self) -> StatusAnswer {
+        let state = &self.state;
+        let (open_traces, open_spans, early) = {
+            let assembly = state.assembly.lock();
+            let assembler = &assembly.assembler;
+            (assembler.open_traces() as u64, assembler.held_spans() as u64, assembler.finished_early())
+        };
+        let view = state.snapshot();
+        let size = self.store.size();
+        let newest = view.sealed.iter().map(|segment| segment.meta.arrival_max).max().unwrap_or(0);
+        let since = newest.saturating_sub(86_400_000_000_000);
+        let starts = view.sealed.iter().filter(|s| s.meta.spans > 0).map(|s| s.meta.start_min);
+        let live_starts = view.live.iter().flat_map(|b| b.rows.iter().map(|row| row.node.start.0));
+        let counters = &state.counters;
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        StatusAnswer {
+            segments: view.sealed.len() as u64,
+            sealed_spans: view.sealed.iter().map(|segment| segment.meta.spans).sum(),
+            live_spans: view.live.iter().map(|batch| batch.rows.len() as u64).sum(),
+            stored_bytes: view.sealed.iter().map(|segment| segment.meta.bytes).sum(),
+            log_bytes: size.log_bytes,
+            bytes_last_day: view
+                .sealed
+                .iter()
+                .filter(|segment| segment.meta.arrival_max >= since)
+                .map(|segment| segment.meta.bytes)
+                .sum(),
+            partitions: size.partitions,
+            oldest: starts.chain(live_starts).min().map(UnixNanos),
+            open_traces,
+            open_spans,
+            counters: vec![
+                ("spans", read(&counters.spans)),
+                ("duplicate_spans", read(&counters.duplicates)),
+                ("late_spans", read(&counters.late)),
+                ("seals", read(&counters.seals)),
+                ("damaged_frames", read(&counters.damaged_frames)),
+                ("reopen_lookups", read(&counters.reopen_lookups)),
+                ("traces_finished_early", early),
+            ],
+            damaged: state.damaged.lock().clone(),
+            refusing: state.not_ready.lock().iter().cloned().collect(),
+        }
+    }
+
+    /// Calls, errors and latency by operation since the process began.
+    pub fn operation_metrics(&self) -> Vec<OperationMetrics> {
+        let mut rows: Vec<OperationMetrics> = self
+            .state
+            .metrics
+            .lock()
+            .iter()
+            .map(|(id, (histogram, exemplars))| OperationMetrics {
+                operation: operation_name(&self.state, *id),
+                histogram: histogram.clone(),
+                exemplars: exemplars.clone(),
+            })
+            .collect();
+        rows.sort_by(|a, b| {
+            let key = |row: &OperationMetrics| {
+                (row.operation.service.clone(), row.operation.operation.clone(), row.operation.kind)
+            };
+            key(a).cmp(&key(b))
+        });
+        rows
+    }
+}
+
+pub(crate) fn operation_name(state: &State, id: trace_model::OperationId) -> OperationName {
+    let entry = state.names.operation(id);
+    OperationName { service: state.names.service(entry.service), operation: entry.name, kind: entry.kind }
+}
+
+pub(crate) fn trace_incomplete(state: TraceState, missing_parents: usize) -> Vec<Incomplete> {
+    let mut incomplete = Vec::new();
+    if state == TraceState::Open {
+        incomplete
+            .push(Incomplete { reason: "trace_open", detail: "spans may still be on their way".to_owned() });
+    }
+    if missing_parents > 0 {
+        incomplete.push(Incomplete {
+            reason: "missing_parent",
+            detail: format!("{missing_parents} spans name a parent that has not come"),
+        });
+    }
+    incomplete
+}

@@ -1,0 +1,173 @@
+//! Fetches whole traces: sealed chunks and live spans, each span once, in start order.
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use otlp_wire::{read_span, service_name};
+use segment::{ChunkBlock, ContextBlock, LiveBatch, ReadError};
+use trace_assemble::{Location, Phase};
+use trace_model::{SpanNode, TraceId, UnixNanos};
+
+use crate::answer::TraceState;
+use crate::engine::QueryError;
+use crate::names::NameTable;
+use crate::state::{SealedSegment, State, View};
+
+/// A span with its bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct FetchedSpan {
+    pub(crate) node: SpanNode,
+    pub(crate) context: Arc<[u8]>,
+    pub(crate) message: Vec<u8>,
+}
+
+/// A trace with its bytes.
+#[derive(Debug)]
+pub(crate) struct FetchedTrace {
+    pub(crate) spans: Vec<FetchedSpan>,
+    pub(crate) state: TraceState,
+}
+
+impl FetchedTrace {
+    pub(crate) fn nodes(&self) -> Vec<SpanNode> {
+        self.spans.iter().map(|span| span.node).collect()
+    }
+}
+
+/// The whole trace, `None` if nothing of it is stored.
+pub(crate) fn trace(state: &State, id: TraceId) -> Result<Option<FetchedTrace>, QueryError> {
+    let (live, phase) = live_places(state, id);
+    let view = state.snapshot();
+    let mut spans = Vec::new();
+    for segment in view.sealed.iter().filter(|segment| segment.filter.may_contain(&id)) {
+        sealed_spans(segment, id, &state.names, &mut spans)?;
+    }
+    live_spans(&view, &live, &mut spans);
+    let mut seen = HashSet::with_capacity(spans.len());
+    spans.retain(|span| seen.insert((span.node.span_id, span.node.content)));
+    spans.sort_unstable_by_key(|span| {
+        (span.node.start, std::cmp::Reverse(span.node.end), span.node.span_id, span.node.content)
+    });
+    let state = if phase == Some(Phase::Open) { TraceState::Open } else { TraceState::Final };
+    Ok((!spans.is_empty()).then_some(FetchedTrace { spans, state }))
+}
+
+/// The skeletons of a trace in segments whose spans may have arrived since `since`.
+///
+/// # Errors
+/// If the store fails.
+pub fn stored_nodes(state: &State, id: TraceId, since: UnixNanos) -> Result<Vec<SpanNode>, QueryError> {
+    let view = state.snapshot();
+    let mut spans = Vec::new();
+    for segment in State::segments_since(&view, since).filter(|segment| segment.filter.may_contain(&id)) {
+        sealed_spans(segment, id, &state.names, &mut spans)?;
+    }
+    Ok(spans.into_iter().map(|span| span.node).collect())
+}
+
+fn live_places(state: &State, id: TraceId) -> (Vec<(u64, u32)>, Option<Phase>) {
+    let assembly = state.assembly.lock();
+    let Some(trace) = assembly.assembler.get(&id) else { return (Vec::new(), None) };
+    let places = trace.spans().iter().filter_map(|held| match held.location {
+        Location::Live { batch, row } => Some((batch, row)),
+        Location::Sealed => None,
+    });
+    (places.collect(), Some(trace.phase()))
+}
+
+/// A batch that is not in the view any more has been sealed, and its spans were found there.
+fn live_spans(view: &View, places: &[(u64, u32)], out: &mut Vec<FetchedSpan>) {
+    for &(number, row) in places {
+        let Ok(at) = view.live.binary_search_by_key(&number, |batch| batch.number) else { continue };
+        if let Some(span) = live_span(&view.live[at], row) {
+            out.push(span);
+        }
+    }
+}
+
+fn live_span(batch: &LiveBatch, row: u32) -> Option<FetchedSpan> {
+    let row = batch.rows.get(row as usize)?;
+    Some(FetchedSpan {
+        node: row.node,
+        context: batch.context(row.context).into(),
+        message: batch.span_bytes(row).to_vec(),
+    })
+}
+
+fn sealed_spans(
+    segment: &SealedSegment,
+    id: TraceId,
+    names: &NameTable,
+    out: &mut Vec<FetchedSpan>,
+) -> Result<(), QueryError> {
+    match try_sealed_spans(segment, id, names, out) {
+        Err(_) if segment.handle.is_dropped() => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn try_sealed_spans(
+    segment: &SealedSegment,
+    id: TraceId,
+    names: &NameTable,
+    out: &mut Vec<FetchedSpan>,
+) -> Result<(), ReadError> {
+    let Some(block) = chunk_of(segment, &id) else { return Ok(()) };
+    let mut blocks: HashMap<u32, ContextBlock> = HashMap::new();
+    let mut contexts: HashMap<u32, Arc<[u8]>> = HashMap::new();
+    for span in ChunkBlock::read(&segment.handle, block)?.spans(&id)? {
+        let context = match contexts.get(&span.context) {
+            Some(context) => Arc::clone(context),
+            None => {
+                let number = ContextBlock::number_of(span.context);
+                if !blocks.contains_key(&number) {
+                    blocks.insert(number, ContextBlock::read(&segment.handle, number)?);
+                }
+                let context: Arc<[u8]> = blocks[&number].get(span.context)?.into();
+                contexts.insert(span.context, Arc::clone(&context));
+                context
+            }
+        };
+        let node = node_of(&span.message, &context, names)?;
+        out.push(FetchedSpan { node, context, message: span.message });
+    }
+    Ok(())
+}
+
+fn node_of(message: &[u8], context: &[u8], names: &NameTable) -> Result<SpanNode, ReadError> {
+    let head = read_span(message).map_err(|_| ReadError::Damaged("span"))?;
+    let service = names.service_id(service_name(context));
+    Ok(SpanNode {
+        span_id: head.span_id,
+        parent: head.parent,
+        start: head.start,
+        end: head.end,
+        content: head.content,
+        service,
+        operation: names.operation_id(service, head.kind, head.name),
+        kind: head.kind,
+        status: head.status,
+    })
+}
+
+/// The only block of a segment that can hold a trace.
+fn chunk_of(segment: &SealedSegment, id: &TraceId) -> Option<u32> {
+    let whole = u128::from_be_bytes(*id.as_bytes());
+    let meta = &segment.meta;
+    let first =
+        |at: usize| u128::from(meta.chunk_first_high[at]) << 64 | u128::from(meta.chunk_first_low[at]);
+    let (mut low, mut high) = (0, meta.chunk_first_low.len().min(meta.chunk_first_high.len()));
+    while low < high {
+        let middle = (low + high) / 2;
+        if first(middle) <= whole { low = middle + 1 } else { high = middle }
+    }
+    low.checked_sub(1).map(|block| block as u32)
+}
+
+/// The id of a trace from its number within a segment.
+pub(crate) fn trace_id(segment: &SealedSegment, number: u32) -> Result<TraceId, ReadError> {
+    let firsts = &segment.meta.chunk_first_trace;
+    let block = firsts.partition_point(|&first| first <= number).checked_sub(1);
+    let block = block.ok_or(ReadError::Damaged("chunk directory"))?;
+    ChunkBlock::read(&segment.handle, block as u32)?.trace_at(number - firsts[block])
+}

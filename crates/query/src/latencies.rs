@@ -1,0 +1,181 @@
+//! Latency percentiles: stored and live histograms, merged. Percentiles are never averaged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use latency::{ExemplarSet, LatencyHistogram};
+use segment::{HistogramTable, Names, OperationEntry, decode_minute};
+use trace_model::{NanoDuration, OperationId, SpanKind, StatusCode, UnixNanos};
+
+use crate::answer::*;
+use crate::engine::QueryError;
+use crate::request::*;
+use crate::state::{State, View};
+
+type Labels = (Option<Arc<str>>, Option<Arc<str>>, Option<SpanKind>, Option<StatusCode>);
+
+#[derive(Default)]
+struct Series {
+    histogram: LatencyHistogram,
+    exemplars: ExemplarSet,
+    points: BTreeMap<u64, LatencyHistogram>,
+}
+
+pub(crate) fn answer(state: &State, question: &LatencyQuery) -> Result<LatencyAnswer, QueryError> {
+    let window = whole_minutes(question.window);
+    let mut run = Run { state, question, window, operations: HashMap::new(), series: HashMap::new() };
+    let view = state.snapshot();
+    run.sealed(&view)?;
+    run.live(&view);
+    let mut series: Vec<LatencySeries> =
+        run.series.into_iter().map(|(labels, series)| finish(labels, series, question)).collect();
+    series.sort_by(|a, b| {
+        let labels = |s: &LatencySeries| (s.service.clone(), s.operation.clone(), s.kind, s.status);
+        b.histogram.count().cmp(&a.histogram.count()).then_with(|| labels(a).cmp(&labels(b)))
+    });
+    Ok(LatencyAnswer { window, series, incomplete: Vec::new() })
+}
+
+fn whole_minutes(window: Window) -> Window {
+    let minute = UnixNanos::PER_MINUTE;
+    let start = window.start.0 / minute * minute;
+    let end = window.end.0.div_ceil(minute).saturating_mul(minute);
+    Window { start: UnixNanos(start), end: UnixNanos(end) }
+}
+
+struct Run<'a> {
+    state: &'a State,
+    question: &'a LatencyQuery,
+    window: Window,
+    /// What an operation is called, `None` for those not asked for.
+    operations: HashMap<OperationId, Option<(Arc<str>, OperationEntry)>>,
+    series: HashMap<Labels, Series>,
+}
+
+impl Run<'_> {
+    fn wanted(&mut self, id: OperationId) -> Option<(Arc<str>, OperationEntry)> {
+        if let Some(known) = self.operations.get(&id) {
+            return known.clone();
+        }
+        let entry = self.state.names.operation(id);
+        let service = self.state.names.service(entry.service);
+        let question = self.question;
+        let fits = question.service.as_deref().is_none_or(|wanted| wanted == &*service)
+            && question.operation.as_deref().is_none_or(|wanted| wanted == &*entry.name)
+            && question.kind.is_none_or(|wanted| wanted == entry.kind);
+        let known = fits.then_some((service, entry));
+        self.operations.insert(id, known.clone());
+        known
+    }
+
+    fn add(
+        &mut self,
+        minute: u32,
+        id: OperationId,
+        status: StatusCode,
+        histogram: &LatencyHistogram,
+        exemplars: &ExemplarSet,
+    ) {
+        let Some((service, entry)) = self.wanted(id) else { return };
+        let by = self.question.group_by;
+        let labels = (
+            by.service.then_some(service),
+            by.operation.then_some(entry.name),
+            by.kind.then_some(entry.kind),
+            by.status.then_some(status),
+        );
+        let series = self.series.entry(labels).or_default();
+        series.histogram.merge(histogram);
+        series.exemplars.merge(exemplars);
+        if let Some(step) = self.question.step {
+            let at = u64::from(minute) * UnixNanos::PER_MINUTE;
+            let offset = (at - self.window.start.0) / step.0.max(1) * step.0;
+            series.points.entry(self.window.start.0 + offset).or_default().merge(histogram);
+        }
+    }
+
+    fn in_window(&self, minute: u32) -> bool {
+        self.window.contains(UnixNanos(u64::from(minute) * UnixNanos::PER_MINUTE))
+    }
+
+    fn status_wanted(&self, status: StatusCode) -> bool {
+        self.question.status.is_none_or(|wanted| wanted == status)
+    }
+
+    fn sealed(&mut self, view: &View) -> Result<(), QueryError> {
+        for segment in view.sealed.iter() {
+            let wanted: Vec<bool> =
+                segment.operations.clone().into_iter().map(|id| self.wanted(id).is_some()).collect();
+            if !wanted.contains(&true) {
+                continue;
+            }
+            for &minute in &segment.meta.minutes {
+                if !self.in_window(minute) {
+                    continue;
+                }
+                let fits = |local: u32, status| {
+                    wanted.get(local as usize).copied().unwrap_or(false) && self.status_wanted(status)
+                };
+                let rows = match decode_minute(&segment.handle, minute, &fits) {
+                    Ok(rows) => rows,
+                    Err(_) if segment.handle.is_dropped() => break,
+                    Err(error) => return Err(error.into()),
+                };
+                for row in rows {
+                    let id = segment.operation(row.operation);
+                    self.add(minute, id, row.status, &row.histogram, &row.exemplars);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn live(&mut self, view: &View) {
+        let mut table = HistogramTable::default();
+        for row in view.live.iter().flat_map(|batch| &batch.rows) {
+            if self.in_window(row.node.end.minute()) && self.status_wanted(row.node.status) {
+                table.record(row);
+            }
+        }
+        for (minute, id, status, histogram, exemplars) in table.iter() {
+            self.add(minute, id, status, histogram, exemplars);
+        }
+    }
+}
+
+fn values(histogram: &LatencyHistogram, quantiles: &[f64]) -> Vec<NanoDuration> {
+    quantiles.iter().map(|&q| histogram.quantile(q).unwrap_or_default()).collect()
+}
+
+fn finish(labels: Labels, series: Series, question: &LatencyQuery) -> LatencySeries {
+    let (service, operation, kind, status) = labels;
+    let values_of_all = values(&series.histogram, &question.quantiles);
+    let exemplars = question
+        .quantiles
+        .iter()
+        .zip(&values_of_all)
+        .filter_map(|(&q, &value)| Some((q, series.exemplars.nearest_above(value)?.clone())))
+        .collect();
+    let points = series
+        .points
+        .into_iter()
+        .map(|(start, histogram)| LatencyPoint {
+            start: UnixNanos(start),
+            count: histogram.count(),
+            errors: histogram.errors(),
+            values: values(&histogram, &question.quantiles),
+        })
+        .collect();
+    LatencySeries {
+        service,
+        operation,
+        kind,
+        status,
+        low_confidence: question.quantiles.iter().map(|&q| series.histogram.low_confidence(q)).collect(),
+        values: values_of_all,
+        exemplars,
+        points,
+        histogram: series.histogram,
+    }
+}

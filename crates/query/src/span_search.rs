@@ -1,0 +1,323 @@
+//! Search with a span-level filter: durations and order speak of the matching span, and each trace appears
+//! once, by its best one.
+//!
+//! Row blocks are read in the order of the best row that they can hold; rows are sorted within them, so
+//! reading stops as soon as no unread block can change the answer. Every candidate's trace is fetched whole
+//! before it is returned: that verifies the row and tells whether another span of the trace ranks before it.
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use segment::{LiveBatch, RowBlock};
+use trace_model::{NanoDuration, OperationId, ServiceId, SpanNode, StatusCode, TraceId, UnixNanos};
+
+use crate::analysis::analyse;
+use crate::answer::*;
+use crate::engine::{QueryError, operation_name};
+use crate::fetch;
+use crate::request::*;
+use crate::search::{Place, hit, rank_of, trace_fits};
+use crate::state::{SealedSegment, State, View};
+
+/// Candidates that one search fetches at most; beyond it the answer says that it is not complete.
+const FETCHES_MAX: usize = 20_000;
+
+/// The span-level filter, names resolved.
+struct SpanFilter<'a> {
+    search: &'a TraceSearch,
+    service: Option<ServiceId>,
+    operations: HashMap<OperationId, bool>,
+}
+
+impl SpanFilter<'_> {
+    fn fits(&self, kind_fits: bool, status: StatusCode, duration: NanoDuration, start: UnixNanos) -> bool {
+        let search = self.search;
+        kind_fits
+            && search.status.is_none_or(|wanted| wanted == status)
+            && search.min_duration.is_none_or(|min| duration >= min)
+            && search.max_duration.is_none_or(|max| duration <= max)
+            && search.window.contains(start)
+    }
+
+    /// Whether service, span name and kind of an operation are what was asked for.
+    fn operation_fits(&mut self, state: &State, id: OperationId) -> bool {
+        if let Some(&fits) = self.operations.get(&id) {
+            return fits;
+        }
+        let name = segment::Names::operation(&*state.names, id);
+        let fits = self.service.is_none_or(|wanted| wanted == name.service)
+            && self.search.kind.is_none_or(|wanted| wanted == name.kind)
+            && self.search.operation.as_deref().is_none_or(|wanted| wanted == &*name.name);
+        self.operations.insert(id, fits);
+        fits
+    }
+
+    fn node_fits(&mut self, state: &State, node: &SpanNode) -> bool {
+        let kind_fits = self.operation_fits(state, node.operation);
+        self.fits(kind_fits, node.status, node.duration(), node.start)
+    }
+}
+
+/// Where a candidate's trace id is to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    Live(TraceId),
+    Sealed { segment: usize, trace: u32 },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    rank: u64,
+    start: UnixNanos,
+    source: Source,
+}
+
+pub(crate) fn run(state: &State, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
+    let empty = TraceSearchAnswer {
+        traces: Vec::new(),
+        next: None,
+        incomplete: Vec::new(),
+        scanned: Scanned::default(),
+    };
+    let service = match &search.service {
+        None => None,
+        Some(name) => match state.names.find_service(name) {
+            Some(id) => Some(id),
+            None => return Ok(empty),
+        },
+    };
+    let filter = SpanFilter { search, service, operations: HashMap::new() };
+    Run { state, view: state.snapshot(), filter, best: HashMap::new(), answer: empty }.run()
+}
+
+struct Run<'a> {
+    state: &'a State,
+    view: View,
+    filter: SpanFilter<'a>,
+    /// The best candidate of each source trace.
+    best: HashMap<Source, Candidate>,
+    answer: TraceSearchAnswer,
+}
+
+impl Run<'_> {
+    fn run(mut self) -> Result<TraceSearchAnswer, QueryError> {
+        self.live_candidates();
+        let mut blocks = self.blocks();
+        let mut opened = HashSet::new();
+        let mut given: HashSet<TraceId> = HashSet::new();
+        let mut fetches = 0;
+        loop {
+            let bound = blocks.last().map(|&(bound, ..)| bound);
+            if let Some(bound) = bound
+                && !self.best.values().any(|candidate| candidate.rank > bound)
+            {
+                let (_, segment, number) = blocks.pop().unwrap_or_default();
+                opened.insert(segment);
+                self.read_block(segment, number)?;
+                continue;
+            }
+            // Everything above the bound is known: these are next, in order.
+            let mut settled: Vec<Candidate> = self
+                .best
+                .values()
+                .filter(|candidate| bound.is_none_or(|bound| candidate.rank > bound))
+                .copied()
+                .collect();
+            if settled.is_empty() {
+                break;
+            }
+            settled.sort_unstable_by_key(|candidate| (std::cmp::Reverse(candidate.rank), candidate.start));
+            let full = self.settle(&settled, &mut given, &mut fetches)?;
+            for candidate in &settled {
+                self.best.remove(&candidate.source);
+            }
+            if full {
+                break;
+            }
+        }
+        self.answer.scanned.segments = opened.len() as u64;
+        self.answer.traces.sort_by_key(|hit| place_of(self.filter.search, hit).sort_key());
+        if self.answer.traces.len() > self.filter.search.limit {
+            self.answer.traces.truncate(self.filter.search.limit);
+            self.answer.next =
+                self.answer.traces.last().map(|hit| place_of(self.filter.search, hit).cursor());
+        }
+        Ok(self.answer)
+    }
+
+    /// Fetches settled candidates in order; true when there is one more than was asked for, and no candidate of
+    /// the same rank is left that could come before it.
+    fn settle(
+        &mut self,
+        settled: &[Candidate],
+        given: &mut HashSet<TraceId>,
+        fetches: &mut usize,
+    ) -> Result<bool, QueryError> {
+        let mut last_rank = None;
+        for candidate in settled {
+            let enough = self.answer.traces.len() > self.filter.search.limit;
+            if enough && last_rank != Some((candidate.rank, candidate.start)) {
+                return Ok(true);
+            }
+            if *fetches >= FETCHES_MAX {
+                self.answer.incomplete.push(Incomplete {
+                    reason: "candidates_limit",
+                    detail: format!("stopped after {FETCHES_MAX} candidate traces; narrow the search"),
+                });
+                return Ok(true);
+            }
+            last_rank = Some((candidate.rank, candidate.start));
+            let Some(id) = self.trace_id(candidate.source)? else { continue };
+            if given.insert(id) {
+                *fetches += 1;
+                let found = self.fetch(id)?;
+                self.answer.traces.extend(found);
+            }
+        }
+        Ok(self.answer.traces.len() > self.filter.search.limit)
+    }
+
+    fn trace_id(&mut self, source: Source) -> Result<Option<TraceId>, QueryError> {
+        match source {
+            Source::Live(id) => Ok(Some(id)),
+            Source::Sealed { segment, trace } => {
+                let segment = &self.view.sealed[segment];
+                self.answer.scanned.blocks += 1;
+                match fetch::trace_id(segment, trace) {
+                    Ok(id) => Ok(Some(id)),
+                    Err(_) if segment.handle.is_dropped() => Ok(None),
+                    Err(error) => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    /// The trace with its best matching span, if that comes after the cursor.
+    fn fetch(&mut self, id: TraceId) -> Result<Option<TraceHit>, QueryError> {
+        let Some(trace) = fetch::trace(self.state, id)? else { return Ok(None) };
+        let search = self.filter.search;
+        let mut best: Option<(SpanNode, Place)> = None;
+        for span in &trace.spans {
+            let node = span.node;
+            let place = Place {
+                rank: rank_of(search.order, node.duration().0, node.start),
+                start: node.start,
+                trace_id: id,
+            };
+            let better = best.is_none_or(|(other, at)| {
+                (place.sort_key(), node.span_id, node.content) < (at.sort_key(), other.span_id, other.content)
+            });
+            if better && self.filter.node_fits(self.state, &node) {
+                best = Some((node, place));
+            }
+        }
+        let Some((node, place)) = best else { return Ok(None) };
+        if !place.is_after(search.cursor.as_ref()) {
+            return Ok(None);
+        }
+        let Some(row) = analyse(id, trace.nodes(), false) else { return Ok(None) };
+        let matched = MatchedSpan {
+            span_id: node.span_id,
+            operation: operation_name(self.state, node.operation),
+            status: node.status,
+            start: node.start,
+            duration: node.duration(),
+        };
+        Ok(trace_fits(search, &row).then(|| hit(self.state, &row, trace.state, Some(matched))))
+    }
+
+    fn consider(&mut self, candidate: Candidate) {
+        // What ranks before the cursor was given out, or is the lesser span of a trace that was.
+        let before_cursor = self.filter.search.cursor.is_some_and(|last| candidate.rank > last.rank);
+        if before_cursor {
+            return;
+        }
+        let best = self.best.entry(candidate.source).or_insert(candidate);
+        if (std::cmp::Reverse(candidate.rank), candidate.start) < (std::cmp::Reverse(best.rank), best.start) {
+            *best = candidate;
+        }
+    }
+
+    fn live_candidates(&mut self) {
+        let live: Vec<Arc<LiveBatch>> = self.view.live.clone();
+        for batch in &live {
+            self.answer.scanned.rows += batch.rows.len() as u64;
+            for row in &batch.rows {
+                if self.filter.node_fits(self.state, &row.node) {
+                    let rank = rank_of(self.filter.search.order, row.node.duration().0, row.node.start);
+                    self.consider(Candidate {
+                        rank,
+                        start: row.node.start,
+                        source: Source::Live(row.trace_id),
+                    });
+                }
+            }
+        }
+    }
+
+    /// The blocks that may hold a match, the best bound last.
+    fn blocks(&mut self) -> Vec<(u64, usize, u32)> {
+        let search = self.filter.search;
+        let min = search.min_duration.map_or(0, |min| min.0);
+        let mut blocks = Vec::new();
+        let view = self.view.clone();
+        for (at, segment) in view.sealed.iter().enumerate() {
+            let longest = self.longest_by_service(segment);
+            for (number, block) in segment.meta.row_blocks.iter().enumerate() {
+                let Some(Some(longest)) = longest.get(block.service as usize) else { continue };
+                let in_window =
+                    block.start_min < search.window.end.0 && block.start_max >= search.window.start.0;
+                let best = block.duration_max.min(*longest);
+                let past_max = search.max_duration.is_some_and(|max| block.duration_min > max.0);
+                if in_window && best >= min && !past_max {
+                    let bound = rank_of(search.order, best, UnixNanos(block.start_max));
+                    blocks.push((bound, at, number as u32));
+                }
+            }
+        }
+        blocks.sort_unstable();
+        blocks
+    }
+
+    /// The longest span that can match, by the segment's services; `None` where no operation can.
+    fn longest_by_service(&mut self, segment: &SealedSegment) -> Vec<Option<u64>> {
+        let mut longest = vec![None; segment.services.len()];
+        for (at, operation) in segment.meta.operations.iter().enumerate() {
+            if operation.spans > 0 && self.filter.operation_fits(self.state, segment.operation(at as u32)) {
+                let most = &mut longest[operation.service as usize];
+                *most = (*most).max(Some(operation.duration_max));
+            }
+        }
+        longest
+    }
+
+    fn read_block(&mut self, at: usize, number: u32) -> Result<(), QueryError> {
+        let segment = Arc::clone(&self.view.sealed[at]);
+        let block = match RowBlock::read(&segment.handle, number) {
+            Ok(block) => block,
+            Err(_) if segment.handle.is_dropped() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        self.answer.scanned.blocks += 1;
+        self.answer.scanned.rows += block.len() as u64;
+        let fits: Vec<bool> = (0..segment.operations.len() as u32)
+            .map(|local| self.filter.operation_fits(self.state, segment.operation(local)))
+            .collect();
+        for row in 0..block.len() {
+            let kind_fits = fits.get(block.operations[row] as usize).copied().unwrap_or(false);
+            let (duration, start) = (block.durations[row], block.starts[row]);
+            if self.filter.fits(kind_fits, block.status(row), duration, start) {
+                let rank = rank_of(self.filter.search.order, duration.0, start);
+                let source = Source::Sealed { segment: at, trace: block.traces[row] };
+                self.consider(Candidate { rank, start, source });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn place_of(search: &TraceSearch, hit: &TraceHit) -> Place {
+    let (duration, start) =
+        hit.matched.as_ref().map_or((hit.duration, hit.start), |matched| (matched.duration, matched.start));
+    Place { rank: rank_of(search.order, duration.0, start), start, trace_id: hit.trace_id }
+}

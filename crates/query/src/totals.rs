@@ -1,0 +1,123 @@
+//! Services and operations, with what is stored of them.
+
+use hashbrown::HashMap;
+use segment::{Names, RowBlock};
+use trace_model::{OperationId, ServiceId, SpanKind, StatusCode, UnixNanos};
+
+use crate::answer::*;
+use crate::engine::QueryError;
+use crate::request::Window;
+use crate::state::{SealedSegment, State};
+
+struct Total {
+    spans: u64,
+    errors: u64,
+    first: u64,
+    last: u64,
+}
+
+impl Total {
+    const NONE: Self = Self { spans: 0, errors: 0, first: u64::MAX, last: 0 };
+
+    fn add(&mut self, spans: u64, errors: u64, first: u64, last: u64) {
+        self.spans += spans;
+        self.errors += errors;
+        self.first = self.first.min(first);
+        self.last = self.last.max(last);
+    }
+}
+
+pub(crate) fn services(
+    state: &State,
+    window: Option<Window>,
+) -> Result<(Vec<ServiceRow>, Vec<Incomplete>), QueryError> {
+    let window = window.unwrap_or(Window::ALL);
+    let view = state.snapshot();
+    let mut totals: HashMap<ServiceId, Total> = HashMap::new();
+    for segment in view.sealed.iter().filter(|segment| segment.meta.spans > 0) {
+        let meta = &segment.meta;
+        if window.contains(UnixNanos(meta.start_min)) && window.contains(UnixNanos(meta.start_max)) {
+            for (local, total) in meta.service_totals.iter().enumerate().filter(|(_, t)| t.spans > 0) {
+                let id = segment.service(local as u32);
+                let (first, last) = (total.first_seen, total.last_seen);
+                totals.entry(id).or_insert(Total::NONE).add(total.spans, total.errors, first, last);
+            }
+        } else if meta.start_min < window.end.0 && meta.start_max >= window.start.0 {
+            partly(segment, window, &mut totals)?;
+        }
+    }
+    for row in view.live.iter().flat_map(|batch| &batch.rows) {
+        if window.contains(row.node.start) {
+            let error = u64::from(row.node.status == StatusCode::Error);
+            let start = row.node.start.0;
+            totals.entry(row.node.service).or_insert(Total::NONE).add(1, error, start, start);
+        }
+    }
+    let mut rows: Vec<ServiceRow> = totals
+        .into_iter()
+        .map(|(id, total)| ServiceRow {
+            name: state.names.service(id),
+            spans: total.spans,
+            errors: total.errors,
+            first_seen: UnixNanos(total.first),
+            last_seen: UnixNanos(total.last),
+        })
+        .collect();
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((rows, Vec::new()))
+}
+
+/// A segment that the window cuts is counted row by row.
+fn partly(
+    segment: &SealedSegment,
+    window: Window,
+    totals: &mut HashMap<ServiceId, Total>,
+) -> Result<(), QueryError> {
+    for (number, meta) in segment.meta.row_blocks.iter().enumerate() {
+        if meta.start_min >= window.end.0 || meta.start_max < window.start.0 {
+            continue;
+        }
+        let block = match RowBlock::read(&segment.handle, number as u32) {
+            Ok(block) => block,
+            Err(_) if segment.handle.is_dropped() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for row in (0..block.len()).filter(|&row| window.contains(block.starts[row])) {
+            let error = u64::from(block.status(row) == StatusCode::Error);
+            let start = block.starts[row].0;
+            let id = segment.service(meta.service);
+            totals.entry(id).or_insert(Total::NONE).add(1, error, start, start);
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn operations(state: &State, service: &str, kind: Option<SpanKind>) -> Vec<OperationRow> {
+    let Some(service) = state.names.find_service(service) else { return Vec::new() };
+    let view = state.snapshot();
+    let mut totals: HashMap<OperationId, (u64, u64)> = HashMap::new();
+    for segment in view.sealed.iter() {
+        for (local, operation) in segment.meta.operations.iter().enumerate() {
+            if operation.spans > 0 && segment.service(operation.service) == service {
+                let total = totals.entry(segment.operation(local as u32)).or_default();
+                total.0 += operation.spans;
+                total.1 += operation.errors;
+            }
+        }
+    }
+    for row in view.live.iter().flat_map(|batch| &batch.rows).filter(|row| row.node.service == service) {
+        let total = totals.entry(row.node.operation).or_default();
+        total.0 += 1;
+        total.1 += u64::from(row.node.status == StatusCode::Error);
+    }
+    let mut rows: Vec<OperationRow> = totals
+        .into_iter()
+        .map(|(id, (spans, errors))| {
+            let entry = state.names.operation(id);
+            OperationRow { name: entry.name, kind: entry.kind, spans, errors }
+        })
+        .filter(|row| kind.is_none_or(|kind| kind == row.kind))
+        .collect();
+    rows.sort_by(|a, b| b.spans.cmp(&a.spans).then_with(|| (&a.name, a.kind).cmp(&(&b.name, b.kind))));
+    rows
+}

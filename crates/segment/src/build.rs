@@ -1,0 +1,316 @@
+//! Builds a segment: sorts a stretch of the log by trace, derives everything, and hands the values out in key
+//! order. The meta comes last and commits the rest.
+
+use std::sync::Arc;
+
+use longpole_proto::segment as proto;
+use prost::Message;
+use trace_model::{StatusCode, TraceId, UnixNanos};
+
+use crate::chunks::{self, write_span, write_trace_head};
+use crate::codec::Packer;
+use crate::contexts::ContextTable;
+use crate::filter::TraceFilter;
+use crate::histograms::HistogramTable;
+use crate::keys::Key;
+use crate::live::{LiveBatch, SpanRow};
+use crate::names::{LocalNames, Names};
+use crate::rows::{self, ROOT_FLAG, Row};
+use crate::traces::{self, TraceRow, write_heads, write_paths};
+
+/// What a segment is made of.
+#[derive(Clone, Copy)]
+pub struct SegmentInput<'a> {
+    /// The live batches, in order of arrival, repeated spans left out.
+    pub batches: &'a [Arc<LiveBatch>],
+    /// The log frames that become superfluous, both inclusive; `None` for a segment of analyses alone.
+    pub frames: Option<(u64, u64)>,
+    /// Traces that were analysed since the last cut.
+    pub analysed: &'a [Arc<TraceRow>],
+    /// Traces with sealed spans (this segment's included) whose analysis is still to come.
+    pub open: &'a [TraceId],
+    /// The names behind the numbers.
+    pub names: &'a dyn Names,
+    /// The server's clock.
+    pub now: UnixNanos,
+}
+
+impl std::fmt::Debug for SegmentInput<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SegmentInput({} batches, {} traces)", self.batches.len(), self.analysed.len())
+    }
+}
+
+/// Why a segment could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The compressor failed.
+    #[error("cannot compress a block: {0}")]
+    Compress(#[from] std::io::Error),
+    /// Whoever takes the values failed.
+    #[error("{0}")]
+    Sink(String),
+}
+
+/// Takes values in rising key order.
+type Sink<'a> = &'a mut dyn FnMut(Key, &[u8]) -> Result<(), String>;
+
+/// Builds a segment, handing each value to `sink` in rising key order.
+///
+/// # Errors
+/// If the compressor or the sink fails. What the sink took so far is not a segment.
+pub fn build(input: &SegmentInput<'_>, sink: Sink<'_>) -> Result<proto::SegmentMeta, BuildError> {
+    let mut writer = Writer { sink, bytes: 0, packer: Packer::new()? };
+    let mut names = LocalNames::new(input.names);
+    let order = in_trace_order(input.batches);
+    let mut meta = head(input, order.len());
+
+    let mut contexts = ContextTable::default();
+    let chunked = write_chunks(&order, &mut names, &mut contexts, &mut meta, &mut writer)?;
+    write_rows(chunked, &names, &mut meta, &mut writer)?;
+    write_traces(input, &mut names, &mut meta, &mut writer)?;
+    for (number, block) in contexts.blocks(&mut writer.packer)?.iter().enumerate() {
+        writer.put(Key::Contexts(number as u32), block)?;
+    }
+    write_minutes(input, &mut names, &mut meta, &mut writer)?;
+    finish_names(names, &mut meta);
+    meta.bytes = writer.bytes;
+    writer.put(Key::Meta, &meta.encode_to_vec())?;
+    Ok(meta)
+}
+
+struct Writer<'a> {
+    sink: Sink<'a>,
+    bytes: u64,
+    packer: Packer,
+}
+
+impl Writer<'_> {
+    fn put(&mut self, key: Key, value: &[u8]) -> Result<(), BuildError> {
+        self.bytes += value.len() as u64;
+        (self.sink)(key, value).map_err(BuildError::Sink)
+    }
+
+    fn pack(&mut self, key: Key, raw: &[u8]) -> Result<(), BuildError> {
+        let packed = self.packer.pack(raw)?;
+        self.put(key, &packed)
+    }
+}
+
+/// A row and the batch it lies in.
+type Placed<'a> = (&'a LiveBatch, &'a SpanRow);
+
+/// By trace, and within it by start: independent of the order of arrival.
+fn in_trace_order(batches: &[Arc<LiveBatch>]) -> Vec<Placed<'_>> {
+    let mut order: Vec<Placed<'_>> =
+        batches.iter().flat_map(|batch| batch.rows.iter().map(move |row| (&**batch, row))).collect();
+    order.sort_unstable_by_key(|(_, row)| {
+        let node = &row.node;
+        (row.trace_id, node.start, std::cmp::Reverse(node.end), node.span_id, node.content)
+    });
+    order
+}
+
+fn head(input: &SegmentInput<'_>, spans: usize) -> proto::SegmentMeta {
+    let (seq_low, seq_high) = input.frames.unwrap_or((0, 0));
+    let arrivals = || input.batches.iter().map(|batch| batch.arrival.0);
+    proto::SegmentMeta {
+        format: crate::FORMAT,
+        seq_low,
+        seq_high,
+        spans: spans as u64,
+        arrival_min: arrivals().min().unwrap_or(input.now.0),
+        arrival_max: arrivals().max().unwrap_or(input.now.0),
+        start_min: u64::MAX,
+        open_traces: input.open.iter().flat_map(|id| *id.as_bytes()).collect(),
+        revised_traces: input
+            .analysed
+            .iter()
+            .filter(|row| row.revised)
+            .flat_map(|row| *row.trace_id.as_bytes())
+            .collect(),
+        ..proto::SegmentMeta::default()
+    }
+}
+
+fn write_chunks<'a>(
+    order: &[Placed<'a>],
+    names: &mut LocalNames<'_>,
+    contexts: &mut ContextTable<'a>,
+    meta: &mut proto::SegmentMeta,
+    writer: &mut Writer<'_>,
+) -> Result<Vec<Row>, BuildError> {
+    let mut filter = TraceFilter::with_capacity(order.chunk_by(|a, b| a.1.trace_id == b.1.trace_id).count());
+    order.chunk_by(|a, b| a.1.trace_id == b.1.trace_id).for_each(|spans| filter.insert(&spans[0].1.trace_id));
+    writer.put(Key::Filter, filter.as_bytes())?;
+
+    let mut rows = Vec::with_capacity(order.len());
+    let mut raw = Vec::with_capacity(chunks::BLOCK_BYTES * 2);
+    for spans in order.chunk_by(|a, b| a.1.trace_id == b.1.trace_id) {
+        let id = spans[0].1.trace_id;
+        if raw.is_empty() {
+            let (low, high) = halves(&id);
+            meta.chunk_first_low.push(low);
+            meta.chunk_first_high.push(high);
+            meta.chunk_first_trace.push(meta.traces as u32);
+        }
+        write_trace_head(&mut raw, &id, spans.len());
+        for (nth, (batch, row)) in spans.iter().enumerate() {
+            let context = contexts.intern(batch.context(row.context));
+            write_span(&mut raw, &id, context, batch.span_bytes(row));
+            rows.push(to_row(row, meta.traces as u32, nth as u32, names));
+            note_span(row, meta);
+        }
+        meta.traces += 1;
+        if raw.len() >= chunks::BLOCK_BYTES {
+            writer.pack(Key::Chunk(meta.chunk_first_trace.len() as u32 - 1), &raw)?;
+            raw.clear();
+        }
+    }
+    if !raw.is_empty() {
+        writer.pack(Key::Chunk(meta.chunk_first_trace.len() as u32 - 1), &raw)?;
+    }
+    Ok(rows)
+}
+
+/// Low and high half of an id whose bytes are read as one big-endian number.
+fn halves(id: &TraceId) -> (u64, u64) {
+    let whole = u128::from_be_bytes(*id.as_bytes());
+    (whole as u64, (whole >> 64) as u64)
+}
+
+fn to_row(row: &SpanRow, trace: u32, span: u32, names: &mut LocalNames<'_>) -> Row {
+    let node = &row.node;
+    let root = if node.parent.is_none() { ROOT_FLAG } else { 0 };
+    Row {
+        service: names.service(node.service),
+        duration: node.duration().0,
+        start: node.start.0,
+        trace,
+        span,
+        operation: names.operation(node.operation),
+        flags: node.status as u8 | root,
+    }
+}
+
+fn note_span(row: &SpanRow, meta: &mut proto::SegmentMeta) {
+    let node = &row.node;
+    meta.errors += u64::from(node.status == StatusCode::Error);
+    meta.start_min = meta.start_min.min(node.start.0);
+    meta.start_max = meta.start_max.max(node.start.0);
+}
+
+fn write_rows(
+    mut rows: Vec<Row>,
+    names: &LocalNames<'_>,
+    meta: &mut proto::SegmentMeta,
+    writer: &mut Writer<'_>,
+) -> Result<(), BuildError> {
+    // Trace and span numbers stand in for trace id and span order, so ties do not depend on arrival either.
+    rows.sort_unstable_by_key(|row| {
+        (row.service, std::cmp::Reverse(row.duration), row.start, row.trace, row.span)
+    });
+    count_names(&rows, names, meta);
+    for service in rows.chunk_by(|a, b| a.service == b.service) {
+        for block in service.chunks(rows::ROWS_MAX) {
+            writer.pack(Key::Rows(meta.row_blocks.len() as u32), &rows::write_block(block))?;
+            meta.row_blocks.push(proto::RowBlock {
+                service: block[0].service,
+                rows: block.len() as u32,
+                duration_max: block[0].duration,
+                duration_min: block[block.len() - 1].duration,
+                start_min: block.iter().map(|row| row.start).min().unwrap_or(0),
+                start_max: block.iter().map(|row| row.start).max().unwrap_or(0),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn count_names(rows: &[Row], names: &LocalNames<'_>, meta: &mut proto::SegmentMeta) {
+    meta.service_totals =
+        vec![proto::ServiceTotals { first_seen: u64::MAX, ..Default::default() }; names.service_list.len()];
+    meta.operations = names
+        .operation_list
+        .iter()
+        .map(|(service, kind, name)| proto::Operation {
+            service: *service,
+            kind: *kind as u32,
+            name: name.to_string(),
+            ..Default::default()
+        })
+        .collect();
+    for row in rows {
+        let error = u64::from(row.flags & 3 == StatusCode::Error as u8);
+        let total = &mut meta.service_totals[row.service as usize];
+        total.spans += 1;
+        total.errors += error;
+        total.first_seen = total.first_seen.min(row.start);
+        total.last_seen = total.last_seen.max(row.start);
+        let operation = &mut meta.operations[row.operation as usize];
+        operation.spans += 1;
+        operation.errors += error;
+        operation.duration_max = operation.duration_max.max(row.duration);
+    }
+}
+
+fn write_traces(
+    input: &SegmentInput<'_>,
+    names: &mut LocalNames<'_>,
+    meta: &mut proto::SegmentMeta,
+    writer: &mut Writer<'_>,
+) -> Result<(), BuildError> {
+    let mut sorted: Vec<&TraceRow> = input.analysed.iter().map(|row| &**row).collect();
+    sorted.sort_unstable_by_key(|row| (std::cmp::Reverse(row.duration), row.start, row.trace_id));
+    for (number, block) in sorted.chunks(traces::ROWS_MAX).enumerate() {
+        writer.pack(Key::Traces(number as u32), &write_heads(block, names))?;
+        meta.trace_blocks.push(proto::TraceBlock {
+            rows: block.len() as u32,
+            duration_max: block[0].duration.0,
+            duration_min: block[block.len() - 1].duration.0,
+            start_min: block.iter().map(|row| row.start.0).min().unwrap_or(0),
+            start_max: block.iter().map(|row| row.start.0).max().unwrap_or(0),
+        });
+    }
+    for (number, block) in sorted.chunks(traces::ROWS_MAX).enumerate() {
+        writer.pack(Key::Paths(number as u32), &write_paths(block, names))?;
+    }
+    Ok(())
+}
+
+fn write_minutes(
+    input: &SegmentInput<'_>,
+    names: &mut LocalNames<'_>,
+    meta: &mut proto::SegmentMeta,
+    writer: &mut Writer<'_>,
+) -> Result<(), BuildError> {
+    let mut table = HistogramTable::default();
+    for batch in input.batches {
+        batch.rows.iter().for_each(|row| table.record(row));
+    }
+    for (minute, packed) in table.into_minutes(names.operation_numbers(), &mut writer.packer)? {
+        meta.minutes.push(minute);
+        writer.put(Key::Minute(minute), &packed)?;
+    }
+    Ok(())
+}
+
+/// Analyses may have named services and operations that no span of this segment has.
+fn finish_names(names: LocalNames<'_>, meta: &mut proto::SegmentMeta) {
+    for (service, kind, name) in names.operation_list.iter().skip(meta.operations.len()) {
+        meta.operations.push(proto::Operation {
+            service: *service,
+            kind: *kind as u32,
+            name: name.to_string(),
+            ..Default::default()
+        });
+    }
+    meta.service_totals.resize(
+        names.service_list.len(),
+        proto::ServiceTotals { first_seen: u64::MAX, ..Default::default() },
+    );
+    meta.services = names.service_list.iter().map(ToString::to_string).collect();
+    if meta.spans == 0 {
+        meta.start_min = 0;
+    }
+}

@@ -1,0 +1,138 @@
+//! Varints, bounded reads and the compression of blocks.
+
+use std::io;
+
+/// Blocks hold at most this many bytes when inflated; a larger one is damage, not data. One trace block of a
+/// giant trace is the largest thing there is.
+const INFLATED_MAX: usize = 1 << 30;
+
+/// zstd level of all blocks: the fastest that still finds most of what repeats.
+const LEVEL: i32 = 1;
+
+/// Where a segment's values are fetched from.
+pub trait Blocks: Send + Sync + std::fmt::Debug {
+    /// The value of a key, `None` where there is none.
+    ///
+    /// # Errors
+    /// If the store cannot read, or finds the value damaged.
+    fn get(&self, key: crate::Key) -> Result<Option<Vec<u8>>, ReadError>;
+}
+
+/// Why something stored could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store failed.
+    #[error("cannot read the store: {0}")]
+    Store(String),
+    /// The bytes are not what was written.
+    #[error("damaged {0}")]
+    Damaged(&'static str),
+    /// A key that the segment's meta promises is not there.
+    #[error("missing {0:?}")]
+    Missing(crate::Key),
+    /// Written by a newer version.
+    #[error("segment format {0} is newer than this version reads ({newest})", newest = crate::FORMAT)]
+    Format(u32),
+}
+
+pub(crate) fn fetch(blocks: &dyn Blocks, key: crate::Key) -> Result<Vec<u8>, ReadError> {
+    blocks.get(key)?.ok_or(ReadError::Missing(key))
+}
+
+pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// A reader that ends in an error, never in a panic.
+#[derive(Debug)]
+pub(crate) struct Cursor<'a> {
+    rest: &'a [u8],
+    what: &'static str,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(bytes: &'a [u8], what: &'static str) -> Self {
+        Self { rest: bytes, what }
+    }
+
+    pub(crate) fn damaged(&self) -> ReadError {
+        ReadError::Damaged(self.what)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8], ReadError> {
+        let (head, tail) = self.rest.split_at_checked(count).ok_or(ReadError::Damaged(self.what))?;
+        self.rest = tail;
+        Ok(head)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
+        self.bytes(N)?.try_into().map_err(|_| ReadError::Damaged(self.what))
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, ReadError> {
+        let mut value = 0;
+        for (at, &byte) in self.rest.iter().take(10).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * at);
+            if byte < 0x80 {
+                self.rest = &self.rest[at + 1..];
+                return Ok(value);
+            }
+        }
+        Err(self.damaged())
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, ReadError> {
+        u32::try_from(self.u64()?).map_err(|_| self.damaged())
+    }
+
+    /// A count of things that take at least one byte each, so that a damaged count cannot ask for memory.
+    pub(crate) fn count(&mut self) -> Result<usize, ReadError> {
+        let count = self.u64()? as usize;
+        if count > self.rest.len() { Err(self.damaged()) } else { Ok(count) }
+    }
+
+    pub(crate) fn sized(&mut self) -> Result<&'a [u8], ReadError> {
+        let count = self.count()?;
+        self.bytes(count)
+    }
+}
+
+/// Compresses blocks, keeping its tables between them.
+#[allow(missing_debug_implementations, reason = "the compressor has none")]
+pub(crate) struct Packer {
+    zstd: zstd::bulk::Compressor<'static>,
+}
+
+impl Packer {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { zstd: zstd::bulk::Compressor::new(LEVEL)? })
+    }
+
+    /// u32 inflated length, then a zstd frame.
+    pub(crate) fn pack(&mut self, raw: &[u8]) -> io::Result<Vec<u8>> {
+        let length = u32::try_from(raw.len()).map_err(|_| io::Error::other("block over 4 GiB"))?;
+        let packed = self.zstd.compress(raw)?;
+        let mut out = Vec::with_capacity(packed.len() + 4);
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&packed);
+        Ok(out)
+    }
+}
+
+pub(crate) fn unpack(packed: &[u8], what: &'static str) -> Result<Vec<u8>, ReadError> {
+    let mut cursor = Cursor::new(packed, what);
+    let length = u32::from_le_bytes(cursor.array()?) as usize;
+    if length > INFLATED_MAX {
+        return Err(cursor.damaged());
+    }
+    let raw = zstd::bulk::decompress(cursor.rest, length).map_err(|_| ReadError::Damaged(what))?;
+    if raw.len() == length { Ok(raw) } else { Err(ReadError::Damaged(what)) }
+}

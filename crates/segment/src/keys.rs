@@ -1,0 +1,43 @@
+//! Keys within a segment. Integers are big-endian, so that byte order is number order.
+
+/// A key within a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// The filter over the segment's trace ids.
+    Filter,
+    /// A block of whole traces.
+    Chunk(u32),
+    /// A block of span rows.
+    Rows(u32),
+    /// A block of analysed traces.
+    Traces(u32),
+    /// The critical-path shares of the traces in the block of the same number.
+    Paths(u32),
+    /// A block of contexts.
+    Contexts(u32),
+    /// The histograms of a minute since the epoch.
+    Minute(u32),
+    /// What the segment says about itself; greater than all other keys, so it is written last.
+    Meta,
+}
+
+impl Key {
+    /// The key's bytes: one of kind and, for most kinds, four of number.
+    pub fn to_bytes(self) -> Vec<u8> {
+        let (kind, number) = match self {
+            Self::Filter => (0x01, None),
+            Self::Chunk(block) => (0x10, Some(block)),
+            Self::Rows(block) => (0x20, Some(block)),
+            Self::Traces(block) => (0x21, Some(block)),
+            Self::Paths(block) => (0x22, Some(block)),
+            Self::Contexts(block) => (0x30, Some(block)),
+            Self::Minute(minute) => (0x50, Some(minute)),
+            Self::Meta => (0xff, None),
+        };
+        let mut bytes = vec![kind];
+        if let Some(number) = number {
+            bytes.extend_from_slice(&number.to_be_bytes());
+        }
+        bytes
+    }
+}

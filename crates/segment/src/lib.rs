@@ -1,0 +1,45 @@
+//! The sealed segment: an immutable, sorted list of keys and values that holds a stretch of the log by trace,
+//! with everything derived from its spans beside them.
+//!
+//! The crate knows keys and values, not where they lie: [`build`] hands them out in key order, and the readers
+//! fetch them through [`Blocks`]. Names of services and operations are numbered within the segment, so that a
+//! segment needs nothing but itself to be read.
+//!
+//! | first byte | then | value |
+//! | --- | --- | --- |
+//! | `01` | | trace filter |
+//! | `10` | block u32 | chunk block: whole traces, raw OTLP spans |
+//! | `20` | block u32 | span rows of one service, by falling duration |
+//! | `21` | block u32 | analysed traces, by falling duration |
+//! | `22` | block u32 | critical-path shares of the same traces |
+//! | `30` | block u32 | contexts (resource and scope) |
+//! | `50` | minute u32 | latency histograms of that minute |
+//! | `ff` | | [`SegmentMeta`], which commits the segment |
+
+mod build;
+mod chunks;
+mod codec;
+mod contexts;
+mod filter;
+mod histograms;
+mod keys;
+mod live;
+mod names;
+mod rows;
+mod traces;
+
+pub use build::{BuildError, SegmentInput, build};
+pub use chunks::{ChunkBlock, ChunkSpan};
+pub use codec::{Blocks, ReadError};
+pub use contexts::ContextBlock;
+pub use filter::TraceFilter;
+pub use histograms::{HistogramRow, HistogramTable, decode_minute};
+pub use keys::Key;
+pub use live::{LiveBatch, SpanRow};
+pub use longpole_proto::segment::SegmentMeta;
+pub use names::{Names, OperationEntry};
+pub use rows::{ROOT_FLAG, RowBlock};
+pub use traces::{TraceHeads, TracePaths, TraceRow, TraceServiceCount};
+
+/// The format written now. Readers take this one.
+pub const FORMAT: u32 = 1;

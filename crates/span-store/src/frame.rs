@@ -1,0 +1,182 @@
+//! A log frame: the requests of one group commit, as the clients sent them, compressed with LZ4.
+//!
+//! ```text
+//! 0      u8  version = 1
+//! 1      u8  flags (bit 0: lz4)
+//! 2..6   u32 inflated length of the payload
+//! 6..10  u32 number of requests
+//! 10..18 u64 xxh3-64 of the inflated payload
+//! 18..26 u64 arrival, unix nanoseconds
+//! 26..   payload: { varint length, ExportTraceServiceRequest } ...
+//! ```
+//! Integers are little-endian.
+
+use bytes::Bytes;
+use trace_model::UnixNanos;
+use xxhash_rust::xxh3::xxh3_64;
+
+const VERSION: u8 = 1;
+const LZ4: u8 = 1;
+const HEADER: usize = 26;
+/// No frame is written larger than this; a larger one on disk is damage.
+const PAYLOAD_MAX: usize = 512 << 20;
+
+/// A frame, read back.
+#[derive(Debug)]
+pub struct Frame {
+    /// When its requests arrived, by the server's clock.
+    pub arrival: UnixNanos,
+    /// The requests, in the order they were committed.
+    pub requests: Vec<Bytes>,
+}
+
+/// Why a stored frame cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Shorter than its header says.
+    #[error("log frame is cut short")]
+    Short,
+    /// An unknown version.
+    #[error("log frame has version {0}, this version reads {VERSION}")]
+    Version(u8),
+    /// The payload is not what was written.
+    #[error("log frame is damaged")]
+    Damaged,
+}
+
+/// Builds frames, keeping its buffers.
+#[derive(Debug, Default)]
+pub(crate) struct FrameWriter {
+    payload: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+impl FrameWriter {
+    /// The bytes of a frame of these requests; `None` if they are too much for one.
+    pub(crate) fn write(&mut self, requests: &[Bytes], arrival: UnixNanos) -> Option<&[u8]> {
+        self.payload.clear();
+        for request in requests {
+            put_varint(&mut self.payload, request.len() as u64);
+            self.payload.extend_from_slice(request);
+        }
+        if self.payload.len() > PAYLOAD_MAX {
+            return None;
+        }
+        self.frame.clear();
+        self.frame.extend_from_slice(&[VERSION, LZ4]);
+        self.frame.extend_from_slice(&(self.payload.len() as u32).to_le_bytes());
+        self.frame.extend_from_slice(&(requests.len() as u32).to_le_bytes());
+        self.frame.extend_from_slice(&xxh3_64(&self.payload).to_le_bytes());
+        self.frame.extend_from_slice(&arrival.0.to_le_bytes());
+        let most = lz4_flex::block::get_maximum_output_size(self.payload.len());
+        self.frame.resize(HEADER + most, 0);
+        let packed = lz4_flex::block::compress_into(&self.payload, &mut self.frame[HEADER..]).ok()?;
+        self.frame.truncate(HEADER + packed);
+        // One giant request must not keep its memory for ever.
+        if self.payload.capacity() > 32 << 20 {
+            self.payload = Vec::new();
+        }
+        Some(&self.frame)
+    }
+}
+
+impl Frame {
+    /// Reads a frame.
+    ///
+    /// # Errors
+    /// If the bytes are not a whole frame of a known version.
+    pub fn read(bytes: &[u8]) -> Result<Self, FrameError> {
+        let (header, packed) = bytes.split_at_checked(HEADER).ok_or(FrameError::Short)?;
+        if header[0] != VERSION {
+            return Err(FrameError::Version(header[0]));
+        }
+        let length = u32_at(header, 2) as usize;
+        let count = u32_at(header, 6);
+        if length > PAYLOAD_MAX {
+            return Err(FrameError::Damaged);
+        }
+        let payload = if header[1] & LZ4 != 0 {
+            lz4_flex::block::decompress(packed, length).map_err(|_| FrameError::Damaged)?
+        } else {
+            packed.to_vec()
+        };
+        if payload.len() != length || xxh3_64(&payload) != u64_at(header, 10) {
+            return Err(FrameError::Damaged);
+        }
+        let requests = split(&Bytes::from(payload), count)?;
+        Ok(Self { arrival: UnixNanos(u64_at(header, 18)), requests })
+    }
+}
+
+fn split(payload: &Bytes, count: u32) -> Result<Vec<Bytes>, FrameError> {
+    let mut requests = Vec::new();
+    let mut at = 0;
+    while at < payload.len() {
+        let (length, used) = read_varint(&payload[at..]).ok_or(FrameError::Damaged)?;
+        at += used;
+        let end = at.checked_add(length as usize).filter(|&end| end <= payload.len());
+        let end = end.ok_or(FrameError::Damaged)?;
+        requests.push(payload.slice(at..end));
+        at = end;
+    }
+    if requests.len() == count as usize { Ok(requests) } else { Err(FrameError::Damaged) }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut value = 0;
+    for (at, &byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            return Some((value, at + 1));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        let requests = [Bytes::from(vec![7; 300]), Bytes::new(), Bytes::from_static(b"abc")];
+        FrameWriter::default().write(&requests, UnixNanos(42)).unwrap().to_vec()
+    }
+
+    #[test]
+    fn a_frame_reads_back_as_it_was_written() {
+        let frame = Frame::read(&sample()).unwrap();
+        assert_eq!(frame.arrival, UnixNanos(42));
+        assert_eq!(frame.requests.len(), 3);
+        assert_eq!(&frame.requests[2][..], b"abc");
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_byte_is_noticed() {
+        let whole = sample();
+        for cut in 0..whole.len() {
+            assert!(Frame::read(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+        // The arrival and the unused flag bits are not covered by the checksum.
+        for at in (0..18).chain(26..whole.len()).filter(|&at| at != 1) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x55;
+            assert!(Frame::read(&bytes).is_err(), "flipped at {at}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The embedded store: the log of acknowledged requests, and partitions of sealed segments.
+//!
+//! This is the only crate that names `rocksdb`. It knows frames, segments and partitions; what is in them is
+//! the business of `otlp-wire` and `segment`.
+//!
+//! Column families: `default` (the catalog), `log-<generation>` (frames that may not be sealed yet) and
+//! `p-<slice>` (sealed segments by time of arrival). Retention drops whole `p-` families, sealing drops whole
+//! `log-` families: nothing is ever deleted key by key.
+
+mod error;
+mod frame;
+mod log;
+mod open;
+mod options;
+mod partition;
+mod store;
+
+pub use error::StoreError;
+pub use frame::{Frame, FrameError};
+pub use log::Replayed;
+pub use options::{Durability, StoreOptions};
+pub use partition::{SegmentHandle, SegmentId};
+pub use store::{SpanStore, StoreSize, StoredSegment};

@@ -1,0 +1,98 @@
+//! How the store is set up, and RocksDB's options with their reasons.
+
+use rocksdb::{BlockBasedOptions, Cache, DBRecoveryMode, Options};
+use trace_model::NanoDuration;
+
+/// When a write counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When the operating system has it: survives `kill -9` of the process.
+    #[default]
+    Process,
+    /// When the disk has it: survives loss of power.
+    Sync,
+}
+
+/// How the store is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreOptions {
+    /// When a write counts as done.
+    pub durability: Durability,
+    /// Segments older than this go, exact to a partition. Default 7 days.
+    pub retention: NanoDuration,
+    /// The oldest partitions go while more than this is stored, bytes. Default 50 GiB.
+    pub bytes_max: u64,
+    /// Cache for blocks that were read, bytes. Default 64 MiB.
+    pub cache_bytes: usize,
+    /// Bytes of frames after which a new log generation begins. Default 48 MiB.
+    pub generation_bytes: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Process,
+            retention: NanoDuration::from_secs(7 * 86_400),
+            bytes_max: 50 << 30,
+            cache_bytes: 64 << 20,
+            generation_bytes: 48 << 20,
+        }
+    }
+}
+
+impl StoreOptions {
+    /// Width of a partition: a twenty-fourth of the retention, from ten minutes to a day.
+    pub(crate) fn slice(&self) -> u64 {
+        const MINUTE: u64 = 60_000_000_000;
+        (self.retention.0 / 24).clamp(10 * MINUTE, 24 * 60 * MINUTE)
+    }
+}
+
+/// Above a generation's bytes, so that a generation is dropped before its memtable is ever flushed.
+const LOG_MEMTABLE_BYTES: usize = 96 << 20;
+
+pub(crate) fn database() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_max_background_jobs(2);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_wal_bytes_per_sync(1 << 20);
+    // A backstop: rotation switches the WAL long before.
+    options.set_max_total_wal_size(6 * LOG_MEMTABLE_BYTES as u64);
+    // The unsynced tail may be torn by a crash of the machine; what precedes it is whole.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // A table reader costs memory for as long as it is open.
+    options.set_max_open_files(512);
+    options.set_keep_log_file_num(4);
+    options
+}
+
+pub(crate) fn catalog() -> Options {
+    let mut options = Options::default();
+    options.set_write_buffer_size(4 << 20);
+    options
+}
+
+pub(crate) fn log() -> Options {
+    let mut options = Options::default();
+    options.set_write_buffer_size(LOG_MEMTABLE_BYTES);
+    options.set_max_write_buffer_number(4);
+    options.set_disable_auto_compactions(true);
+    options
+}
+
+pub(crate) fn partition(cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(16 << 10);
+    table.set_cache_index_and_filter_blocks(true);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    // Values are compressed by `segment`; doing it twice only costs.
+    options.set_compression_type(rocksdb::DBCompressionType::None);
+    // Segments have disjoint key ranges and are never overwritten: there is nothing to compact.
+    options.set_disable_auto_compactions(true);
+    options.set_write_buffer_size(1 << 20);
+    options
+}

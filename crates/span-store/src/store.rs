@@ -1,0 +1,295 @@
+//! The store itself: append, replay, publish, retain.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use rocksdb::{Cache, IngestExternalFileOptions, SstFileWriter, WriteOptions};
+use segment::{BuildError, Key, SegmentMeta};
+use trace_model::UnixNanos;
+
+use crate::error::StoreError;
+use crate::frame::FrameWriter;
+use crate::log::{self, Generation, LogState, Replayed};
+use crate::open;
+use crate::options::{self, Durability, StoreOptions};
+use crate::partition::{Db, Partition, SegmentHandle, SegmentId, full_key, slice_of};
+
+/// A sealed segment: how to read it, and what it says about itself.
+#[derive(Debug, Clone)]
+pub struct StoredSegment {
+    /// Reads its values.
+    pub handle: SegmentHandle,
+    /// What it says about itself.
+    pub meta: SegmentMeta,
+}
+
+/// How much is stored.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoreSize {
+    /// Bytes of frames in the log.
+    pub log_bytes: u64,
+    /// Partitions.
+    pub partitions: u64,
+}
+
+/// The embedded store. One thread appends; any number read; one seals and keeps house.
+pub struct SpanStore {
+    db: Arc<Db>,
+    dir: PathBuf,
+    options: StoreOptions,
+    cache: Cache,
+    log: Mutex<LogState>,
+    frames: Mutex<FrameWriter>,
+    partitions: RwLock<Vec<Arc<Partition>>>,
+    next_segment: AtomicU32,
+    sealed_seq: AtomicU64,
+}
+
+impl std::fmt::Debug for SpanStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SpanStore({})", self.dir.display())
+    }
+}
+
+impl SpanStore {
+    /// Opens or makes the store in a folder: the store, its segments oldest first, and what is damaged.
+    ///
+    /// # Errors
+    /// If the folder cannot be used, is in use, was written by a newer version, or RocksDB fails.
+    pub fn open(
+        dir: &Path,
+        options: StoreOptions,
+    ) -> Result<(Self, Vec<StoredSegment>, Vec<String>), StoreError> {
+        let cache = Cache::new_lru_cache(options.cache_bytes);
+        let db = Arc::new(open::database(dir, &cache)?);
+        let families = open::family_names(dir)?;
+        let mut slices: Vec<u64> = families.iter().filter_map(|name| slice_of(name)).collect();
+        slices.sort_unstable();
+        let partitions: Vec<_> = slices.into_iter().map(|slice| Arc::new(Partition::new(slice))).collect();
+
+        let mut damaged = Vec::new();
+        let mut segments = Vec::new();
+        for partition in &partitions {
+            segments.extend(open::segments(&db, partition, &mut damaged)?);
+        }
+        let sealed = segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
+        let next_segment = segments.iter().map(|segment| segment.handle.id.0 + 1).max().unwrap_or(0);
+        let log = open::log_state(&db, &families, sealed)?;
+        let store = Self {
+            db,
+            dir: dir.to_path_buf(),
+            options,
+            cache,
+            log: Mutex::new(log),
+            frames: Mutex::default(),
+            partitions: RwLock::new(partitions),
+            next_segment: AtomicU32::new(next_segment),
+            sealed_seq: AtomicU64::new(sealed),
+        };
+        store.begin_generation()?;
+        Ok((store, segments, damaged))
+    }
+
+    /// Writes requests as one frame. They are acknowledged-durable when this returns.
+    ///
+    /// # Errors
+    /// If the write fails; then nothing was written and the caller may try again.
+    pub fn append(&self, requests: &[Bytes], arrival: UnixNanos) -> Result<u64, StoreError> {
+        let mut writer = self.frames.lock();
+        let frame = writer
+            .write(requests, arrival)
+            .ok_or_else(|| StoreError::FrameTooLarge(requests.iter().map(Bytes::len).sum()))?;
+        let mut log = self.log.lock();
+        let seq = log.next_seq;
+        let family_name = &log.generations.back().ok_or(StoreError::FrameTooLarge(0))?.family;
+        let family = self.db.cf_handle(family_name).ok_or(StoreError::FrameTooLarge(0))?;
+        let mut write = WriteOptions::default();
+        write.set_sync(self.options.durability == Durability::Sync);
+        self.db.put_cf_opt(&family, seq.to_be_bytes(), frame, &write)?;
+        log.next_seq += 1;
+        if let Some(generation) = log.generations.back_mut() {
+            generation.last_seq = Some(seq);
+            generation.bytes += frame.len() as u64;
+        }
+        self.rotate_if_full(&mut log);
+        Ok(seq)
+    }
+
+    /// Only swaps in the spare generation; making one and switching the WAL is left to [`Self::keep_house`].
+    fn rotate_if_full(&self, log: &mut LogState) {
+        let full = log.generations.back().is_some_and(|g| g.bytes >= self.options.generation_bytes);
+        if full && let Some(spare) = log.spare.take() {
+            log.generations.push_back(spare);
+            log.switch_wal = true;
+        }
+    }
+
+    /// Tells `each` the frames that no segment holds yet, in order; it says whether to go on.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn replay(&self, each: &mut dyn FnMut(Replayed) -> bool) -> Result<(), StoreError> {
+        let generations: Vec<Generation> = self.log.lock().generations.iter().cloned().collect();
+        log::replay(&self.db, &generations, self.sealed_seq.load(Ordering::Acquire), each)
+    }
+
+    /// Builds a segment and makes it part of the store in one atomic step.
+    ///
+    /// # Errors
+    /// If it cannot be built or ingested; then nothing of it is stored.
+    pub fn publish(
+        &self,
+        now: UnixNanos,
+        build: &mut dyn FnMut(
+            &mut dyn FnMut(Key, &[u8]) -> Result<(), String>,
+        ) -> Result<SegmentMeta, BuildError>,
+    ) -> Result<StoredSegment, StoreError> {
+        let id = SegmentId(self.next_segment.fetch_add(1, Ordering::AcqRel));
+        let partition = self.partition_at(now)?;
+        let path = self.dir.join("ingest").join(format!("segment-{:08}.sst", id.0));
+        let options = options::partition(&self.cache);
+        let mut writer = SstFileWriter::create(&options);
+        writer.open(&path)?;
+        let meta =
+            build(&mut |key, value| writer.put(full_key(id, key), value).map_err(|error| error.to_string()))?;
+        writer.finish()?;
+
+        let family = self
+            .db
+            .cf_handle(&partition.family)
+            .ok_or_else(|| BuildError::Sink(format!("partition {} is gone", partition.family)))?;
+        let mut ingest = IngestExternalFileOptions::default();
+        ingest.set_move_files(true);
+        self.db.ingest_external_file_cf_opts(&family, &ingest, vec![&path])?;
+        if meta.seq_high > 0 {
+            self.sealed_seq.fetch_max(meta.seq_high, Ordering::AcqRel);
+        }
+        Ok(StoredSegment { handle: SegmentHandle { db: Arc::clone(&self.db), partition, id }, meta })
+    }
+
+    fn partition_at(&self, now: UnixNanos) -> Result<Arc<Partition>, StoreError> {
+        let slice = now.0 / self.options.slice();
+        if let Some(found) = self.partitions.read().iter().find(|partition| partition.slice == slice) {
+            return Ok(Arc::clone(found));
+        }
+        let partition = Arc::new(Partition::new(slice));
+        self.db.create_cf(&partition.family, &options::partition(&self.cache))?;
+        let mut partitions = self.partitions.write();
+        partitions.push(Arc::clone(&partition));
+        partitions.sort_unstable_by_key(|partition| partition.slice);
+        Ok(partition)
+    }
+
+    /// What is slow and must not be done while somebody waits for an acknowledgement: keeps a spare log
+    /// generation, drops generations that are sealed, and lets go of their WAL.
+    ///
+    /// # Errors
+    /// If RocksDB fails.
+    pub fn keep_house(&self) -> Result<(), StoreError> {
+        if self.log.lock().spare.is_none() {
+            let generation = self.new_generation()?;
+            self.log.lock().spare = Some(generation);
+        }
+        let switch_wal = std::mem::take(&mut self.log.lock().switch_wal);
+        if switch_wal {
+            // RocksDB begins a new WAL file only when some memtable is switched, and log families are never
+            // flushed: without this the WAL would grow for as long as the process lives.
+            let newest = self.log.lock().generations.back().map_or(0, |generation| generation.number);
+            self.db.put(b"\x03generation", newest.to_be_bytes())?;
+            self.db.flush()?;
+        }
+        let sealed = self.sealed_seq.load(Ordering::Acquire);
+        let done = self.log.lock().take_sealed(sealed);
+        for generation in done {
+            self.db.drop_cf(&generation.family)?;
+        }
+        Ok(())
+    }
+
+    fn new_generation(&self) -> Result<Generation, StoreError> {
+        let number = {
+            let mut log = self.log.lock();
+            log.next_number += 1;
+            log.next_number - 1
+        };
+        let generation = Generation::new(number);
+        self.db.create_cf(&generation.family, &options::log())?;
+        Ok(generation)
+    }
+
+    fn begin_generation(&self) -> Result<(), StoreError> {
+        let generation = self.new_generation()?;
+        let mut log = self.log.lock();
+        log.generations.push_back(generation);
+        log.switch_wal = true;
+        Ok(())
+    }
+
+    /// The segments that retention takes at `now`, given all segments with their bytes, oldest first. The
+    /// newest partition always stays.
+    pub fn expired(&self, segments: &[(SegmentHandle, u64)], now: UnixNanos) -> Vec<SegmentId> {
+        let slice = self.options.slice();
+        let newest = segments.iter().map(|(handle, _)| handle.partition.slice).max().unwrap_or(0);
+        let mut stored: u64 = segments.iter().map(|(_, bytes)| bytes).sum();
+        let mut slices: Vec<u64> = segments.iter().map(|(handle, _)| handle.partition.slice).collect();
+        slices.sort_unstable();
+        slices.dedup();
+        let mut gone = Vec::new();
+        for old in slices.into_iter().filter(|&old| old < newest) {
+            let closed = (old + 1).saturating_mul(slice);
+            let too_old = closed.saturating_add(self.options.retention.0) <= now.0;
+            if !too_old && stored <= self.options.bytes_max {
+                break;
+            }
+            let of_slice = || segments.iter().filter(|(handle, _)| handle.partition.slice == old);
+            stored -= of_slice().map(|(_, bytes)| bytes).sum::<u64>();
+            gone.extend(of_slice().map(|(handle, _)| handle.id));
+        }
+        gone
+    }
+
+    /// Drops the partitions that hold nothing but these segments. The caller no longer offers them.
+    ///
+    /// # Errors
+    /// If RocksDB fails.
+    pub fn drop_partitions_of(&self, handles: &[SegmentHandle]) -> Result<(), StoreError> {
+        let mut slices: Vec<u64> = handles.iter().map(|handle| handle.partition.slice).collect();
+        slices.sort_unstable();
+        slices.dedup();
+        for slice in slices {
+            let found = {
+                let mut partitions = self.partitions.write();
+                let at = partitions.iter().position(|partition| partition.slice == slice);
+                at.map(|at| partitions.remove(at))
+            };
+            if let Some(partition) = found {
+                partition.dropped.store(true, Ordering::Release);
+                self.db.drop_cf(&partition.family)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last frame that a segment holds; 0 if none does.
+    pub fn sealed_seq(&self) -> u64 {
+        self.sealed_seq.load(Ordering::Acquire)
+    }
+
+    /// How much is stored.
+    pub fn size(&self) -> StoreSize {
+        StoreSize { log_bytes: self.log.lock().bytes(), partitions: self.partitions.read().len() as u64 }
+    }
+
+    /// Hands everything to the operating system. Nothing acknowledged depends on it; it makes the next start
+    /// quicker.
+    ///
+    /// # Errors
+    /// If RocksDB fails.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.db.flush_wal(true)?;
+        Ok(())
+    }
+}

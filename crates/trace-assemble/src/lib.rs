@@ -1,0 +1,15 @@
+//! Open traces, as skeletons.
+//!
+//! Spans are told to [`Assembler::observe`]; [`Assembler::poll`] names the traces that have been quiet for
+//! long enough to be analysed. "Finished" is a state of the analysis and never gates storage: a late span
+//! reopens its trace. The crate is pure: time is an argument, and it knows neither bytes nor a store.
+//!
+//! A trace is finished at
+//! `min(first_seen + max_age, root seen ? max(root_seen + root_wait, last_seen + idle_short) : last_seen + idle_long)`,
+//! by arrival time and never by the clients' clocks.
+
+mod assembler;
+mod open_trace;
+
+pub use assembler::{Assembler, Options, Seen};
+pub use open_trace::{HeldSpan, Location, OpenTrace, Phase};
