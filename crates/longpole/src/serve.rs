@@ -22,6 +22,9 @@ const QUEUE_REQUESTS: usize = 1024;
 /// How long requests under way may take after a stop was asked for.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// How often start-up looks whether the log has been replayed.
+const RECOVERY_POLL: std::time::Duration = std::time::Duration::from_millis(2);
+
 static STOP: Notify = Notify::const_new();
 
 /// Asks the running server to stop, as a signal would.
@@ -83,7 +86,7 @@ pub(crate) async fn run(
     let counters = Arc::new(IngestCounters::default());
     let server = IngestServer::new(names, config.ingest, queue, Arc::clone(&counters));
     let engine = Arc::new(Engine::new(Arc::clone(&state), store));
-    let api = api::router(api_state(engine, state, counters));
+    let api = api::router(api_state(engine, Arc::clone(&state), counters));
 
     let (stop, _) = watch::channel(false);
     let stopped = || {
@@ -102,6 +105,9 @@ pub(crate) async fn run(
     tasks.spawn(
         async move { axum::serve(http, api).with_graceful_shutdown(http_stop).await.context("HTTP API") },
     );
+    while state.not_ready.lock().is_some() {
+        tokio::time::sleep(RECOVERY_POLL).await;
+    }
     ready(&addresses);
     tracing::info!(%addresses.otlp_grpc, %addresses.otlp_http, %addresses.http, "serving");
 
