@@ -193,19 +193,34 @@ impl SpanStore {
             let generation = self.new_generation()?;
             self.log.lock().spare = Some(generation);
         }
+        let sealed = self.sealed_seq.load(Ordering::Acquire);
+        let done = self.log.lock().take_sealed(sealed);
+        for generation in &done {
+            self.db.drop_cf(&generation.family)?;
+        }
         let switch_wal = std::mem::take(&mut self.log.lock().switch_wal);
-        if switch_wal {
+        if switch_wal || !done.is_empty() {
             // RocksDB begins a new WAL file only when some memtable is switched, and log families are never
             // flushed: without this the WAL would grow for as long as the process lives.
             let newest = self.log.lock().generations.back().map_or(0, |generation| generation.number);
             self.db.put(b"\x03generation", newest.to_be_bytes())?;
             self.db.flush()?;
         }
+        Ok(())
+    }
+
+    /// Lets go of a log that is wholly sealed, so that a store at rest holds every span once. For stopping
+    /// time, when nobody appends any more.
+    ///
+    /// # Errors
+    /// If RocksDB fails.
+    pub fn retire_log(&self) -> Result<(), StoreError> {
         let sealed = self.sealed_seq.load(Ordering::Acquire);
-        let done = self.log.lock().take_sealed(sealed);
-        for generation in done {
-            self.db.drop_cf(&generation.family)?;
+        if self.log.lock().next_seq == sealed + 1 {
+            self.begin_generation()?;
         }
+        self.keep_house()?;
+        self.db.flush_wal(true)?;
         Ok(())
     }
 
@@ -281,15 +296,5 @@ impl SpanStore {
     /// How much is stored.
     pub fn size(&self) -> StoreSize {
         StoreSize { log_bytes: self.log.lock().bytes(), partitions: self.partitions.read().len() as u64 }
-    }
-
-    /// Hands everything to the operating system. Nothing acknowledged depends on it; it makes the next start
-    /// quicker.
-    ///
-    /// # Errors
-    /// If RocksDB fails.
-    pub fn flush(&self) -> Result<(), StoreError> {
-        self.db.flush_wal(true)?;
-        Ok(())
     }
 }

@@ -37,6 +37,11 @@ impl Default for SealOptions {
     }
 }
 
+/// Frames that the log may have ahead of assembling; up to 4 MiB of requests each.
+const FRAMES_AHEAD: usize = 4;
+/// Cuts that may wait for the sealer besides the one it works on: none, since each holds a segment's requests.
+const CUTS_AHEAD: usize = 0;
+
 /// The running stages.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
@@ -61,8 +66,8 @@ impl Pipeline {
         seal: SealOptions,
         admitted: mpsc::Receiver<Admitted>,
     ) -> anyhow::Result<Self> {
-        let (to_assembling, committed) = std::sync::mpsc::sync_channel(64);
-        let (to_sealer, cuts) = std::sync::mpsc::sync_channel(1);
+        let (to_assembling, committed) = std::sync::mpsc::sync_channel(FRAMES_AHEAD);
+        let (to_sealer, cuts) = std::sync::mpsc::sync_channel(CUTS_AHEAD);
         let sealer = sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store));
         let assembling = assembling::Assembling::new(state, Arc::clone(&store), seal, to_sealer);
         let threads = vec![

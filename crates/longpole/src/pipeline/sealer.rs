@@ -41,8 +41,8 @@ impl Sealer {
             }
             self.keep_house();
         }
-        if let Err(error) = self.store.flush() {
-            tracing::error!(%error, "cannot flush the store");
+        if let Err(error) = self.store.retire_log() {
+            tracing::error!(%error, "cannot let go of the log");
         }
     }
 
