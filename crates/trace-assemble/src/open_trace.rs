@@ -7,7 +7,7 @@ use trace_model::{SpanId, SpanNode, UnixNanos};
 const SCAN_MAX: usize = 24;
 
 /// Where a span's bytes are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Location {
     /// In a live batch, by the batch's number and the row in it.
     Live {
@@ -111,6 +111,10 @@ impl OpenTrace {
             );
         }
         self.partly_sealed |= held.location == Location::Sealed;
+        if self.spans.len() == self.spans.capacity() {
+            // Doubling would leave a third of all memory for open traces unused.
+            self.spans.reserve_exact(self.spans.len() / 4 + 4);
+        }
         self.spans.push(held);
     }
 

@@ -130,6 +130,8 @@ pub(crate) struct PathService {
     #[serde(default)]
     pub(crate) service: String,
     #[serde(default)]
+    pub(crate) edge: Option<Edge>,
+    #[serde(default)]
     pub(crate) exclusive_nanos: u64,
     #[serde(default)]
     pub(crate) share: f64,

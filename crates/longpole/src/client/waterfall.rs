@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use trace_model::NanoDuration;
 
-use super::model::{CriticalPath, Segment};
+use super::model::{CriticalPath, PathService, Segment};
 use super::rows::Row;
 use super::screen::{Ink, Screen};
 use super::text;
@@ -235,9 +235,10 @@ impl Waterfall {
         let of = text::harmless(&format!("{} {}", root.service, root.operation));
         let total = NanoDuration(path.duration_nanos);
         writeln!(out, "\n  {}", screen.ink(Ink::Title, &format!("Critical path of {of}, {total}")))?;
-        let width = path.by_service.iter().map(|s| text::columns(&s.service)).max().unwrap_or(0).min(32);
-        for service in &path.by_service {
-            let name = text::left(&text::harmless(&service.service), width);
+        let names: Vec<String> = path.by_service.iter().map(owner).collect();
+        let width = names.iter().map(|name| text::columns(name)).max().unwrap_or(0).min(48);
+        for (service, name) in path.by_service.iter().zip(&names) {
+            let name = text::left(&text::harmless(name), width);
             writeln!(
                 out,
                 "  {}  {}  {}  {}",
@@ -289,3 +290,11 @@ fn draw(bar: &Bar, layout: &Layout, path: &Path<'_>, screen: &Screen) -> String 
 #[cfg(test)]
 #[path = "waterfall_tests.rs"]
 mod tests;
+
+/// Whose time it is: a service's, or that of the way between two.
+fn owner(share: &PathService) -> String {
+    match &share.edge {
+        Some(edge) => format!("{} → {} (on the way)", edge.client, edge.server),
+        None => share.service.clone(),
+    }
+}

@@ -46,6 +46,7 @@ fn a_small_trace_is_drawn_with_its_path() {
     let span = |id: &str, ms: u64| PathSpan { span_id: id.to_owned(), exclusive_nanos: ms * 1_000_000 };
     let service = |name: &str, ms: u64| PathService {
         service: name.to_owned(),
+        edge: None,
         exclusive_nanos: ms * 1_000_000,
         share: ms as f64 / 100.0,
     };
