@@ -44,6 +44,7 @@ impl ServerOptions {
     pub fn hasty(self) -> Self {
         self.env("LONGPOLE_ASSEMBLE__IDLE", "200ms")
             .env("LONGPOLE_ASSEMBLE__ROOT_WAIT", "200ms")
+            .env("LONGPOLE_ASSEMBLE__IDLE_ROOTLESS", "2s")
             .env("LONGPOLE_SEAL__INTERVAL", "500ms")
     }
 
