@@ -26,7 +26,7 @@ impl TraceFilter {
     /// # Errors
     /// If the length is not that of a filter.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ReadError> {
-        if bytes.is_empty() || bytes.len() % BLOCK_BYTES != 0 {
+        if bytes.is_empty() || !bytes.len().is_multiple_of(BLOCK_BYTES) {
             return Err(ReadError::Damaged("trace filter"));
         }
         Ok(Self { blocks: bytes })

@@ -1,0 +1,7 @@
+//! Segments built in memory and read back, whole and damaged.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod damage;
+mod round_trip;
+mod sample;
