@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prost::Message;
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Direction, IteratorMode};
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Direction, ErrorKind, IteratorMode};
 use segment::{Key, SegmentMeta};
 
 use crate::error::StoreError;
@@ -21,7 +21,6 @@ const SCHEMA_KEY: &[u8] = b"\0schema";
 pub(crate) fn database(dir: &Path, cache: &Cache) -> Result<Db, StoreError> {
     std::fs::create_dir_all(dir.join("ingest"))
         .map_err(|source| StoreError::Folder { dir: dir.to_path_buf(), source })?;
-    clear_unfinished(dir);
     let db_dir = dir.join("rocksdb");
     let families = match DB::list_cf(&options::database(), &db_dir) {
         Ok(families) => families,
@@ -39,10 +38,17 @@ pub(crate) fn database(dir: &Path, cache: &Cache) -> Result<Db, StoreError> {
         ColumnFamilyDescriptor::new(name, options)
     });
     let db = Db::open_cf_descriptors(&options::database(), &db_dir, descriptors).map_err(|error| {
-        if error.to_string().contains("lock") { StoreError::Locked(dir.to_path_buf()) } else { error.into() }
+        if is_locked(&error) { StoreError::Locked(dir.to_path_buf()) } else { error.into() }
     })?;
+    // Not before the lock is held: these files may be another process's, at work on them.
+    clear_unfinished(dir);
     check_schema(&db)?;
     Ok(db)
+}
+
+/// RocksDB names its lock file; "lock" alone would also take a damaged block for a lock.
+fn is_locked(error: &rocksdb::Error) -> bool {
+    error.kind() == ErrorKind::IOError && error.as_ref().contains("rocksdb/LOCK: ")
 }
 
 /// Files that a crash left between being written and being ingested; the log still has their spans.
@@ -67,14 +73,16 @@ pub(crate) fn family_names(dir: &Path) -> Result<Vec<String>, StoreError> {
 }
 
 /// The segments of a partition, oldest first: one seek each, from the end, because a segment's meta is its
-/// last key. A meta that cannot be read is reported and its segment left out.
+/// last key. A meta that cannot be read is reported and its segment left out. Also the number after the last
+/// segment, which a damaged one counts for: its keys are still there.
 pub(crate) fn segments(
     db: &Arc<Db>,
     partition: &Arc<Partition>,
     damaged: &mut Vec<String>,
-) -> Result<Vec<StoredSegment>, StoreError> {
-    let Some(family) = db.cf_handle(&partition.family) else { return Ok(Vec::new()) };
+) -> Result<(Vec<StoredSegment>, u32), StoreError> {
+    let Some(family) = db.cf_handle(&partition.family) else { return Ok((Vec::new(), 0)) };
     let mut found = Vec::new();
+    let mut after = 0;
     let mut below = u32::MAX;
     loop {
         let from = full_key(SegmentId(below), Key::Meta);
@@ -84,6 +92,7 @@ pub(crate) fn segments(
         let Some(Ok(id)) = key.get(..4).map(|id| <[u8; 4]>::try_from(id).map(u32::from_be_bytes)) else {
             break;
         };
+        after = after.max(id.saturating_add(1));
         if *key == full_key(SegmentId(id), Key::Meta)[..]
             && let Ok(meta) = SegmentMeta::decode(&*value)
             && meta.format <= segment::FORMAT
@@ -100,7 +109,7 @@ pub(crate) fn segments(
         }
     }
     found.reverse();
-    Ok(found)
+    Ok((found, after))
 }
 
 pub(crate) fn log_state(db: &Db, families: &[String], sealed: u64) -> Result<LogState, StoreError> {

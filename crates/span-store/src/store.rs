@@ -26,6 +26,9 @@ pub struct StoredSegment {
     pub meta: SegmentMeta,
 }
 
+/// Takes the values of a segment in rising key order.
+pub type Sink<'a> = &'a mut dyn FnMut(Key, &[u8]) -> Result<(), String>;
+
 /// How much is stored.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StoreSize {
@@ -46,6 +49,8 @@ pub struct SpanStore {
     partitions: RwLock<Vec<Arc<Partition>>>,
     next_segment: AtomicU32,
     sealed_seq: AtomicU64,
+    /// Frames from here on were written by this process.
+    first_seq: u64,
 }
 
 impl std::fmt::Debug for SpanStore {
@@ -72,12 +77,15 @@ impl SpanStore {
 
         let mut damaged = Vec::new();
         let mut segments = Vec::new();
+        let mut next_segment = 0;
         for partition in &partitions {
-            segments.extend(open::segments(&db, partition, &mut damaged)?);
+            let (found, next) = open::segments(&db, partition, &mut damaged)?;
+            segments.extend(found);
+            next_segment = next_segment.max(next);
         }
         let sealed = segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
-        let next_segment = segments.iter().map(|segment| segment.handle.id.0 + 1).max().unwrap_or(0);
         let log = open::log_state(&db, &families, sealed)?;
+        let first_seq = log.next_seq;
         let store = Self {
             db,
             dir: dir.to_path_buf(),
@@ -88,6 +96,7 @@ impl SpanStore {
             partitions: RwLock::new(partitions),
             next_segment: AtomicU32::new(next_segment),
             sealed_seq: AtomicU64::new(sealed),
+            first_seq,
         };
         store.begin_generation()?;
         Ok((store, segments, damaged))
@@ -127,13 +136,15 @@ impl SpanStore {
         }
     }
 
-    /// Tells `each` the frames that no segment holds yet, in order; it says whether to go on.
+    /// Tells `each` the frames of earlier processes that no segment holds yet, in order; it says whether to go
+    /// on.
     ///
     /// # Errors
     /// If the log cannot be read.
     pub fn replay(&self, each: &mut dyn FnMut(Replayed) -> bool) -> Result<(), StoreError> {
         let generations: Vec<Generation> = self.log.lock().generations.iter().cloned().collect();
-        log::replay(&self.db, &generations, self.sealed_seq.load(Ordering::Acquire), each)
+        let frames = self.sealed_seq.load(Ordering::Acquire) + 1..self.first_seq;
+        log::replay(&self.db, &generations, frames, each)
     }
 
     /// Builds a segment and makes it part of the store in one atomic step.
@@ -143,31 +154,42 @@ impl SpanStore {
     pub fn publish(
         &self,
         now: UnixNanos,
-        build: &mut dyn FnMut(
-            &mut dyn FnMut(Key, &[u8]) -> Result<(), String>,
-        ) -> Result<SegmentMeta, BuildError>,
+        build: &mut dyn FnMut(Sink<'_>) -> Result<SegmentMeta, BuildError>,
     ) -> Result<StoredSegment, StoreError> {
         let id = SegmentId(self.next_segment.fetch_add(1, Ordering::AcqRel));
         let partition = self.partition_at(now)?;
         let path = self.dir.join("ingest").join(format!("segment-{:08}.sst", id.0));
+        let meta = self.build_and_ingest(&path, id, &partition, build).inspect_err(|_| {
+            // Every try has its own number: on a full disk, files of failed ones would keep it full.
+            let _ = std::fs::remove_file(&path);
+        })?;
+        if meta.seq_high > 0 {
+            self.sealed_seq.fetch_max(meta.seq_high, Ordering::AcqRel);
+        }
+        Ok(StoredSegment { handle: SegmentHandle { db: Arc::clone(&self.db), partition, id }, meta })
+    }
+
+    fn build_and_ingest(
+        &self,
+        path: &Path,
+        id: SegmentId,
+        partition: &Partition,
+        build: &mut dyn FnMut(Sink<'_>) -> Result<SegmentMeta, BuildError>,
+    ) -> Result<SegmentMeta, StoreError> {
         let options = options::partition(&self.cache);
         let mut writer = SstFileWriter::create(&options);
-        writer.open(&path)?;
+        writer.open(path)?;
         let meta =
             build(&mut |key, value| writer.put(full_key(id, key), value).map_err(|error| error.to_string()))?;
         writer.finish()?;
-
         let family = self
             .db
             .cf_handle(&partition.family)
             .ok_or_else(|| BuildError::Sink(format!("partition {} is gone", partition.family)))?;
         let mut ingest = IngestExternalFileOptions::default();
         ingest.set_move_files(true);
-        self.db.ingest_external_file_cf_opts(&family, &ingest, vec![&path])?;
-        if meta.seq_high > 0 {
-            self.sealed_seq.fetch_max(meta.seq_high, Ordering::AcqRel);
-        }
-        Ok(StoredSegment { handle: SegmentHandle { db: Arc::clone(&self.db), partition, id }, meta })
+        self.db.ingest_external_file_cf_opts(&family, &ingest, vec![path])?;
+        Ok(meta)
     }
 
     fn partition_at(&self, now: UnixNanos) -> Result<Arc<Partition>, StoreError> {

@@ -1,0 +1,294 @@
+//! The promises of the store: the log comes back, segments come whole or not at all, retention is exact.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use segment::{Blocks, BuildError, Key, SegmentMeta};
+use span_store::{SegmentHandle, SegmentId, Sink, SpanStore, StoreError, StoreOptions, StoredSegment};
+use trace_model::{NanoDuration, UnixNanos};
+
+use prost::Message;
+
+const HOUR: u64 = 3_600_000_000_000;
+/// A partition of [`options`] is this wide.
+const SLICE: u64 = HOUR;
+
+fn options() -> StoreOptions {
+    StoreOptions { retention: NanoDuration(24 * HOUR), generation_bytes: 200, ..StoreOptions::default() }
+}
+
+fn open(dir: &Path) -> (SpanStore, Vec<StoredSegment>) {
+    let (store, segments, damaged) = SpanStore::open(dir, options()).unwrap();
+    assert_eq!(damaged, Vec::<String>::new());
+    (store, segments)
+}
+
+/// Three requests of frame `n`, the last with bytes that do not compress.
+fn requests(n: u64) -> Vec<Bytes> {
+    let mut noise = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let random = std::iter::repeat_with(move || {
+        noise ^= noise << 13;
+        noise ^= noise >> 7;
+        noise ^= noise << 17;
+        noise as u8
+    });
+    vec![Bytes::from(n.to_string()), Bytes::new(), random.take(60 + n as usize).collect()]
+}
+
+fn append(store: &SpanStore, frames: std::ops::RangeInclusive<u64>) {
+    for n in frames {
+        assert_eq!(store.append(&requests(n), UnixNanos(1_000 + n)).unwrap(), n);
+        store.keep_house().unwrap();
+    }
+}
+
+/// The numbers of the frames that are replayed; their contents are checked.
+fn replayed(store: &SpanStore) -> Vec<u64> {
+    let mut found = Vec::new();
+    let mut each = |replayed: span_store::Replayed| {
+        let frame = replayed.frame.unwrap();
+        assert_eq!(frame.requests, requests(replayed.seq));
+        assert_eq!(frame.arrival, UnixNanos(1_000 + replayed.seq));
+        found.push(replayed.seq);
+        true
+    };
+    store.replay(&mut each).unwrap();
+    found
+}
+
+fn put_segment(sink: Sink<'_>, frames: (u64, u64), bytes: u64) -> Result<SegmentMeta, BuildError> {
+    let (seq_low, seq_high) = frames;
+    let meta = SegmentMeta { format: segment::FORMAT, seq_low, seq_high, bytes, ..SegmentMeta::default() };
+    sink(Key::Filter, b"filter").map_err(BuildError::Sink)?;
+    sink(Key::Chunk(7), b"chunk").map_err(BuildError::Sink)?;
+    sink(Key::Meta, &meta.encode_to_vec()).map_err(BuildError::Sink)?;
+    Ok(meta)
+}
+
+fn publish(store: &SpanStore, at: u64, frames: (u64, u64), bytes: u64) -> StoredSegment {
+    store.publish(UnixNanos(at), &mut |sink| put_segment(sink, frames, bytes)).unwrap()
+}
+
+fn ids(segments: &[StoredSegment]) -> Vec<u32> {
+    segments.iter().map(|stored| stored.handle.id().0).collect()
+}
+
+fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.to_string_lossy().ends_with(ending)).collect()
+}
+
+#[test]
+fn frames_come_back_in_order_after_every_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..4 {
+        let (store, segments) = open(dir.path());
+        assert!(segments.is_empty());
+        assert_eq!(replayed(&store), (1..=round * 10).collect::<Vec<_>>());
+        append(&store, round * 10 + 1..=round * 10 + 10);
+    }
+}
+
+#[test]
+fn replay_stops_when_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    append(&store, 1..=5);
+    let mut seen = 0;
+    let mut each = |_| {
+        seen += 1;
+        seen < 3
+    };
+    store.replay(&mut each).unwrap();
+    assert_eq!(seen, 3);
+}
+
+#[test]
+fn sealed_frames_are_not_replayed_and_their_generations_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    append(&store, 1..=20);
+    let before = store.size().log_bytes;
+    publish(&store, HOUR, (1, 15), 1);
+    assert_eq!(replayed(&store), [16, 17, 18, 19, 20]);
+    store.keep_house().unwrap();
+    assert!(store.size().log_bytes < before / 2);
+    assert_eq!(replayed(&store), [16, 17, 18, 19, 20]);
+    drop(store);
+    let (store, segments) = open(dir.path());
+    assert_eq!((segments.len(), store.sealed_seq()), (1, 15));
+    assert_eq!(replayed(&store), [16, 17, 18, 19, 20]);
+    append(&store, 21..=21);
+    publish(&store, HOUR, (16, 21), 1);
+    store.retire_log().unwrap();
+    assert_eq!(store.size().log_bytes, 0);
+    drop((store, segments));
+    let (store, _) = open(dir.path());
+    assert_eq!(replayed(&store), Vec::<u64>::new());
+    append(&store, 22..=23);
+    assert_eq!(replayed(&store), [22, 23]);
+}
+
+#[test]
+fn a_segment_is_read_back_before_and_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let first = publish(&store, HOUR, (0, 0), 1);
+    let second = publish(&store, HOUR, (0, 0), 2);
+    let check = |stored: &StoredSegment, bytes: u64| {
+        assert_eq!(stored.meta.bytes, bytes);
+        assert_eq!(stored.handle.get(Key::Chunk(7)).unwrap().unwrap(), b"chunk");
+        assert_eq!(stored.handle.get(Key::Chunk(8)).unwrap(), None);
+    };
+    check(&first, 1);
+    check(&second, 2);
+    drop((first, second, store));
+    let (_store, segments) = open(dir.path());
+    assert_eq!(ids(&segments), [0, 1]);
+    check(&segments[0], 1);
+    check(&segments[1], 2);
+}
+
+#[test]
+fn a_build_that_fails_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    append(&store, 1..=3);
+    for _ in 0..3 {
+        let failed = store.publish(UnixNanos(HOUR), &mut |sink| {
+            put_segment(sink, (1, 3), 1)?;
+            Err(BuildError::Sink("no more room".to_owned()))
+        });
+        assert!(matches!(failed, Err(StoreError::Build(_))), "{failed:?}");
+    }
+    assert_eq!(files(&dir.path().join("ingest"), ""), Vec::<PathBuf>::new());
+    assert_eq!((store.sealed_seq(), replayed(&store)), (0, vec![1, 2, 3]));
+    drop(store);
+    let (store, segments) = open(dir.path());
+    assert!(segments.is_empty());
+    assert_eq!(replayed(&store), [1, 2, 3]);
+    publish(&store, HOUR, (1, 3), 1);
+    drop(store);
+    assert_eq!(open(dir.path()).1.len(), 1);
+}
+
+#[test]
+fn a_segment_without_a_readable_meta_is_set_aside_and_its_number_not_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let whole = publish(&store, HOUR, (0, 0), 1).handle.id();
+    store
+        .publish(UnixNanos(HOUR), &mut |sink| {
+            sink(Key::Chunk(7), b"old").map_err(BuildError::Sink)?;
+            sink(Key::Meta, b"\xff\xff").map_err(BuildError::Sink)?;
+            Ok(SegmentMeta::default())
+        })
+        .unwrap();
+    drop(store);
+    let (store, segments, damaged) = SpanStore::open(dir.path(), options()).unwrap();
+    assert_eq!(ids(&segments), [whole.0]);
+    assert_eq!(damaged.len(), 1);
+    assert_eq!(publish(&store, HOUR, (0, 0), 1).handle.id(), SegmentId(2));
+}
+
+#[test]
+fn a_folder_that_is_open_is_locked_and_the_files_at_work_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let leftover = dir.path().join("ingest/segment-00000099.sst");
+    std::fs::write(&leftover, b"half a segment").unwrap();
+    let second = SpanStore::open(dir.path(), options());
+    assert!(matches!(second, Err(StoreError::Locked(_))), "{second:?}");
+    assert!(leftover.exists(), "it may be the other process's, at work on it");
+    drop(store);
+    let _store = open(dir.path());
+    assert!(!leftover.exists(), "a crash left it behind");
+}
+
+#[test]
+fn damage_is_not_taken_for_a_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let blocked = dir.path().join("block-LOCK");
+    drop(open(&blocked));
+    std::fs::write(blocked.join("rocksdb/CURRENT"), b"MANIFEST-block\n").unwrap();
+    let result = SpanStore::open(&blocked, options());
+    assert!(matches!(result, Err(StoreError::Rocks(_))), "{result:?}");
+}
+
+#[test]
+fn a_torn_tail_of_the_log_costs_only_the_tail() {
+    for torn in [1, 7, 40, 300] {
+        let dir = tempfile::tempdir().unwrap();
+        // One generation: RocksDB syncs a WAL that it closes, so only the last one can be torn.
+        let options = StoreOptions { generation_bytes: 1 << 20, ..options() };
+        let (store, ..) = SpanStore::open(dir.path(), options).unwrap();
+        append(&store, 1..=9);
+        // As a machine that loses power would leave it: a copy without the end of the newest file.
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(copy.path().join("rocksdb")).unwrap();
+        for path in files(&dir.path().join("rocksdb"), "") {
+            if path.file_name().unwrap() != "LOCK" {
+                std::fs::copy(&path, copy.path().join("rocksdb").join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        let mut logs = files(&copy.path().join("rocksdb"), ".log");
+        logs.retain(|path| path.metadata().unwrap().len() > 0);
+        logs.sort();
+        let newest = std::fs::OpenOptions::new().write(true).open(logs.last().unwrap()).unwrap();
+        newest.set_len(newest.metadata().unwrap().len().saturating_sub(torn)).unwrap();
+        let (store, _) = open(copy.path());
+        let found = replayed(&store);
+        assert!((1..9).contains(&found.len()), "{torn} bytes torn: {found:?}");
+        assert_eq!(found, (1..=found.len() as u64).collect::<Vec<_>>());
+        let next = store.append(&[Bytes::from_static(b"next")], UnixNanos(1)).unwrap();
+        assert_eq!(next, found.len() as u64 + 1);
+    }
+}
+
+/// Segments of these slices, ten bytes each, and what retention says of them at `now`.
+fn expired(options: StoreOptions, slices: &[u64], now: u64) -> Vec<u32> {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ..) = SpanStore::open(dir.path(), options).unwrap();
+    let handles: Vec<(SegmentHandle, u64)> =
+        slices.iter().map(|slice| (publish(&store, slice * SLICE, (0, 0), 10).handle, 10)).collect();
+    store.expired(&handles, UnixNanos(now)).into_iter().map(|id| id.0).collect()
+}
+
+#[test]
+fn age_takes_a_partition_when_its_last_instant_is_too_old() {
+    let slices = [100, 100, 101, 103];
+    let first_closed = 101 * SLICE;
+    assert_eq!(expired(options(), &slices, first_closed + 24 * HOUR - 1), Vec::<u32>::new());
+    assert_eq!(expired(options(), &slices, first_closed + 24 * HOUR), [0, 1]);
+    assert_eq!(expired(options(), &slices, first_closed + SLICE + 24 * HOUR), [0, 1, 2]);
+    assert_eq!(expired(options(), &slices, u64::MAX), [0, 1, 2], "the newest stays");
+    assert_eq!(expired(options(), &[], u64::MAX), Vec::<u32>::new());
+}
+
+#[test]
+fn bytes_take_the_oldest_partitions_until_the_rest_fits() {
+    let slices = [100, 100, 101, 102];
+    let with = |bytes_max| expired(StoreOptions { bytes_max, ..options() }, &slices, 103 * SLICE);
+    assert_eq!(with(40), Vec::<u32>::new());
+    assert_eq!(with(39), [0, 1]);
+    assert_eq!(with(20), [0, 1]);
+    assert_eq!(with(19), [0, 1, 2]);
+    assert_eq!(with(0), [0, 1, 2], "the newest stays");
+}
+
+#[test]
+fn a_dropped_partition_is_gone_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let old = publish(&store, 100 * SLICE, (0, 0), 10).handle;
+    let new = publish(&store, 101 * SLICE, (0, 0), 10).handle;
+    store.drop_partitions_of(std::slice::from_ref(&old)).unwrap();
+    assert!(old.is_dropped() && !new.is_dropped());
+    assert!(old.get(Key::Filter).is_err());
+    assert!(new.get(Key::Filter).unwrap().is_some());
+    assert_eq!(store.size().partitions, 1);
+    drop((old, new, store));
+    assert_eq!(ids(&open(dir.path()).1), [1]);
+}
