@@ -49,7 +49,7 @@ pub(crate) struct ServeArgs {
     /// YAML file; every key may be left out.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Folder of the store [default: ./longpole-data].
+    /// Folder of the store [default: ./longpole-data; for the demo one that goes with it].
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Address for OTLP/gRPC [default: 127.0.0.1:4317]; port 0 picks a free one.
@@ -137,9 +137,10 @@ fn healthcheck(server: &str) -> ExitCode {
 
 fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let scratch = tempfile::tempdir()?;
-    let mut serve_args = args.serve.clone();
-    serve_args.data_dir.get_or_insert_with(|| scratch.path().to_path_buf());
-    let config = Config::load(&serve_args)?;
+    let mut config = Config::load(&args.serve)?;
+    if config.data_dir == Config::default_data_dir() {
+        config.data_dir = scratch.path().to_path_buf();
+    }
     let terminal = std::io::stdout().is_terminal();
     serve::init_logs(&config.log, terminal);
     let (stop, stopped) = watch::channel(false);

@@ -16,6 +16,11 @@ use trace_assemble::Options as AssembleOptions;
 use crate::command::ServeArgs;
 use crate::pipeline::SealOptions;
 
+/// A segment is built in memory.
+const SEAL_BYTES_MAX: usize = 512 << 20;
+/// A group of requests must fit a log frame.
+const REQUEST_BYTES_MAX: usize = 256 << 20;
+
 /// How logs are written.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LogOptions {
@@ -88,7 +93,25 @@ impl Config {
                 )),
             }
         }
+        errors.extend(config.out_of_range());
         if errors.is_empty() { Ok(config) } else { Err(errors) }
+    }
+
+    /// Where the store is if nobody says otherwise.
+    pub(crate) fn default_data_dir() -> PathBuf {
+        PathBuf::from(keys::DATA_DIR)
+    }
+
+    /// Values that parse and still cannot work.
+    fn out_of_range(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        if self.seal.bytes > SEAL_BYTES_MAX {
+            errors.push("seal.bytes: at most 512MiB, since a segment is built in memory".to_owned());
+        }
+        if self.ingest.request_bytes > REQUEST_BYTES_MAX {
+            errors.push("ingest.request_bytes: at most 256MiB, since a log frame holds it".to_owned());
+        }
+        errors
     }
 
     /// Writes every key with its value in force, as a YAML file that can be used as it is.

@@ -98,6 +98,7 @@ impl Selection<'_> {
             each(row, &row.shares);
         }
         for segment in self.view.sealed.iter() {
+            scanned.segments += u64::from(!with_shares && !segment.meta.trace_blocks.is_empty());
             for number in 0..segment.meta.trace_blocks.len() {
                 let meta = &segment.meta.trace_blocks[number];
                 let window = self.question.window;
@@ -128,7 +129,7 @@ impl Selection<'_> {
         scanned.blocks += 1 + u64::from(with_shares);
         let service_of = |id: OperationId| self.state.names.operation(id).service;
         for (at, mut row) in heads.rows.into_iter().enumerate() {
-            scanned.rows += 1;
+            scanned.rows += u64::from(!with_shares);
             if self.held.contains(&row.trace_id) || self.view.is_replaced(&row.trace_id, segment.id) {
                 continue;
             }

@@ -43,20 +43,24 @@ impl Engine {
         Self { state, store }
     }
 
-    /// Whether questions are answered, or why not.
+    /// Whether questions are answered and spans are taken, or why not.
     ///
     /// # Errors
     /// The reason.
     pub fn ready(&self) -> Result<(), String> {
-        match &*self.state.not_ready.lock() {
+        let not_ready = self.state.not_ready.lock().clone();
+        match not_ready.or_else(|| self.state.refusing().into_iter().next()) {
             None => Ok(()),
-            Some(reason) => Err(reason.clone()),
+            Some(reason) => Err(reason),
         }
     }
 
+    /// Questions are answered also while spans are refused.
     fn recovered(&self) -> Result<&State, QueryError> {
-        self.ready().map_err(QueryError::Recovering)?;
-        Ok(&self.state)
+        match &*self.state.not_ready.lock() {
+            None => Ok(&self.state),
+            Some(reason) => Err(QueryError::Recovering(reason.clone())),
+        }
     }
 
     /// Services, by name; all of time without a window.
@@ -64,7 +68,9 @@ impl Engine {
     /// # Errors
     /// While recovering, or if the store fails.
     pub fn services(&self, window: Option<Window>) -> Result<(Vec<ServiceRow>, Vec<Incomplete>), QueryError> {
-        totals::services(self.recovered()?, window)
+        let (rows, mut incomplete) = totals::services(self.recovered()?, window)?;
+        incomplete.extend(self.damage());
+        Ok((rows, incomplete))
     }
 
     /// Operations of a service, most spans first.
@@ -118,7 +124,11 @@ impl Engine {
         &self,
         question: &CriticalPathQuery,
     ) -> Result<Option<CriticalPathAnswer>, QueryError> {
-        path::answer(self.recovered()?, question)
+        let mut answer = path::answer(self.recovered()?, question)?;
+        if let Some(answer) = &mut answer {
+            answer.incomplete.extend(self.damage());
+        }
+        Ok(answer)
     }
 
     /// Latency percentiles.
@@ -192,7 +202,7 @@ impl Engine {
                 ("traces_finished_early", early),
             ],
             damaged: state.damaged.lock().clone(),
-            refusing: state.not_ready.lock().iter().cloned().collect(),
+            refusing: state.not_ready.lock().iter().cloned().chain(state.refusing()).collect(),
         }
     }
 

@@ -167,7 +167,9 @@ fn chunk_of(segment: &SealedSegment, id: &TraceId) -> Option<u32> {
 /// The id of a trace from its number within a segment.
 pub(crate) fn trace_id(segment: &SealedSegment, number: u32) -> Result<TraceId, ReadError> {
     let firsts = &segment.meta.chunk_first_trace;
-    let block = firsts.partition_point(|&first| first <= number).checked_sub(1);
-    let block = block.ok_or(ReadError::Damaged("chunk directory"))?;
-    ChunkBlock::read(&segment.handle, block as u32)?.trace_at(number - firsts[block])
+    let damaged = || ReadError::Damaged("chunk directory");
+    let block = firsts.partition_point(|&first| first <= number).checked_sub(1).ok_or_else(damaged)?;
+    // Damaged firsts may not rise.
+    let nth = firsts.get(block).and_then(|&first| number.checked_sub(first)).ok_or_else(damaged)?;
+    ChunkBlock::read(&segment.handle, block as u32)?.trace_at(nth)
 }

@@ -155,7 +155,7 @@ fn finish(labels: Labels, series: Series, question: &LatencyQuery) -> LatencySer
         .quantiles
         .iter()
         .zip(&values_of_all)
-        .filter_map(|(&q, &value)| Some((q, series.exemplars.nearest_above(value)?.clone())))
+        .filter_map(|(&q, &value)| Some((q, *series.exemplars.nearest_above(value)?)))
         .collect();
     let points = series
         .points

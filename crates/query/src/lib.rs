@@ -23,4 +23,4 @@ pub use engine::{Engine, QueryError};
 pub use fetch::stored_nodes;
 pub use names::NameTable;
 pub use request::*;
-pub use state::{Assembly, Counters, SealedSegment, State, View};
+pub use state::{Assembly, Counters, Refusal, SealedSegment, State, View};

@@ -1,5 +1,6 @@
 //! The process-wide table of services and operations: names in, small numbers out.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -46,6 +47,11 @@ impl NameTable {
         match self.service_ids.entry(key) {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(entry) => {
+                // By its readable form, under which segments store it and queries ask for it.
+                if let Cow::Owned(readable) = String::from_utf8_lossy(name) {
+                    drop(entry);
+                    return self.service_id(Some(readable.as_bytes()));
+                }
                 let mut services = self.services.write();
                 if services.len() >= SERVICES_MAX && name != OVERFLOW.as_bytes() {
                     drop((services, entry));
@@ -67,6 +73,10 @@ impl NameTable {
         match self.operation_ids.entry(key) {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(entry) => {
+                if let Cow::Owned(readable) = String::from_utf8_lossy(name) {
+                    drop(entry);
+                    return self.operation_id(service, kind, readable.as_bytes());
+                }
                 if name != OVERFLOW.as_bytes() && !self.count_operation(service) {
                     drop(entry);
                     return self.operation_id(service, kind, OVERFLOW.as_bytes());
@@ -82,8 +92,10 @@ impl NameTable {
     fn count_operation(&self, service: ServiceId) -> bool {
         let mut services = self.services.write();
         let Some(entry) = services.get_mut(service.0 as usize) else { return true };
-        entry.operations += 1;
-        entry.operations <= OPERATIONS_MAX
+        // Counting on past the limit would wrap after some hours of too many names.
+        let fits = entry.operations < OPERATIONS_MAX;
+        entry.operations += u32::from(fits);
+        fits
     }
 
     /// The number of a service, if it was ever seen.
@@ -123,6 +135,17 @@ mod tests {
         assert_eq!(names.operation_id(shop, SpanKind::Server, b"GET /"), get);
         assert_ne!(names.operation_id(shop, SpanKind::Client, b"GET /"), get);
         assert_eq!(&*names.operation(get).name, "GET /");
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf_8_is_the_same_as_its_readable_form() {
+        let names = NameTable::default();
+        let shop = names.service_id(Some(b"sh\xffp"));
+        assert_eq!(names.find_service("sh\u{fffd}p"), Some(shop));
+        assert_eq!(names.service_id(Some("sh\u{fffd}p".as_bytes())), shop);
+        let get = names.operation_id(shop, SpanKind::Server, b"g\xfft");
+        assert_eq!(names.operation_id(shop, SpanKind::Server, "g\u{fffd}t".as_bytes()), get);
+        assert_eq!(&*names.operation(get).name, "g\u{fffd}t");
     }
 
     #[test]

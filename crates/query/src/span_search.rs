@@ -227,13 +227,14 @@ impl Run<'_> {
     }
 
     fn consider(&mut self, candidate: Candidate) {
-        // What ranks before the cursor was given out, or is the lesser span of a trace that was.
-        let before_cursor = self.filter.search.cursor.is_some_and(|last| candidate.rank > last.rank);
-        if before_cursor {
+        // What comes before the cursor was given out, or is the lesser span of a trace that was.
+        let place = (std::cmp::Reverse(candidate.rank), candidate.start);
+        let cursor = self.filter.search.cursor;
+        if cursor.is_some_and(|last| place < (std::cmp::Reverse(last.rank), last.start)) {
             return;
         }
         let best = self.best.entry(candidate.source).or_insert(candidate);
-        if (std::cmp::Reverse(candidate.rank), candidate.start) < (std::cmp::Reverse(best.rank), best.start) {
+        if place < (std::cmp::Reverse(best.rank), best.start) {
             *best = candidate;
         }
     }
@@ -284,8 +285,9 @@ impl Run<'_> {
         let mut longest = vec![None; segment.services.len()];
         for (at, operation) in segment.meta.operations.iter().enumerate() {
             if operation.spans > 0 && self.filter.operation_fits(self.state, segment.operation(at as u32)) {
-                let most = &mut longest[operation.service as usize];
-                *most = (*most).max(Some(operation.duration_max));
+                if let Some(most) = longest.get_mut(operation.service as usize) {
+                    *most = (*most).max(Some(operation.duration_max));
+                }
             }
         }
         longest

@@ -135,8 +135,20 @@ pub struct State {
     pub counters: Counters,
     /// What was set aside as damaged.
     pub damaged: Mutex<Vec<String>>,
-    /// Why queries are not answered yet, or spans are refused; empty when all is well.
+    /// Why queries are not answered yet.
     pub not_ready: Mutex<Option<String>>,
+    /// Why spans are refused, by what refuses them.
+    refusing: Mutex<[Option<String>; 2]>,
+}
+
+/// What may refuse spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Refusal {
+    /// The log cannot be written.
+    Log = 0,
+    /// Segments cannot be sealed.
+    Sealing = 1,
 }
 
 impl State {
@@ -150,7 +162,21 @@ impl State {
             counters: Counters::default(),
             damaged: Mutex::default(),
             not_ready: Mutex::new(Some("starting".to_owned())),
+            refusing: Mutex::default(),
         }
+    }
+
+    /// Says why spans are refused, or that they are not any more.
+    pub fn set_refusing(&self, by: Refusal, why: Option<String>) {
+        let mut refusing = self.refusing.lock();
+        if refusing[by as usize] != why {
+            refusing[by as usize] = why;
+        }
+    }
+
+    /// Why spans are refused; empty when all is well.
+    pub fn refusing(&self) -> Vec<String> {
+        self.refusing.lock().iter().flatten().cloned().collect()
     }
 
     /// The view of this moment.

@@ -54,6 +54,10 @@ pub(crate) struct FrameWriter {
 impl FrameWriter {
     /// The bytes of a frame of these requests; `None` if they are too much for one.
     pub(crate) fn write(&mut self, requests: &[Bytes], arrival: UnixNanos) -> Option<&[u8]> {
+        // One giant request must not keep its memory for ever.
+        if self.payload.capacity().max(self.frame.capacity()) > 32 << 20 {
+            *self = Self::default();
+        }
         self.payload.clear();
         for request in requests {
             put_varint(&mut self.payload, request.len() as u64);
@@ -72,10 +76,6 @@ impl FrameWriter {
         self.frame.resize(HEADER + most, 0);
         let packed = lz4_flex::block::compress_into(&self.payload, &mut self.frame[HEADER..]).ok()?;
         self.frame.truncate(HEADER + packed);
-        // One giant request must not keep its memory for ever.
-        if self.payload.capacity() > 32 << 20 {
-            self.payload = Vec::new();
-        }
         Some(&self.frame)
     }
 }

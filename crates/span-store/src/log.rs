@@ -66,11 +66,11 @@ pub struct Replayed {
     pub frame: Result<Frame, FrameError>,
 }
 
-/// Tells `each` the frames above `sealed` in order. Stops early when it says so.
+/// Tells `each` the frames with these numbers, in order. Stops early when it says so.
 pub(crate) fn replay(
     db: &Db,
     generations: &[Generation],
-    sealed: u64,
+    frames: std::ops::Range<u64>,
     each: &mut dyn FnMut(Replayed) -> bool,
 ) -> Result<(), StoreError> {
     for generation in generations {
@@ -78,7 +78,7 @@ pub(crate) fn replay(
         for item in db.iterator_cf(&family, IteratorMode::Start) {
             let (key, value) = item?;
             let Ok(seq) = <[u8; 8]>::try_from(&*key).map(u64::from_be_bytes) else { continue };
-            if seq > sealed && !each(Replayed { seq, frame: Frame::read(&value) }) {
+            if frames.contains(&seq) && !each(Replayed { seq, frame: Frame::read(&value) }) {
                 return Ok(());
             }
         }

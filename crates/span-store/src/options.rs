@@ -24,7 +24,7 @@ pub struct StoreOptions {
     pub bytes_max: u64,
     /// Cache for blocks that were read, bytes. Default 64 MiB.
     pub cache_bytes: usize,
-    /// Bytes of frames after which a new log generation begins. Default 48 MiB.
+    /// Bytes of frames after which a new log generation begins. Default 24 MiB.
     pub generation_bytes: u64,
 }
 
@@ -35,7 +35,7 @@ impl Default for StoreOptions {
             retention: NanoDuration::from_secs(7 * 86_400),
             bytes_max: 50 << 30,
             cache_bytes: 64 << 20,
-            generation_bytes: 48 << 20,
+            generation_bytes: 24 << 20,
         }
     }
 }
@@ -49,7 +49,7 @@ impl StoreOptions {
 }
 
 /// Above a generation's bytes, so that a generation is dropped before its memtable is ever flushed.
-const LOG_MEMTABLE_BYTES: usize = 96 << 20;
+const LOG_MEMTABLE_BYTES: usize = 64 << 20;
 
 pub(crate) fn database() -> Options {
     let mut options = Options::default();

@@ -111,6 +111,13 @@ impl Assembler {
         }
     }
 
+    /// Remembers that sealed spans of a held trace were looked for among arrivals since `since`.
+    pub fn note_searched(&mut self, id: &TraceId, since: UnixNanos) {
+        if let Some(trace) = self.traces.get_mut(id) {
+            trace.searched_since = trace.searched_since.min(since);
+        }
+    }
+
     /// Takes note of one span. Reopens its trace if that was finished.
     pub fn observe(&mut self, id: TraceId, node: SpanNode, location: Location, now: UnixNanos) -> Seen {
         let trace = match self.traces.entry(id) {

@@ -51,6 +51,8 @@ pub struct OpenTrace {
     pub(crate) revised: bool,
     /// Whether some of its spans lie in sealed segments.
     pub(crate) partly_sealed: bool,
+    /// What was sealed of it from arrivals since then is held; what arrived earlier was not looked for.
+    pub(crate) searched_since: UnixNanos,
 }
 
 impl OpenTrace {
@@ -64,6 +66,7 @@ impl OpenTrace {
             phase: Phase::Open,
             revised: false,
             partly_sealed: false,
+            searched_since: UnixNanos(u64::MAX),
         }
     }
 
@@ -90,6 +93,11 @@ impl OpenTrace {
     /// Whether some of its spans lie in sealed segments.
     pub fn is_partly_sealed(&self) -> bool {
         self.partly_sealed
+    }
+
+    /// What was sealed of it from arrivals since then is held; what arrived earlier was not looked for.
+    pub fn searched_since(&self) -> UnixNanos {
+        self.searched_since
     }
 
     pub(crate) fn contains(&self, node: &SpanNode) -> bool {

@@ -32,10 +32,7 @@ pub struct BottlenecksArgs {
     /// End of the window [default: now]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub end: Option<String>,
-    /// Which requests: all, p50, p95, p99, tail [default: all]
-    #[arg(long, value_name = "BAND")]
-    pub band: Option<String>,
-    /// service, operation or call_path [default: service]
+    /// service or operation [default: service]
     #[arg(long, value_name = "WHAT")]
     pub group_by: Option<String>,
     /// What it would save to make it this much faster, from 0 to 1 [default: 0.5]
@@ -53,7 +50,6 @@ impl BottlenecksArgs {
             .with("operation", self.operation.as_ref())
             .with("start", self.start.as_ref())
             .with("end", self.end.as_ref())
-            .with("band", self.band.as_ref())
             .with("group_by", self.group_by.as_ref())
             .with("what_if", self.what_if.as_ref())
     }

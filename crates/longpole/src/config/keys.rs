@@ -15,7 +15,7 @@ pub(crate) struct Key {
 }
 
 macro_rules! key {
-    ($name:literal, $default:literal, $help:literal, $kind:ident, $($field:ident).+) => {
+    ($name:literal, $default:expr, $help:literal, $kind:ident, $($field:ident).+) => {
         Key {
             name: $name,
             default: $default,
@@ -29,9 +29,12 @@ macro_rules! key {
     };
 }
 
+/// Where the store is if nobody says otherwise.
+pub(crate) const DATA_DIR: &str = "longpole-data";
+
 /// All keys, by section.
 pub(crate) const KEYS: &[Key] = &[
-    key!("server.data_dir", "longpole-data", "Folder of the store.", path, data_dir),
+    key!("server.data_dir", DATA_DIR, "Folder of the store.", path, data_dir),
     key!("server.otlp_grpc", "127.0.0.1:4317", "Address for OTLP/gRPC.", text, otlp_grpc),
     key!("server.otlp_http", "127.0.0.1:4318", "Address for OTLP/HTTP.", text, otlp_http),
     key!("server.http", "127.0.0.1:16686", "Address for the API and /metrics.", text, http),
@@ -56,7 +59,13 @@ pub(crate) const KEYS: &[Key] = &[
         durability,
         store.durability
     ),
-    key!("store.retention", "168h", "Age at which spans go, exact to a 24th of it.", time, store.retention),
+    key!(
+        "store.retention",
+        "168h",
+        "Age at which spans go, exact to a 24th of it (10 minutes to a day).",
+        time,
+        store.retention
+    ),
     key!("store.bytes_max", "50GiB", "Bytes stored above which the oldest go.", bytes64, store.bytes_max),
     key!("store.cache_bytes", "64MiB", "Cache for blocks that were read.", bytes, store.cache_bytes),
     key!("seal.bytes", "64MiB", "Bytes of requests after which a segment is sealed.", bytes, seal.bytes),

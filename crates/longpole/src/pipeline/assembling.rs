@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use query::{State, analyse};
 use segment::{LiveBatch, TraceRow};
 use span_store::SpanStore;
@@ -15,9 +15,10 @@ use trace_model::{NanoDuration, StatusCode, TraceId, UnixNanos};
 use super::committer::Committed;
 use super::{SealOptions, now, recovery};
 
-/// A trace that is not held is looked for in segments that arrived since this long before the span began: the
-/// span itself cannot be stored from before it began (less clocks that are ahead), and of its trace, what came
-/// more than an hour earlier is not joined with it in analysis. Counts of spans do not depend on it.
+/// How far a client's clock may be ahead: a span cannot be stored from longer before it began than this.
+const CLOCK_SLACK: NanoDuration = NanoDuration::from_secs(60);
+/// A trace is looked for in segments that arrived since this long before its span began, so that analysis
+/// joins a late span with what came up to an hour before it. Counts of spans do not depend on it.
 const LOOK_BACK: NanoDuration = NanoDuration::from_secs(3600);
 /// The longest wait for the next frame; deadlines are checked at least this often.
 const TICK: Duration = Duration::from_millis(50);
@@ -102,7 +103,7 @@ impl Assembling {
     fn take_batch(&mut self, mut batch: LiveBatch, count_metrics: bool) {
         batch.number = self.next_batch;
         self.next_batch += 1;
-        self.reopen_stored(&batch);
+        let searched = self.reopen_stored(&batch);
         let before = batch.rows.len();
         let mut late = 0;
         {
@@ -118,6 +119,9 @@ impl Assembling {
                 late += u64::from(was_finished && seen == Seen::New);
                 seen == Seen::New
             });
+            for (id, since) in &searched {
+                assembly.assembler.note_searched(id, *since);
+            }
         }
         let counters = &self.state.counters;
         self.state.count(&counters.spans, batch.rows.len() as u64);
@@ -134,31 +138,36 @@ impl Assembling {
         }
     }
 
-    /// A span of a trace that is not held may belong to one that was sealed: look where its filters say.
-    fn reopen_stored(&mut self, batch: &LiveBatch) {
-        let mut asked: HashSet<TraceId> = HashSet::new();
-        let mut unknown: Vec<(TraceId, UnixNanos)> = Vec::new();
+    /// A span of a trace that is not held may belong to one that was sealed, and so may a span that began long
+    /// before those that its trace was looked for with: look where the filters say. Returns how far back each
+    /// trace was looked for.
+    fn reopen_stored(&mut self, batch: &LiveBatch) -> HashMap<TraceId, UnixNanos> {
+        let mut search: HashMap<TraceId, UnixNanos> = HashMap::new();
         {
             let assembly = self.state.assembly.lock();
             for row in &batch.rows {
-                if !assembly.assembler.holds(&row.trace_id) && asked.insert(row.trace_id) {
-                    unknown.push((row.trace_id, row.node.start));
+                let start = row.node.start;
+                let known = assembly.assembler.get(&row.trace_id);
+                if known.is_none_or(|trace| start.saturating_sub(CLOCK_SLACK) < trace.searched_since()) {
+                    let since = start.saturating_sub(LOOK_BACK);
+                    let earliest = search.entry(row.trace_id).or_insert(since);
+                    *earliest = since.min(*earliest);
                 }
             }
         }
-        if unknown.is_empty() {
-            return;
+        if search.is_empty() {
+            return search;
         }
         let view = self.state.snapshot();
         let arrival = now();
-        for (id, start) in unknown {
-            let since = start.saturating_sub(LOOK_BACK);
+        for (id, since) in &search {
             let may_be_stored =
-                State::segments_since(&view, since).any(|segment| segment.filter.may_contain(&id));
+                State::segments_since(&view, *since).any(|segment| segment.filter.may_contain(id));
             if may_be_stored {
-                self.reopen(id, since, arrival);
+                self.reopen(*id, *since, arrival);
             }
         }
+        search
     }
 
     pub(super) fn reopen(&mut self, id: TraceId, since: UnixNanos, arrival: UnixNanos) {
@@ -167,7 +176,9 @@ impl Assembling {
             Ok(nodes) if nodes.is_empty() => {}
             Ok(nodes) => {
                 let late = nodes.len();
-                self.state.assembly.lock().assembler.reopen(id, nodes, arrival);
+                let mut assembly = self.state.assembly.lock();
+                assembly.assembler.reopen(id, nodes, arrival);
+                assembly.assembler.note_searched(&id, since);
                 tracing::trace!(trace = %id, spans = late, "reopened");
             }
             Err(error) => tracing::error!(trace = %id, %error, "cannot read a stored trace"),

@@ -5,6 +5,7 @@ use std::sync::mpsc::SyncSender;
 
 use bytes::Bytes;
 use ingest::{Admitted, CommitError};
+use query::{Refusal, State};
 use segment::LiveBatch;
 use span_store::SpanStore;
 use tokio::sync::mpsc;
@@ -23,7 +24,12 @@ pub(super) struct Committed {
     pub(super) batches: Vec<LiveBatch>,
 }
 
-pub(super) fn run(store: &SpanStore, mut queue: mpsc::Receiver<Admitted>, next: &SyncSender<Committed>) {
+pub(super) fn run(
+    store: &SpanStore,
+    state: &State,
+    mut queue: mpsc::Receiver<Admitted>,
+    next: &SyncSender<Committed>,
+) {
     let mut group = Vec::with_capacity(GROUP_REQUESTS);
     while let Some(first) = queue.blocking_recv() {
         let mut bytes = first.prepared.batch.request.len();
@@ -33,20 +39,24 @@ pub(super) fn run(store: &SpanStore, mut queue: mpsc::Receiver<Admitted>, next: 
             bytes += admitted.prepared.batch.request.len();
             group.push(admitted);
         }
-        if !commit(store, &mut group, next) {
+        if !commit(store, state, &mut group, next) {
             return;
         }
     }
 }
 
 /// False when the next stage has ended, which only happens when the process stops.
-fn commit(store: &SpanStore, group: &mut Vec<Admitted>, next: &SyncSender<Committed>) -> bool {
+fn commit(store: &SpanStore, state: &State, group: &mut Vec<Admitted>, next: &SyncSender<Committed>) -> bool {
     let arrival = now();
     let requests: Vec<Bytes> = group.iter().map(|admitted| admitted.prepared.batch.request.clone()).collect();
     let seq = match store.append(&requests, arrival) {
-        Ok(seq) => seq,
+        Ok(seq) => {
+            state.set_refusing(Refusal::Log, None);
+            seq
+        }
         Err(error) => {
             tracing::error!(%error, requests = requests.len(), "cannot write the log");
+            state.set_refusing(Refusal::Log, Some(format!("the log cannot be written: {error}")));
             for admitted in group.drain(..) {
                 let _ = admitted.done.send(Err(CommitError::Log(error.to_string())));
             }

@@ -12,6 +12,7 @@ mod recovery;
 mod sealer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -45,6 +46,7 @@ const CUTS_AHEAD: usize = 0;
 /// The running stages.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
+    stopping: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -68,18 +70,21 @@ impl Pipeline {
     ) -> anyhow::Result<Self> {
         let (to_assembling, committed) = std::sync::mpsc::sync_channel(FRAMES_AHEAD);
         let (to_sealer, cuts) = std::sync::mpsc::sync_channel(CUTS_AHEAD);
-        let sealer = sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let sealer = sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store), Arc::clone(&stopping));
+        let log_state = Arc::clone(&state);
         let assembling = assembling::Assembling::new(state, Arc::clone(&store), seal, to_sealer);
         let threads = vec![
             spawn("sealer", move || sealer.run(&cuts))?,
             spawn("assembling", move || assembling.run(&committed))?,
-            spawn("committer", move || committer::run(&store, admitted, &to_assembling))?,
+            spawn("committer", move || committer::run(&store, &log_state, admitted, &to_assembling))?,
         ];
-        Ok(Self { threads })
+        Ok(Self { stopping, threads })
     }
 
     /// Waits until every stage has ended.
     pub(crate) fn join(self) {
+        self.stopping.store(true, Ordering::Release);
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a stage of the pipeline panicked");

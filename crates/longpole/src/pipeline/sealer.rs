@@ -1,12 +1,14 @@
 //! The sealing stage: builds segments, publishes them, and keeps the store's house.
 
+use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use query::{SealedSegment, State};
+use query::{Refusal, SealedSegment, State};
 use segment::{Names, SegmentInput, build};
-use span_store::{SpanStore, StoreError};
+use span_store::{SpanStore, StoreError, StoredSegment};
 
 use super::assembling::Cut;
 use super::now;
@@ -17,19 +19,18 @@ const HOUSEKEEPING: Duration = Duration::from_millis(500);
 const RETENTION: Duration = Duration::from_secs(60);
 /// The wait before a failed seal is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-/// Tries at stopping time; the log keeps what could not be sealed.
-const TRIES_MAX: u32 = 5;
 
 #[derive(Debug)]
 pub(super) struct Sealer {
     state: Arc<State>,
     store: Arc<SpanStore>,
+    stopping: Arc<AtomicBool>,
     retention_checked: Instant,
 }
 
 impl Sealer {
-    pub(super) fn new(state: Arc<State>, store: Arc<SpanStore>) -> Self {
-        Self { state, store, retention_checked: Instant::now() }
+    pub(super) fn new(state: Arc<State>, store: Arc<SpanStore>, stopping: Arc<AtomicBool>) -> Self {
+        Self { state, store, stopping, retention_checked: Instant::now() }
     }
 
     pub(super) fn run(mut self, cuts: &Receiver<Cut>) {
@@ -46,20 +47,22 @@ impl Sealer {
         }
     }
 
+    /// Seals a cut, however long it takes: a later segment would make the log forget this one's frames, so
+    /// there is no going on without it. Meanwhile the stages before this one fill up and ingest refuses. Only a
+    /// process that stops gives up, and then the log still has the frames.
     fn seal(&self, cut: &Cut) {
-        for attempt in 1..=TRIES_MAX {
-            match self.try_seal(cut) {
-                Ok(()) => return,
-                Err(error) => tracing::error!(%error, attempt, "cannot seal a segment"),
-            }
-            std::thread::sleep(RETRY);
-        }
-        let detail = "segments cannot be sealed; spans stay in the log and in memory".to_owned();
-        self.state.damaged.lock().push(detail);
+        let started = Instant::now();
+        let Some(stored) = self.until_done("cannot seal a segment", || self.publish(cut)) else { return };
+        let (spans, bytes) = (stored.meta.spans, stored.meta.bytes);
+        let load = || SealedSegment::load(stored.clone(), &self.state.names);
+        let Some(segment) = self.until_done("cannot read a segment back", load) else { return };
+        self.state.replace_live(Arc::new(segment), cut.last_batch, &cut.analysed);
+        self.state.count(&self.state.counters.seals, 1);
+        let ms = started.elapsed().as_millis() as u64;
+        tracing::debug!(spans, bytes, traces = cut.analysed.len(), open = cut.open.len(), ms, "sealed");
     }
 
-    fn try_seal(&self, cut: &Cut) -> Result<(), StoreError> {
-        let started = Instant::now();
+    fn publish(&self, cut: &Cut) -> Result<StoredSegment, StoreError> {
         let at = now();
         let names: &dyn Names = &*self.state.names;
         let input = SegmentInput {
@@ -70,15 +73,27 @@ impl Sealer {
             names,
             now: at,
         };
-        let stored = self.store.publish(at, &mut |sink| build(&input, sink))?;
-        let (spans, bytes) = (stored.meta.spans, stored.meta.bytes);
-        let segment = SealedSegment::load(stored, &self.state.names)
-            .map_err(|error| StoreError::Build(segment::BuildError::Sink(error.to_string())))?;
-        self.state.replace_live(Arc::new(segment), cut.last_batch, &cut.analysed);
-        self.state.count(&self.state.counters.seals, 1);
-        let ms = started.elapsed().as_millis() as u64;
-        tracing::debug!(spans, bytes, traces = cut.analysed.len(), open = cut.open.len(), ms, "sealed");
-        Ok(())
+        self.store.publish(at, &mut |sink| build(&input, sink))
+    }
+
+    /// Tries until it works; `None` if the process stops before that.
+    fn until_done<T, E: Display>(&self, what: &str, mut attempt: impl FnMut() -> Result<T, E>) -> Option<T> {
+        loop {
+            match attempt() {
+                Ok(done) => {
+                    self.state.set_refusing(Refusal::Sealing, None);
+                    return Some(done);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "{what}");
+                    self.state.set_refusing(Refusal::Sealing, Some(format!("{what}: {error}")));
+                }
+            }
+            if self.stopping.load(Ordering::Acquire) {
+                return None;
+            }
+            std::thread::sleep(RETRY);
+        }
     }
 
     fn keep_house(&mut self) {
