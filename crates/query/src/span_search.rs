@@ -284,10 +284,11 @@ impl Run<'_> {
     fn longest_by_service(&mut self, segment: &SealedSegment) -> Vec<Option<u64>> {
         let mut longest = vec![None; segment.services.len()];
         for (at, operation) in segment.meta.operations.iter().enumerate() {
-            if operation.spans > 0 && self.filter.operation_fits(self.state, segment.operation(at as u32)) {
-                if let Some(most) = longest.get_mut(operation.service as usize) {
-                    *most = (*most).max(Some(operation.duration_max));
-                }
+            if operation.spans > 0
+                && self.filter.operation_fits(self.state, segment.operation(at as u32))
+                && let Some(most) = longest.get_mut(operation.service as usize)
+            {
+                *most = (*most).max(Some(operation.duration_max));
             }
         }
         longest

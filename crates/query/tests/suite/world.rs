@@ -1,0 +1,224 @@
+//! A store with everything around it, driven step by step as the pipeline does.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hashbrown::HashSet;
+use otlp_wire::{Walked, WireLimits, walk};
+use query::{Engine, NameTable, SealedSegment, State, analyse, stored_nodes};
+use segment::{LiveBatch, SegmentInput, SpanRow, TraceRow, build};
+use span_store::{SpanStore, StoreOptions, StoredSegment};
+use trace_assemble::{Assembler, Location, Options, Phase, Seen};
+use trace_model::{NanoDuration, SpanNode, TraceId, UnixNanos};
+
+use crate::spans::{BASE, SECOND};
+
+const LOOK_BACK: NanoDuration = NanoDuration::from_secs(3600);
+
+/// What goes into one segment.
+pub(crate) struct Cut {
+    batches: Vec<Arc<LiveBatch>>,
+    frames: Option<(u64, u64)>,
+    last_batch: u64,
+    analysed: Vec<Arc<TraceRow>>,
+    open: Vec<TraceId>,
+}
+
+pub(crate) struct World {
+    dir: PathBuf,
+    pub(crate) state: Arc<State>,
+    pub(crate) engine: Engine,
+    store: Arc<SpanStore>,
+    now: UnixNanos,
+    pending: Vec<Arc<LiveBatch>>,
+    frames: Option<(u64, u64)>,
+    cut_analysed: HashSet<TraceId>,
+    next_batch: u64,
+}
+
+/// A state over stored segments that answers.
+pub(crate) fn state_of(segments: Vec<StoredSegment>) -> Arc<State> {
+    let state = Arc::new(State::new(Arc::new(NameTable::default()), Assembler::new(Options::default())));
+    state.add_stored(segments);
+    *state.not_ready.lock() = None;
+    state
+}
+
+fn batch_of(request: Bytes, names: &NameTable) -> LiveBatch {
+    let mut walked = Walked::new();
+    walk(&request, &WireLimits::default(), &mut walked).unwrap();
+    assert_eq!(walked.rejected_spans, 0);
+    let (mut context_bytes, mut contexts, mut context) = (Vec::new(), Vec::new(), Vec::new());
+    for group in 0..walked.groups.len() as u32 {
+        walked.context(group, &request, &mut context);
+        contexts.push((context_bytes.len() as u32, context.len() as u32));
+        context_bytes.extend_from_slice(&context);
+    }
+    let rows = walked.spans.iter().map(|span| {
+        let service = names.service_id(walked.service(span.group, &request));
+        let node = SpanNode {
+            span_id: span.span_id,
+            parent: span.parent,
+            start: span.start,
+            end: span.end,
+            content: span.content,
+            service,
+            operation: names.operation_id(service, span.kind, span.name_bytes(&request)),
+            kind: span.kind,
+            status: span.status,
+        };
+        let (offset, len) = span.span;
+        SpanRow { trace_id: span.trace_id, node, offset, len, context: span.group }
+    });
+    let rows = rows.collect();
+    LiveBatch { number: 0, seq: 0, arrival: UnixNanos(0), request, context_bytes, contexts, rows }
+}
+
+impl World {
+    pub(crate) fn open(dir: &Path) -> Self {
+        Self::open_at(dir, UnixNanos(BASE))
+    }
+
+    fn open_at(dir: &Path, now: UnixNanos) -> Self {
+        let (store, segments, damaged) = SpanStore::open(dir, StoreOptions::default()).unwrap();
+        assert_eq!(damaged, Vec::<String>::new());
+        let (store, state) = (Arc::new(store), state_of(segments));
+        let mut world = Self {
+            dir: dir.to_path_buf(),
+            engine: Engine::new(Arc::clone(&state), Arc::clone(&store)),
+            state,
+            store,
+            now,
+            pending: Vec::new(),
+            frames: None,
+            cut_analysed: HashSet::new(),
+            next_batch: 1,
+        };
+        world.recover();
+        world
+    }
+
+    fn recover(&mut self) {
+        let view = self.state.snapshot();
+        let open = view.sealed.last().map_or(&[][..], |last| &last.meta.open_traces);
+        for id in open.chunks_exact(16) {
+            self.reopen(TraceId::try_from(id).unwrap(), UnixNanos(0));
+        }
+        let store = Arc::clone(&self.store);
+        let mut each = |replayed: span_store::Replayed| {
+            for request in replayed.frame.unwrap().requests {
+                self.take(replayed.seq, request);
+            }
+            true
+        };
+        store.replay(&mut each).unwrap();
+    }
+
+    /// As after `kill -9`: only what is stored is left.
+    pub(crate) fn restart(self) -> Self {
+        let (dir, now) = (self.dir.clone(), self.now);
+        drop(self);
+        Self::open_at(&dir, now)
+    }
+
+    pub(crate) fn wait(&mut self, seconds: u64) {
+        self.now = UnixNanos(self.now.0 + seconds * SECOND);
+    }
+
+    pub(crate) fn deliver(&mut self, request: Bytes) {
+        let seq = self.store.append(std::slice::from_ref(&request), self.now).unwrap();
+        self.take(seq, request);
+    }
+
+    fn take(&mut self, seq: u64, request: Bytes) {
+        let mut batch = batch_of(request, &self.state.names);
+        (batch.seq, batch.arrival, batch.number) = (seq, self.now, self.next_batch);
+        self.next_batch += 1;
+        self.frames = Some((self.frames.map_or(seq, |(low, _)| low), seq));
+        for row in &batch.rows {
+            let held = self.state.assembly.lock().assembler.holds(&row.trace_id);
+            let since = row.node.start.saturating_sub(LOOK_BACK);
+            let view = self.state.snapshot();
+            let stored = || State::segments_since(&view, since).any(|s| s.filter.may_contain(&row.trace_id));
+            if !held && stored() {
+                self.reopen(row.trace_id, since);
+            }
+        }
+        let mut kept = 0;
+        batch.rows.retain(|row| {
+            let location = Location::Live { batch: batch.number, row: kept };
+            let mut assembly = self.state.assembly.lock();
+            let seen = assembly.assembler.observe(row.trace_id, row.node, location, self.now);
+            kept += u32::from(seen == Seen::New);
+            seen == Seen::New
+        });
+        if !batch.rows.is_empty() {
+            let batch = Arc::new(batch);
+            self.state.add_live(Arc::clone(&batch));
+            self.pending.push(batch);
+        }
+    }
+
+    fn reopen(&self, id: TraceId, since: UnixNanos) {
+        let nodes = stored_nodes(&self.state, id, since).unwrap();
+        if !nodes.is_empty() {
+            self.state.assembly.lock().assembler.reopen(id, nodes, self.now);
+        }
+    }
+
+    pub(crate) fn finish_quiet(&mut self) {
+        let mut assembly = self.state.assembly.lock();
+        for id in assembly.assembler.poll(self.now) {
+            let trace = assembly.assembler.get(&id).unwrap();
+            let row = analyse(id, trace.nodes(), trace.is_revised()).unwrap();
+            assembly.analysed.insert(id, Arc::new(row));
+            self.cut_analysed.remove(&id);
+        }
+    }
+
+    pub(crate) fn cut(&mut self) -> Cut {
+        let assembly = self.state.assembly.lock();
+        let phase = |id: &TraceId| assembly.assembler.get(id).map(trace_assemble::OpenTrace::phase);
+        let mut analysed = Vec::new();
+        for (id, row) in &assembly.analysed {
+            if phase(id) == Some(Phase::Finished) && self.cut_analysed.insert(*id) {
+                analysed.push(Arc::clone(row));
+            }
+        }
+        let open = assembly.assembler.iter().filter(|(_, trace)| trace.phase() == Phase::Open);
+        Cut {
+            batches: std::mem::take(&mut self.pending),
+            frames: self.frames.take(),
+            last_batch: self.next_batch - 1,
+            analysed,
+            open: open.map(|(id, _)| *id).collect(),
+        }
+    }
+
+    pub(crate) fn seal(&self, cut: &Cut) {
+        let input = SegmentInput {
+            batches: &cut.batches,
+            frames: cut.frames,
+            analysed: &cut.analysed,
+            open: &cut.open,
+            names: &*self.state.names,
+            now: self.now,
+        };
+        let stored = self.store.publish(self.now, &mut |sink| build(&input, sink)).unwrap();
+        let segment = SealedSegment::load(stored, &self.state.names).unwrap();
+        self.state.replace_live(Arc::new(segment), cut.last_batch, &cut.analysed);
+        self.store.keep_house().unwrap();
+    }
+
+    /// Whether the trace may still get spans.
+    pub(crate) fn is_open(&self, id: &TraceId) -> bool {
+        let assembly = self.state.assembly.lock();
+        assembly.assembler.get(id).is_some_and(|trace| trace.phase() == Phase::Open)
+    }
+
+    /// Ends this life of the store and returns its folder.
+    pub(crate) fn close(self) -> PathBuf {
+        self.dir.clone()
+    }
+}
