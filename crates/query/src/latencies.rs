@@ -89,14 +89,14 @@ impl Run<'_> {
         series.histogram.merge(histogram);
         series.exemplars.merge(exemplars);
         if let Some(step) = self.question.step {
-            let at = u64::from(minute) * UnixNanos::PER_MINUTE;
+            let at = u64::from(minute).saturating_mul(UnixNanos::PER_MINUTE);
             let offset = (at - self.window.start.0) / step.0.max(1) * step.0;
             series.points.entry(self.window.start.0 + offset).or_default().merge(histogram);
         }
     }
 
     fn in_window(&self, minute: u32) -> bool {
-        self.window.contains(UnixNanos(u64::from(minute) * UnixNanos::PER_MINUTE))
+        self.window.contains(UnixNanos(u64::from(minute).saturating_mul(UnixNanos::PER_MINUTE)))
     }
 
     fn status_wanted(&self, status: StatusCode) -> bool {

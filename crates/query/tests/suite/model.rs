@@ -14,7 +14,7 @@ use crate::oracle::{Oracle, extent};
 use crate::spans::{BASE, Dice, NAMES, SECOND, SERVICES, Span, random_spans, request};
 use crate::world::World;
 
-const LIVES: u64 = 240;
+const LIVES: u64 = 150;
 
 fn some<T>(dice: &mut Dice, one_in: u64, value: impl FnOnce(&mut Dice) -> T) -> Option<T> {
     if dice.one_in(one_in) { Some(value(dice)) } else { None }

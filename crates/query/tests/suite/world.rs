@@ -83,6 +83,8 @@ impl World {
     fn open_at(dir: &Path, now: UnixNanos) -> Self {
         let (store, segments, damaged) = SpanStore::open(dir, StoreOptions::default()).unwrap();
         assert_eq!(damaged, Vec::<String>::new());
+        let last = segments.iter().max_by_key(|stored| stored.handle.id());
+        let open = last.map_or_else(Vec::new, |last| last.meta.open_traces.clone());
         let (store, state) = (Arc::new(store), state_of(segments));
         let mut world = Self {
             dir: dir.to_path_buf(),
@@ -95,13 +97,11 @@ impl World {
             cut_analysed: HashSet::new(),
             next_batch: 1,
         };
-        world.recover();
+        world.recover(&open);
         world
     }
 
-    fn recover(&mut self) {
-        let view = self.state.snapshot();
-        let open = view.sealed.last().map_or(&[][..], |last| &last.meta.open_traces);
+    fn recover(&mut self, open: &[u8]) {
         for id in open.chunks_exact(16) {
             self.reopen(TraceId::try_from(id).unwrap(), UnixNanos(0));
         }
