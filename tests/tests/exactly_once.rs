@@ -63,7 +63,7 @@ fn what_cannot_be_sealed_is_kept_until_it_can_be() {
     .unwrap();
     // Longer than a few tries: it must not give up.
     std::thread::sleep(Duration::from_secs(12));
-    assert_whole(&server.api(), &one);
+    check_whole(&server.api(), &one).unwrap();
 
     std::fs::remove_file(&ingest).unwrap();
     std::fs::create_dir(&ingest).unwrap();
@@ -72,8 +72,8 @@ fn what_cannot_be_sealed_is_kept_until_it_can_be() {
     eventually("both are sealed", PATIENCE, || sealed_spans(&server.api(), one.len() + other.len())).unwrap();
     server.kill().unwrap();
     server.start_again().unwrap();
-    assert_whole(&server.api(), &one);
-    assert_whole(&server.api(), &other);
+    check_whole(&server.api(), &one).unwrap();
+    check_whole(&server.api(), &other).unwrap();
 }
 
 fn sealed_spans(api: &Api, wanted: usize) -> Result<()> {
@@ -82,9 +82,10 @@ fn sealed_spans(api: &Api, wanted: usize) -> Result<()> {
     Ok(())
 }
 
-fn assert_whole(api: &Api, sent: &[Sent]) {
-    let spans = api.trace_spans(&hex(&sent[0].span.trace_id)).unwrap();
-    assert_eq!(spans.len(), sent.len());
+fn check_whole(api: &Api, sent: &[Sent]) -> Result<()> {
+    let spans = api.trace_spans(&hex(&sent[0].span.trace_id))?;
+    ensure!(spans.len() == sent.len(), "{} of {} spans", spans.len(), sent.len());
+    Ok(())
 }
 
 fn counted(api: &Api) -> Result<u64> {

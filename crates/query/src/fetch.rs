@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use otlp_wire::{read_span, service_name};
-use segment::{ChunkBlock, ContextBlock, LiveBatch, ReadError};
+use segment::{ContextBlock, LiveBatch, ReadError};
 use trace_assemble::{Location, Phase};
 use trace_model::{SpanNode, TraceId, UnixNanos};
 
@@ -40,7 +40,7 @@ pub(crate) fn trace(state: &State, id: TraceId) -> Result<Option<FetchedTrace>, 
     let view = state.snapshot();
     let mut spans = Vec::new();
     for segment in view.sealed.iter().filter(|segment| segment.filter.may_contain(&id)) {
-        sealed_spans(segment, id, &state.names, &mut spans)?;
+        sealed_spans(state, segment, id, &mut spans)?;
     }
     live_spans(&view, &live, &mut spans);
     let mut seen = HashSet::with_capacity(spans.len());
@@ -60,7 +60,7 @@ pub fn stored_nodes(state: &State, id: TraceId, since: UnixNanos) -> Result<Vec<
     let view = state.snapshot();
     let mut spans = Vec::new();
     for segment in State::segments_since(&view, since).filter(|segment| segment.filter.may_contain(&id)) {
-        sealed_spans(segment, id, &state.names, &mut spans)?;
+        sealed_spans(state, segment, id, &mut spans)?;
     }
     Ok(spans.into_iter().map(|span| span.node).collect())
 }
@@ -95,40 +95,36 @@ fn live_span(batch: &LiveBatch, row: u32) -> Option<FetchedSpan> {
 }
 
 fn sealed_spans(
+    state: &State,
     segment: &SealedSegment,
     id: TraceId,
-    names: &NameTable,
     out: &mut Vec<FetchedSpan>,
 ) -> Result<(), QueryError> {
-    match try_sealed_spans(segment, id, names, out) {
+    match try_sealed_spans(state, segment, id, out) {
         Err(_) if segment.handle.is_dropped() => Ok(()),
         other => Ok(other?),
     }
 }
 
 fn try_sealed_spans(
+    state: &State,
     segment: &SealedSegment,
     id: TraceId,
-    names: &NameTable,
     out: &mut Vec<FetchedSpan>,
 ) -> Result<(), ReadError> {
     let Some(block) = chunk_of(segment, &id) else { return Ok(()) };
-    let mut blocks: HashMap<u32, ContextBlock> = HashMap::new();
     let mut contexts: HashMap<u32, Arc<[u8]>> = HashMap::new();
-    for span in ChunkBlock::read(&segment.handle, block)?.spans(&id)? {
+    for span in state.blocks.chunk(segment, block)?.spans(&id)? {
         let context = match contexts.get(&span.context) {
             Some(context) => Arc::clone(context),
             None => {
-                let number = ContextBlock::number_of(span.context);
-                if !blocks.contains_key(&number) {
-                    blocks.insert(number, ContextBlock::read(&segment.handle, number)?);
-                }
-                let context: Arc<[u8]> = blocks[&number].get(span.context)?.into();
+                let block = state.blocks.contexts(segment, ContextBlock::number_of(span.context))?;
+                let context: Arc<[u8]> = block.get(span.context)?.into();
                 contexts.insert(span.context, Arc::clone(&context));
                 context
             }
         };
-        let node = node_of(&span.message, &context, names)?;
+        let node = node_of(&span.message, &context, &state.names)?;
         out.push(FetchedSpan { node, context, message: span.message });
     }
     Ok(())
@@ -165,11 +161,11 @@ fn chunk_of(segment: &SealedSegment, id: &TraceId) -> Option<u32> {
 }
 
 /// The id of a trace from its number within a segment.
-pub(crate) fn trace_id(segment: &SealedSegment, number: u32) -> Result<TraceId, ReadError> {
+pub(crate) fn trace_id(state: &State, segment: &SealedSegment, number: u32) -> Result<TraceId, ReadError> {
     let firsts = &segment.meta.chunk_first_trace;
     let damaged = || ReadError::Damaged("chunk directory");
     let block = firsts.partition_point(|&first| first <= number).checked_sub(1).ok_or_else(damaged)?;
     // Damaged firsts may not rise.
     let nth = firsts.get(block).and_then(|&first| number.checked_sub(first)).ok_or_else(damaged)?;
-    ChunkBlock::read(&segment.handle, block as u32)?.trace_at(nth)
+    state.blocks.chunk(segment, block as u32)?.trace_at(nth)
 }

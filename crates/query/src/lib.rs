@@ -5,6 +5,7 @@
 mod analysis;
 mod answer;
 mod bottlenecks;
+mod cache;
 mod engine;
 mod fetch;
 mod latencies;
@@ -19,6 +20,7 @@ mod trace_search;
 
 pub use analysis::analyse;
 pub use answer::*;
+pub use cache::BlockCache;
 pub use engine::{Engine, QueryError};
 pub use fetch::stored_nodes;
 pub use names::NameTable;

@@ -183,7 +183,7 @@ impl Run<'_> {
             Source::Sealed { segment, trace } => {
                 let segment = &self.view.sealed[segment];
                 self.answer.scanned.blocks += 1;
-                match fetch::trace_id(segment, trace) {
+                match fetch::trace_id(self.state, segment, trace) {
                     Ok(id) => Ok(Some(id)),
                     Err(_) if segment.handle.is_dropped() => Ok(None),
                     Err(error) => Err(error.into()),

@@ -12,6 +12,7 @@ use span_store::{SegmentHandle, SegmentId, StoredSegment};
 use trace_assemble::Assembler;
 use trace_model::{OperationId, ServiceId, SpanKind, TraceId, UnixNanos};
 
+use crate::cache::BlockCache;
 use crate::names::NameTable;
 
 /// A sealed segment with what is kept of it in memory.
@@ -53,6 +54,8 @@ impl SealedSegment {
             .collect();
         // The names live in the table now; one copy is enough.
         meta.services = Vec::new();
+        // At full load thousands of traces are open at each cut, and only the last cut's matter, at start.
+        meta.open_traces = Vec::new();
         meta.operations.iter_mut().for_each(|operation| operation.name = String::new());
         Ok(Self {
             id: handle.id(),
@@ -135,6 +138,10 @@ pub struct State {
     pub counters: Counters,
     /// What was set aside as damaged.
     pub damaged: Mutex<Vec<String>>,
+    /// Inflated blocks.
+    pub blocks: BlockCache,
+    /// Traces that were open at the last cut of an earlier process; taken by whoever reopens them.
+    pub open_at_start: Mutex<Vec<TraceId>>,
     /// Why queries are not answered yet.
     pub not_ready: Mutex<Option<String>>,
     /// Why spans are refused, by what refuses them.
@@ -161,6 +168,8 @@ impl State {
             metrics: Mutex::default(),
             counters: Counters::default(),
             damaged: Mutex::default(),
+            blocks: BlockCache::default(),
+            open_at_start: Mutex::default(),
             not_ready: Mutex::new(Some("starting".to_owned())),
             refusing: Mutex::default(),
         }
@@ -191,6 +200,10 @@ impl State {
 
     /// Takes sealed segments in that were there at start.
     pub fn add_stored(&self, segments: Vec<StoredSegment>) {
+        if let Some(last) = segments.iter().max_by_key(|stored| stored.handle.id()) {
+            let ids = last.meta.open_traces.chunks_exact(16);
+            *self.open_at_start.lock() = ids.filter_map(|id| TraceId::try_from(id).ok()).collect();
+        }
         let mut sealed = Vec::with_capacity(segments.len());
         for stored in segments {
             let id = stored.handle.id();

@@ -73,6 +73,11 @@ impl ChunkBlock {
         Ok(Vec::new())
     }
 
+    /// Inflated bytes.
+    pub fn bytes(&self) -> usize {
+        self.raw.len()
+    }
+
     /// The id of the `nth` trace of this block.
     ///
     /// # Errors

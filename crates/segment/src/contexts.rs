@@ -65,6 +65,11 @@ impl ContextBlock {
         Ok(Self { contexts })
     }
 
+    /// Bytes of its contexts.
+    pub fn bytes(&self) -> usize {
+        self.contexts.iter().map(Vec::len).sum()
+    }
+
     /// A context of this block.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use crate::codec::{Blocks, Cursor, ReadError, fetch, put, unpack};
 use crate::keys::Key;
 
 /// Rows of a block. A service begins a new block, so its slowest spans are one read away.
-pub(crate) const ROWS_MAX: usize = 4096;
+pub(crate) const ROWS_MAX: usize = 1024;
 
 /// Set in `flags` for a span without a parent.
 pub const ROOT_FLAG: u8 = 1 << 2;

@@ -96,6 +96,9 @@ fn replay_stops_when_told_to() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     append(&store, 1..=5);
+    assert_eq!(replayed(&store), Vec::<u64>::new(), "what this process wrote is not replayed to it");
+    drop(store);
+    let (store, _) = open(dir.path());
     let mut seen = 0;
     let mut each = |_| {
         seen += 1;
@@ -112,10 +115,8 @@ fn sealed_frames_are_not_replayed_and_their_generations_go() {
     append(&store, 1..=20);
     let before = store.size().log_bytes;
     publish(&store, HOUR, (1, 15), 1);
-    assert_eq!(replayed(&store), [16, 17, 18, 19, 20]);
     store.keep_house().unwrap();
     assert!(store.size().log_bytes < before / 2);
-    assert_eq!(replayed(&store), [16, 17, 18, 19, 20]);
     drop(store);
     let (store, segments) = open(dir.path());
     assert_eq!((segments.len(), store.sealed_seq()), (1, 15));
@@ -128,7 +129,8 @@ fn sealed_frames_are_not_replayed_and_their_generations_go() {
     let (store, _) = open(dir.path());
     assert_eq!(replayed(&store), Vec::<u64>::new());
     append(&store, 22..=23);
-    assert_eq!(replayed(&store), [22, 23]);
+    drop(store);
+    assert_eq!(replayed(&open(dir.path()).0), [22, 23]);
 }
 
 #[test]
@@ -164,7 +166,7 @@ fn a_build_that_fails_leaves_nothing() {
         assert!(matches!(failed, Err(StoreError::Build(_))), "{failed:?}");
     }
     assert_eq!(files(&dir.path().join("ingest"), ""), Vec::<PathBuf>::new());
-    assert_eq!((store.sealed_seq(), replayed(&store)), (0, vec![1, 2, 3]));
+    assert_eq!(store.sealed_seq(), 0);
     drop(store);
     let (store, segments) = open(dir.path());
     assert!(segments.is_empty());

@@ -68,7 +68,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key!("store.bytes_max", "50GiB", "Bytes stored above which the oldest go.", bytes64, store.bytes_max),
     key!("store.cache_bytes", "64MiB", "Cache for blocks that were read.", bytes, store.cache_bytes),
-    key!("seal.bytes", "64MiB", "Bytes of requests after which a segment is sealed.", bytes, seal.bytes),
+    key!("seal.bytes", "48MiB", "Bytes of requests after which a segment is sealed.", bytes, seal.bytes),
     key!(
         "seal.interval",
         "5m",
@@ -193,7 +193,7 @@ mod bytes64 {
     }
 
     pub(super) fn show(value: &u64) -> String {
-        match UNITS.iter().find(|(_, unit)| value % unit == 0) {
+        match UNITS.iter().find(|(_, unit)| value.is_multiple_of(*unit)) {
             Some((suffix, unit)) => format!("{}{suffix}", value / unit),
             None => value.to_string(),
         }
@@ -234,7 +234,7 @@ mod time {
     pub(super) fn show(value: &NanoDuration) -> String {
         let mut units = UNITS;
         units.sort_unstable_by_key(|&(_, unit)| std::cmp::Reverse(unit));
-        match units.iter().find(|(_, unit)| value.0 % unit == 0) {
+        match units.iter().find(|(_, unit)| value.0.is_multiple_of(*unit)) {
             Some((suffix, unit)) => format!("{}{suffix}", value.0 / unit),
             None => format!("{}ns", value.0),
         }

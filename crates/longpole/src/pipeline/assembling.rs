@@ -6,10 +6,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
-use query::{State, analyse};
+use parking_lot::MutexGuard;
+use query::{Assembly, State, analyse};
 use segment::{LiveBatch, TraceRow};
 use span_store::SpanStore;
-use trace_assemble::{Location, Phase, Seen};
+use trace_assemble::{Location, OpenTrace, Phase, Seen};
 use trace_model::{NanoDuration, StatusCode, TraceId, UnixNanos};
 
 use super::committer::Committed;
@@ -103,11 +104,10 @@ impl Assembling {
     fn take_batch(&mut self, mut batch: LiveBatch, count_metrics: bool) {
         batch.number = self.next_batch;
         self.next_batch += 1;
-        let searched = self.reopen_stored(&batch);
         let before = batch.rows.len();
         let mut late = 0;
         {
-            let mut assembly = self.state.assembly.lock();
+            let (mut assembly, searched) = self.assembly_with_stored(&batch);
             let mut kept = 0_u32;
             let arrival = now();
             batch.rows.retain(|row| {
@@ -138,48 +138,40 @@ impl Assembling {
         }
     }
 
-    /// A span of a trace that is not held may belong to one that was sealed, and so may a span that began long
-    /// before those that its trace was looked for with: look where the filters say. Returns how far back each
-    /// trace was looked for.
-    fn reopen_stored(&mut self, batch: &LiveBatch) -> HashMap<TraceId, UnixNanos> {
-        let mut search: HashMap<TraceId, UnixNanos> = HashMap::new();
-        {
+    /// The assembly, locked, with every trace of the batch reopened that may have been sealed; and how far back
+    /// each was looked for. The look-up reads the store and so runs without the lock; in the meantime the sealer
+    /// may let go of a trace, hence the look again. A trace that was found is open and stays, one that was not is
+    /// not looked for twice, so this ends.
+    fn assembly_with_stored(&self, batch: &LiveBatch) -> (MutexGuard<'_, Assembly>, Searched) {
+        let mut searched = Searched::new();
+        loop {
             let assembly = self.state.assembly.lock();
-            for row in &batch.rows {
-                let start = row.node.start;
-                let known = assembly.assembler.get(&row.trace_id);
-                if known.is_none_or(|trace| start.saturating_sub(CLOCK_SLACK) < trace.searched_since()) {
-                    let since = start.saturating_sub(LOOK_BACK);
-                    let earliest = search.entry(row.trace_id).or_insert(since);
-                    *earliest = since.min(*earliest);
+            let wanted = to_search(&assembly, batch, &searched);
+            if wanted.is_empty() {
+                return (assembly, searched);
+            }
+            drop(assembly);
+            let view = self.state.snapshot();
+            for (id, since) in wanted {
+                let mut segments = State::segments_since(&view, since);
+                if segments.any(|segment| segment.filter.may_contain(&id)) {
+                    // All of it, not only what came since: its analysis replaces an earlier one.
+                    self.reopen(id, now());
                 }
+                searched.insert(id, since);
             }
         }
-        if search.is_empty() {
-            return search;
-        }
-        let view = self.state.snapshot();
-        let arrival = now();
-        for (id, since) in &search {
-            let may_be_stored =
-                State::segments_since(&view, *since).any(|segment| segment.filter.may_contain(id));
-            if may_be_stored {
-                self.reopen(*id, *since, arrival);
-            }
-        }
-        search
     }
 
-    pub(super) fn reopen(&mut self, id: TraceId, since: UnixNanos, arrival: UnixNanos) {
+    /// Takes a sealed trace back, whole.
+    pub(super) fn reopen(&self, id: TraceId, arrival: UnixNanos) {
         self.state.count(&self.state.counters.reopen_lookups, 1);
-        match query::stored_nodes(&self.state, id, since) {
+        match query::stored_nodes(&self.state, id, UnixNanos(0)) {
             Ok(nodes) if nodes.is_empty() => {}
             Ok(nodes) => {
-                let late = nodes.len();
                 let mut assembly = self.state.assembly.lock();
                 assembly.assembler.reopen(id, nodes, arrival);
-                assembly.assembler.note_searched(&id, since);
-                tracing::trace!(trace = %id, spans = late, "reopened");
+                assembly.assembler.note_searched(&id, UnixNanos(0));
             }
             Err(error) => tracing::error!(trace = %id, %error, "cannot read a stored trace"),
         }
@@ -266,4 +258,25 @@ impl Assembling {
             .collect();
         (analysed, open)
     }
+}
+
+/// How far back each trace was looked for.
+type Searched = HashMap<TraceId, UnixNanos>;
+
+/// Traces of a batch that may have been sealed and were not looked for, or not as far back: those that are not
+/// held, and those of which a span began long before the ones they were looked for with.
+fn to_search(assembly: &Assembly, batch: &LiveBatch, searched: &Searched) -> Searched {
+    let mut wanted = Searched::new();
+    for row in &batch.rows {
+        // A clock that is ahead must not hide what arrived before it says.
+        let start = row.node.start.min(batch.arrival);
+        let known = assembly.assembler.get(&row.trace_id).map(OpenTrace::searched_since);
+        let reach = known.into_iter().chain(searched.get(&row.trace_id).copied()).min();
+        if reach.is_none_or(|reach| start.saturating_sub(CLOCK_SLACK) < reach) {
+            let since = start.saturating_sub(LOOK_BACK);
+            let earliest = wanted.entry(row.trace_id).or_insert(since);
+            *earliest = since.min(*earliest);
+        }
+    }
+    wanted
 }

@@ -26,7 +26,7 @@ use trace_model::{NanoDuration, UnixNanos};
 /// When a segment is sealed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SealOptions {
-    /// After this many bytes of requests. Default 64 MiB.
+    /// After this many bytes of requests. Default 48 MiB.
     pub(crate) bytes: usize,
     /// After this long, if anything came. Default 5 min.
     pub(crate) interval: NanoDuration,
@@ -34,7 +34,7 @@ pub(crate) struct SealOptions {
 
 impl Default for SealOptions {
     fn default() -> Self {
-        Self { bytes: 64 << 20, interval: NanoDuration::from_secs(300) }
+        Self { bytes: 48 << 20, interval: NanoDuration::from_secs(300) }
     }
 }
 

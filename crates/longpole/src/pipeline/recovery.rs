@@ -4,7 +4,6 @@
 use query::State;
 use span_store::SpanStore;
 use std::sync::atomic::Ordering;
-use trace_model::TraceId;
 
 use super::assembling::Assembling;
 use super::committer::Committed;
@@ -49,12 +48,9 @@ pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State) {
 }
 
 fn reopen(stage: &mut Assembling, state: &State) -> usize {
-    let view = state.snapshot();
-    let Some(last) = view.sealed.last() else { return 0 };
-    let open: Vec<TraceId> =
-        last.meta.open_traces.chunks_exact(16).filter_map(|id| TraceId::try_from(id).ok()).collect();
+    let open = std::mem::take(&mut *state.open_at_start.lock());
     for id in &open {
-        stage.reopen(*id, trace_model::UnixNanos(0), now());
+        stage.reopen(*id, now());
     }
     open.len()
 }
