@@ -8,9 +8,9 @@
 //! - prost counts all nesting, up to 100; Longpole counts `AnyValue` only, up to 32.
 #![allow(clippy::unwrap_used)] // A test that cannot unwrap has failed.
 
-mod common;
+mod drawn_requests;
 
-use common::{Whole, flatten, has_good_ids, mutate, mutations, request, service, wire_soup};
+use drawn_requests::{Whole, flatten, has_good_ids, mutate, mutations, request, service, wire_soup};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use otlp_wire::{
     StoredSpan, Walked, WalkedSpan, WireFault, WireLimits, json_to_traces, read_span, service_name,
