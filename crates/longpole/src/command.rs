@@ -192,9 +192,10 @@ fn show(at: &Addresses, terminal: bool, stopped: &watch::Receiver<bool>) {
         OverviewUrls { otlp_grpc: at.otlp_grpc.to_string(), otlp_http: Some(at.otlp_http.to_string()), http };
     let screen = Screen::stdout();
     let mut overview = LiveOverview::new(server, urls);
-    let every = if terminal { 10 } else { 150 };
+    // In tenths of a second. Elsewhere than on a terminal the first picture should have something to show.
+    let (every, first) = if terminal { (10, 2) } else { (150, 80) };
     let mut out = std::io::stdout();
-    let mut ticks = every - 8;
+    let mut ticks = every - first;
     while !*stopped.borrow() {
         ticks += 1;
         if ticks >= every {

@@ -54,8 +54,6 @@ impl SealedSegment {
             .collect();
         // The names live in the table now; one copy is enough.
         meta.services = Vec::new();
-        // At full load thousands of traces are open at each cut, and only the last cut's matter, at start.
-        meta.open_traces = Vec::new();
         meta.operations.iter_mut().for_each(|operation| operation.name = String::new());
         Ok(Self {
             id: handle.id(),
@@ -201,8 +199,10 @@ impl State {
     /// Takes sealed segments in that were there at start.
     pub fn add_stored(&self, segments: Vec<StoredSegment>) {
         if let Some(last) = segments.iter().max_by_key(|stored| stored.handle.id()) {
-            let ids = last.meta.open_traces.chunks_exact(16);
-            *self.open_at_start.lock() = ids.filter_map(|id| TraceId::try_from(id).ok()).collect();
+            match segment::open_traces(&last.handle) {
+                Ok(open) => *self.open_at_start.lock() = open,
+                Err(error) => self.damaged.lock().push(format!("segment {}: {error}", last.handle.id().0)),
+            }
         }
         let mut sealed = Vec::with_capacity(segments.len());
         for stored in segments {

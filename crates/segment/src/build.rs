@@ -73,6 +73,7 @@ pub fn build(input: &SegmentInput<'_>, sink: Sink<'_>) -> Result<proto::SegmentM
         writer.put(Key::Contexts(number as u32), block)?;
     }
     write_minutes(input, &mut names, &mut meta, &mut writer)?;
+    write_open(input, &mut writer)?;
     finish_names(names, &mut meta);
     meta.bytes = writer.bytes;
     writer.put(Key::Meta, &meta.encode_to_vec())?;
@@ -122,7 +123,6 @@ fn head(input: &SegmentInput<'_>, spans: usize) -> proto::SegmentMeta {
         arrival_min: arrivals().min().unwrap_or(input.now.0),
         arrival_max: arrivals().max().unwrap_or(input.now.0),
         start_min: u64::MAX,
-        open_traces: input.open.iter().flat_map(|id| *id.as_bytes()).collect(),
         revised_traces: input
             .analysed
             .iter()
@@ -293,6 +293,16 @@ fn write_minutes(
         writer.put(Key::Minute(minute), &packed)?;
     }
     Ok(())
+}
+
+/// Apart from the meta, which stays in memory: at full load thousands of traces are open at each cut, and only
+/// the last cut's are ever asked for.
+fn write_open(input: &SegmentInput<'_>, writer: &mut Writer<'_>) -> Result<(), BuildError> {
+    if input.open.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<u8> = input.open.iter().flat_map(|id| *id.as_bytes()).collect();
+    writer.put(Key::OpenTraces, &ids)
 }
 
 /// Analyses may have named services and operations that no span of this segment has.

@@ -17,6 +17,8 @@ pub enum Key {
     Contexts(u32),
     /// The histograms of a minute since the epoch.
     Minute(u32),
+    /// Traces with sealed spans whose analysis was still to come at this segment's cut.
+    OpenTraces,
     /// What the segment says about itself; greater than all other keys, so it is written last.
     Meta,
 }
@@ -32,6 +34,7 @@ impl Key {
             Self::Paths(block) => (0x22, Some(block)),
             Self::Contexts(block) => (0x30, Some(block)),
             Self::Minute(minute) => (0x50, Some(minute)),
+            Self::OpenTraces => (0x60, None),
             Self::Meta => (0xff, None),
         };
         let mut bytes = vec![kind];

@@ -14,6 +14,7 @@
 //! | `22` | block u32 | critical-path shares of the same traces |
 //! | `30` | block u32 | contexts (resource and scope) |
 //! | `50` | minute u32 | latency histograms of that minute |
+//! | `60` | | ids of the traces that were open at the cut, 16 bytes each |
 //! | `ff` | | [`SegmentMeta`], which commits the segment |
 
 mod build;
@@ -30,7 +31,7 @@ mod traces;
 
 pub use build::{BuildError, SegmentInput, build};
 pub use chunks::{ChunkBlock, ChunkSpan};
-pub use codec::{Blocks, ReadError};
+pub use codec::{Blocks, ReadError, open_traces};
 pub use contexts::ContextBlock;
 pub use filter::TraceFilter;
 pub use histograms::{HistogramRow, HistogramTable, decode_minute};

@@ -84,7 +84,7 @@ impl World {
         let (store, segments, damaged) = SpanStore::open(dir, StoreOptions::default()).unwrap();
         assert_eq!(damaged, Vec::<String>::new());
         let last = segments.iter().max_by_key(|stored| stored.handle.id());
-        let open = last.map_or_else(Vec::new, |last| last.meta.open_traces.clone());
+        let open = last.map_or_else(Vec::new, |last| segment::open_traces(&last.handle).unwrap());
         let (store, state) = (Arc::new(store), state_of(segments));
         let mut world = Self {
             dir: dir.to_path_buf(),
@@ -101,9 +101,9 @@ impl World {
         world
     }
 
-    fn recover(&mut self, open: &[u8]) {
-        for id in open.chunks_exact(16) {
-            self.reopen(TraceId::try_from(id).unwrap(), UnixNanos(0));
+    fn recover(&mut self, open: &[TraceId]) {
+        for id in open {
+            self.reopen(*id, UnixNanos(0));
         }
         let store = Arc::clone(&self.store);
         let mut each = |replayed: span_store::Replayed| {

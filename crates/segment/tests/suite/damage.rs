@@ -31,6 +31,7 @@ fn read(memory: &Memory, key: Key, id: &TraceId) -> Result<(), ReadError> {
         Key::Paths(number) => drop(TracePaths::read(memory, number)?),
         Key::Contexts(number) => drop(ContextBlock::read(memory, number)?.get(63)),
         Key::Minute(minute) => drop(decode_minute(memory, minute, &|_, _| true)?),
+        Key::OpenTraces => drop(segment::open_traces(memory)?),
         Key::Meta => {
             let bytes = memory.get(key)?.ok_or(ReadError::Missing(key))?;
             let meta: segment::SegmentMeta =
