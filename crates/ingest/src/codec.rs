@@ -1,4 +1,4 @@
-//! A tonic codec that does not decode: requests and answers are bytes.
+//! A tonic codec that does not decode: requests and answers are bytes. Servers and clients both use it.
 
 use bytes::{Buf, BufMut, Bytes};
 use tonic::Status;
@@ -6,7 +6,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// Hands messages through as they are on the wire.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RawCodec;
+pub struct RawCodec;
 
 impl Codec for RawCodec {
     type Encode = Bytes;

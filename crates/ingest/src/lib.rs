@@ -12,6 +12,7 @@ mod respond;
 mod server;
 
 pub use admit::{AdmitError, Admitted, Prepared, prepare};
+pub use codec::RawCodec;
 pub use counters::{IngestCounter, IngestCounters};
 pub use respond::CommitError;
 pub use server::{IngestLimits, IngestServer};
