@@ -16,11 +16,18 @@ pub fn program() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// The folder of this package, as cargo says it when the test runs: one that was compiled in may be that of
+/// another clone with the same target folder.
+pub fn package_dir() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+}
+
 /// The folder of recorded traces, where there is one.
 pub fn shared_data() -> Option<PathBuf> {
     let folder = match std::env::var_os("LONGPOLE_SHARED_DATA") {
         Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+        None => package_dir().join("../../shared/data"),
     };
     folder.join("README.md").is_file().then_some(folder)
 }

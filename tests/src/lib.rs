@@ -13,6 +13,6 @@ mod wait;
 
 pub use api::{Answer, Api, spans_of};
 pub use export::{Exporter, raw_call};
-pub use files::{program, shared_data};
+pub use files::{package_dir, program, shared_data};
 pub use server::{Server, ServerOptions};
 pub use wait::{eventually, seed};

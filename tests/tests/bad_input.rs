@@ -224,7 +224,7 @@ fn the_description_is_the_committed_one_and_the_metrics_can_be_read() {
     let api = server.api();
     server.exporter().unwrap().deliver(&request(&good(11))).unwrap();
     let served = api.json("/api/v1/openapi.json").unwrap();
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/api/openapi.json");
+    let file = longpole_tests::package_dir().join("../crates/api/openapi.json");
     let committed: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     assert!(served == committed, "crates/api/openapi.json is not what is served");
 

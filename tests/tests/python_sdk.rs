@@ -69,7 +69,7 @@ impl Service {
         arguments: &[String],
     ) -> Result<Self> {
         let log = logs.join(format!("{name}.log"));
-        let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/app.py");
+        let app = longpole_tests::package_dir().join("python/app.py");
         let mut command = Command::new(python);
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("OTEL_")) {
             command.env_remove(key);
