@@ -72,8 +72,7 @@ fn live_rows(state: &State, question: &BottleneckQuery) -> (Vec<Arc<TraceRow>>, 
             _ if trace.phase() == Phase::Finished => {}
             _ => {
                 held.insert(*id);
-                let start = trace.spans().iter().map(|held| held.node.start).min().unwrap_or_default();
-                open += u64::from(question.window.contains(start));
+                open += u64::from(question.window.contains(trace.extent().0));
             }
         }
     }

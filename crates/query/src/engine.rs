@@ -11,7 +11,7 @@ use trace_model::{AnomalyKind, SpanKind, Trace, TraceId, UnixNanos};
 use crate::answer::*;
 use crate::request::*;
 use crate::state::State;
-use crate::{bottlenecks, fetch, latencies, path, search, totals};
+use crate::{bottlenecks, fetch, latencies, metrics, path, search, totals};
 
 /// Why a question could not be answered. Nothing that a client asks can cause the first.
 #[derive(Debug, thiserror::Error)]
@@ -208,15 +208,12 @@ impl Engine {
 
     /// Calls, errors and latency by operation since the process began.
     pub fn operation_metrics(&self) -> Vec<OperationMetrics> {
-        let mut rows: Vec<OperationMetrics> = self
-            .state
-            .metrics
-            .lock()
-            .iter()
+        let mut rows: Vec<OperationMetrics> = metrics::of_all(&self.state)
+            .into_iter()
             .map(|(id, (histogram, exemplars))| OperationMetrics {
-                operation: operation_name(&self.state, *id),
-                histogram: histogram.clone(),
-                exemplars: exemplars.clone(),
+                operation: operation_name(&self.state, id),
+                histogram,
+                exemplars,
             })
             .collect();
         rows.sort_by(|a, b| {

@@ -6,7 +6,7 @@ use hashbrown::{HashMap, HashSet};
 use otlp_wire::{read_span, service_name};
 use segment::{ContextBlock, LiveBatch, ReadError};
 use trace_assemble::{Location, Phase};
-use trace_model::{SpanNode, TraceId, UnixNanos};
+use trace_model::{SpanNode, TraceId};
 
 use crate::answer::TraceState;
 use crate::engine::QueryError;
@@ -39,8 +39,8 @@ pub(crate) fn trace(state: &State, id: TraceId) -> Result<Option<FetchedTrace>, 
     let (live, phase) = live_places(state, id);
     let view = state.snapshot();
     let mut spans = Vec::new();
-    for segment in view.sealed.iter().filter(|segment| segment.filter.may_contain(&id)) {
-        sealed_spans(state, segment, id, &mut spans)?;
+    for segment in view.segments_of(&id)? {
+        sealed_spans(state, &segment, id, &mut spans)?;
     }
     live_spans(&view, &live, &mut spans);
     let mut seen = HashSet::with_capacity(spans.len());
@@ -52,15 +52,15 @@ pub(crate) fn trace(state: &State, id: TraceId) -> Result<Option<FetchedTrace>, 
     Ok((!spans.is_empty()).then_some(FetchedTrace { spans, state }))
 }
 
-/// The skeletons of a trace in segments whose spans may have arrived since `since`.
+/// The skeletons of a trace in sealed segments.
 ///
 /// # Errors
 /// If the store fails.
-pub fn stored_nodes(state: &State, id: TraceId, since: UnixNanos) -> Result<Vec<SpanNode>, QueryError> {
+pub fn stored_nodes(state: &State, id: TraceId) -> Result<Vec<SpanNode>, QueryError> {
     let view = state.snapshot();
     let mut spans = Vec::new();
-    for segment in State::segments_since(&view, since).filter(|segment| segment.filter.may_contain(&id)) {
-        sealed_spans(state, segment, id, &mut spans)?;
+    for segment in view.segments_of(&id)? {
+        sealed_spans(state, &segment, id, &mut spans)?;
     }
     Ok(spans.into_iter().map(|span| span.node).collect())
 }
@@ -68,7 +68,7 @@ pub fn stored_nodes(state: &State, id: TraceId, since: UnixNanos) -> Result<Vec<
 fn live_places(state: &State, id: TraceId) -> (Vec<(u64, u32)>, Option<Phase>) {
     let assembly = state.assembly.lock();
     let Some(trace) = assembly.assembler.get(&id) else { return (Vec::new(), None) };
-    let places = trace.spans().iter().filter_map(|held| match held.location {
+    let places = assembly.assembler.spans(&id).filter_map(|held| match held.location {
         Location::Live { batch, row } => Some((batch, row)),
         Location::Sealed => None,
     });
@@ -94,7 +94,7 @@ fn live_span(batch: &LiveBatch, row: u32) -> Option<FetchedSpan> {
     })
 }
 
-fn sealed_spans(
+pub(crate) fn sealed_spans(
     state: &State,
     segment: &SealedSegment,
     id: TraceId,

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::{HashMap, HashSet};
-use latency::{ExemplarSet, LatencyHistogram};
 use parking_lot::{Mutex, RwLock};
-use segment::{Blocks, Key, LiveBatch, ReadError, SegmentMeta, TraceFilter, TraceRow};
+use segment::{LiveBatch, ReadError, SegmentMeta, TraceRow, trace_hash, trace_hashes};
 use span_store::{SegmentHandle, SegmentId, StoredSegment};
 use trace_assemble::Assembler;
 use trace_model::{OperationId, ServiceId, SpanKind, TraceId, UnixNanos};
 
 use crate::cache::BlockCache;
+use crate::directory::TraceDirectory;
+use crate::metrics::{self, Metrics};
 use crate::names::NameTable;
 
 /// A sealed segment with what is kept of it in memory.
@@ -28,18 +29,15 @@ pub struct SealedSegment {
     pub services: Vec<ServiceId>,
     /// The process-wide number of each of its operations.
     pub operations: Vec<OperationId>,
-    /// Over the traces of its spans.
-    pub filter: TraceFilter,
 }
 
 impl SealedSegment {
     /// Takes a stored segment into memory.
     ///
     /// # Errors
-    /// If the filter cannot be read.
+    /// None at present; a segment that needs more than its meta may fail to be read.
     pub fn load(stored: StoredSegment, names: &NameTable) -> Result<Self, ReadError> {
         let StoredSegment { handle, mut meta } = stored;
-        let filter = handle.get(Key::Filter)?.ok_or(ReadError::Missing(Key::Filter))?;
         let services: Vec<ServiceId> =
             meta.services.iter().map(|name| names.service_id(Some(name.as_bytes()))).collect();
         let operations = meta
@@ -55,14 +53,17 @@ impl SealedSegment {
         // The names live in the table now; one copy is enough.
         meta.services = Vec::new();
         meta.operations.iter_mut().for_each(|operation| operation.name = String::new());
-        Ok(Self {
-            id: handle.id(),
-            handle,
-            meta,
-            services,
-            operations,
-            filter: TraceFilter::from_bytes(filter)?,
-        })
+        Ok(Self { id: handle.id(), handle, meta, services, operations })
+    }
+
+    /// The sorted hashes of its traces, from the store.
+    fn hashes(&self) -> Result<Vec<u32>, ReadError> {
+        trace_hashes(&self.handle, self.meta.chunk_first_trace.len() as u32)
+    }
+
+    /// Whether the list of hashes in the store has this one.
+    fn lists(&self, hash: u32) -> Result<bool, ReadError> {
+        Ok(self.hashes()?.binary_search(&hash).is_ok())
     }
 
     /// The process-wide number of an operation of this segment.
@@ -85,6 +86,8 @@ pub struct View {
     pub live: Vec<Arc<LiveBatch>>,
     /// The segment with the last analysis of each trace that was analysed more than once.
     pub revised: Arc<HashMap<TraceId, SegmentId>>,
+    /// Which sealed segments may hold a trace.
+    pub directory: Arc<TraceDirectory>,
 }
 
 impl View {
@@ -92,6 +95,68 @@ impl View {
     pub fn is_replaced(&self, id: &TraceId, segment: SegmentId) -> bool {
         self.revised.get(id).is_some_and(|&last| last > segment)
     }
+
+    /// What is stored, without what is live.
+    pub fn stored(&self) -> Stored {
+        Stored { sealed: Arc::clone(&self.sealed), directory: Arc::clone(&self.directory) }
+    }
+
+    fn segment(&self, id: SegmentId) -> Option<&Arc<SealedSegment>> {
+        find_segment(&self.sealed, id)
+    }
+
+    /// The sealed segments that may hold a trace.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn segments_of(&self, id: &TraceId) -> Result<Vec<Arc<SealedSegment>>, ReadError> {
+        let hash = trace_hash(id);
+        let listed = self.directory.find(hash, 0);
+        let mut found: Vec<_> = listed.iter().filter_map(|id| self.segment(*id)).cloned().collect();
+        for segment in self.directory.unlisted().iter().rev().filter_map(|id| self.segment(*id)) {
+            match segment.lists(hash) {
+                Ok(true) => found.push(Arc::clone(segment)),
+                Err(error) if !segment.handle.is_dropped() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Sealed segments, and which of them may hold a trace.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    sealed: Arc<Vec<Arc<SealedSegment>>>,
+    directory: Arc<TraceDirectory>,
+}
+
+impl Stored {
+    /// Whether the trace may be in a segment: in one whose hashes are in memory if it took arrivals since
+    /// `listed`, in another if it took arrivals since `unlisted`, because that means reading from the store.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn may_hold(&self, id: &TraceId, listed: UnixNanos, unlisted: UnixNanos) -> Result<bool, ReadError> {
+        let hash = trace_hash(id);
+        if self.directory.may_hold(hash, listed.0) {
+            return Ok(true);
+        }
+        for segment in self.directory.unlisted().iter().rev().filter_map(|id| find_segment(&self.sealed, *id))
+        {
+            if segment.meta.arrival_max < unlisted.0 {
+                break;
+            }
+            if segment.lists(hash)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn find_segment(sealed: &[Arc<SealedSegment>], id: SegmentId) -> Option<&Arc<SealedSegment>> {
+    sealed.binary_search_by_key(&id, |segment| segment.id).ok().map(|at| &sealed[at])
 }
 
 /// Open traces, and the analyses that are not sealed yet.
@@ -130,16 +195,16 @@ pub struct State {
     pub assembly: Mutex<Assembly>,
     /// Sealed and live.
     pub view: RwLock<View>,
-    /// Since the process began, by operation.
-    pub metrics: Mutex<HashMap<OperationId, (LatencyHistogram, ExemplarSet)>>,
+    /// Of sealed spans that came since the process began, by operation. Lock it before the view.
+    pub metrics: Mutex<Metrics>,
+    /// Batches up to this one were replayed from the log of an earlier process, which has counted them.
+    pub replayed_batches: AtomicU64,
     /// Counted outcomes.
     pub counters: Counters,
     /// What was set aside as damaged.
     pub damaged: Mutex<Vec<String>>,
     /// Inflated blocks.
     pub blocks: BlockCache,
-    /// Traces that were open at the last cut of an earlier process; taken by whoever reopens them.
-    pub open_at_start: Mutex<Vec<TraceId>>,
     /// Why queries are not answered yet.
     pub not_ready: Mutex<Option<String>>,
     /// Why spans are refused, by what refuses them.
@@ -164,10 +229,10 @@ impl State {
             assembly: Mutex::new(Assembly { assembler, analysed: HashMap::new() }),
             view: RwLock::default(),
             metrics: Mutex::default(),
+            replayed_batches: AtomicU64::new(0),
             counters: Counters::default(),
             damaged: Mutex::default(),
             blocks: BlockCache::default(),
-            open_at_start: Mutex::default(),
             not_ready: Mutex::new(Some("starting".to_owned())),
             refusing: Mutex::default(),
         }
@@ -198,12 +263,6 @@ impl State {
 
     /// Takes sealed segments in that were there at start.
     pub fn add_stored(&self, segments: Vec<StoredSegment>) {
-        if let Some(last) = segments.iter().max_by_key(|stored| stored.handle.id()) {
-            match segment::open_traces(&last.handle) {
-                Ok(open) => *self.open_at_start.lock() = open,
-                Err(error) => self.damaged.lock().push(format!("segment {}: {error}", last.handle.id().0)),
-            }
-        }
         let mut sealed = Vec::with_capacity(segments.len());
         for stored in segments {
             let id = stored.handle.id();
@@ -214,32 +273,79 @@ impl State {
         }
         sealed.sort_unstable_by_key(|segment| segment.id);
         let revised = sealed.iter().flat_map(|segment| revisions(segment)).collect();
+        let directory = self.list_traces(&sealed);
         let mut view = self.view.write();
         view.revised = Arc::new(revised);
         view.sealed = Arc::new(sealed);
+        view.directory = Arc::new(directory);
+    }
+
+    /// The newest segments' hashes are taken into memory, as many as there is room for.
+    fn list_traces(&self, sealed: &[Arc<SealedSegment>]) -> TraceDirectory {
+        let mut directory = (*self.view.read().directory).clone();
+        let mut entries = 0;
+        let newest = sealed.iter().rev().take_while(|segment| {
+            entries += segment.meta.traces as usize;
+            directory.has_room(entries)
+        });
+        let unlisted = sealed.len() - newest.count();
+        for (at, segment) in sealed.iter().enumerate() {
+            match if at < unlisted { Ok(None) } else { segment.hashes().map(Some) } {
+                Ok(Some(hashes)) => directory.add(segment.id, hashes, segment.meta.arrival_max),
+                Ok(None) => directory.add_unlisted(segment.id),
+                Err(error) => self.damaged.lock().push(format!("segment {}: {error}", segment.id.0)),
+            }
+        }
+        directory
     }
 
     /// A segment was published: it takes the place of the live batches up to `last_batch` and of the analyses in
     /// `analysed`, in one step for whoever looks.
-    pub fn replace_live(&self, segment: Arc<SealedSegment>, last_batch: u64, analysed: &[Arc<TraceRow>]) {
+    ///
+    /// # Errors
+    /// If what was just stored cannot be read back; then nothing has changed.
+    pub fn replace_live(
+        &self,
+        segment: Arc<SealedSegment>,
+        last_batch: u64,
+        analysed: &[Arc<TraceRow>],
+    ) -> Result<(), ReadError> {
+        let hashes = segment.hashes()?;
         {
+            let mut metrics = self.metrics.lock();
             let mut view = self.view.write();
-            view.live.retain(|batch| batch.number > last_batch);
+            let first_live = view.live.partition_point(|batch| batch.number <= last_batch);
+            let sealed: Vec<_> = view.live.drain(..first_live).collect();
             let revised: Vec<_> = revisions(&segment).collect();
             if !revised.is_empty() {
                 Arc::make_mut(&mut view.revised).extend(revised);
             }
-            Arc::make_mut(&mut view.sealed).push(segment);
+            Arc::make_mut(&mut view.directory).add(segment.id, hashes, segment.meta.arrival_max);
+            Arc::make_mut(&mut view.sealed).push(Arc::clone(&segment));
+            drop(view);
+            self.count_sealed(&mut metrics, &segment, &sealed);
         }
         let mut assembly = self.assembly.lock();
         let Assembly { assembler, analysed: kept } = &mut *assembly;
+        assembler.sealed(last_batch);
         for row in analysed {
             if kept.get(&row.trace_id).is_some_and(|current| Arc::ptr_eq(current, row)) {
                 kept.remove(&row.trace_id);
+                assembler.release(&row.trace_id);
             }
         }
-        // What is finished and has no analysis waiting has its last analysis in this segment or before it.
-        assembler.sealed(last_batch, &|id| !kept.contains_key(id));
+        Ok(())
+    }
+
+    /// Counts what was sealed, through the histograms that the segment has anyway.
+    fn count_sealed(&self, metrics: &mut Metrics, segment: &SealedSegment, batches: &[Arc<LiveBatch>]) {
+        let replayed = self.replayed_batches.load(Ordering::Relaxed);
+        let by_segment = batches.iter().all(|batch| batch.number > replayed)
+            && batches.iter().map(|batch| batch.rows.len() as u64).sum::<u64>() == segment.meta.spans
+            && metrics::add_segment(metrics, segment).is_ok();
+        if !by_segment {
+            batches.iter().for_each(|batch| metrics::add_batch(metrics, batch, replayed));
+        }
     }
 
     /// Retention takes segments away.
@@ -250,16 +356,12 @@ impl State {
         view.sealed = Arc::new(kept);
         let oldest = view.sealed.first().map(|segment| segment.id);
         Arc::make_mut(&mut view.revised).retain(|_, id| oldest.is_some_and(|oldest| *id >= oldest));
+        Arc::make_mut(&mut view.directory).remove(&|id| gone.contains(&id));
     }
 
     /// Adds one to a counter.
     pub fn count(&self, counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);
-    }
-
-    /// Sealed segments whose spans may have arrived at or after `since`, newest first.
-    pub fn segments_since(view: &View, since: UnixNanos) -> impl Iterator<Item = &Arc<SealedSegment>> {
-        view.sealed.iter().rev().filter(move |segment| segment.meta.arrival_max >= since.0)
     }
 }
 

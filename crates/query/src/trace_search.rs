@@ -74,9 +74,7 @@ fn held_traces(
 
 /// A cheap look at the extent before the analysis of an open trace is made.
 fn could_fit(search: &TraceSearch, trace: &trace_assemble::OpenTrace) -> bool {
-    let spans = trace.spans();
-    let start = spans.iter().map(|held| held.node.start).min().unwrap_or_default();
-    let end = spans.iter().map(|held| held.node.end.max(held.node.start)).max().unwrap_or_default();
+    let (start, end) = trace.extent();
     let duration = end.since(start);
     search.window.contains(start)
         && search.min_duration.is_none_or(|min| duration >= min)

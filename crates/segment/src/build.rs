@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use longpole_proto::segment as proto;
 use prost::Message;
 use trace_model::{StatusCode, TraceId, UnixNanos};
@@ -10,7 +11,7 @@ use trace_model::{StatusCode, TraceId, UnixNanos};
 use crate::chunks::{self, write_span, write_trace_head};
 use crate::codec::Packer;
 use crate::contexts::ContextTable;
-use crate::filter::TraceFilter;
+use crate::hashes::{self, OpenBits, trace_hash};
 use crate::histograms::HistogramTable;
 use crate::keys::Key;
 use crate::live::{LiveBatch, SpanRow};
@@ -27,8 +28,10 @@ pub struct SegmentInput<'a> {
     pub frames: Option<(u64, u64)>,
     /// Traces that were analysed since the last cut.
     pub analysed: &'a [Arc<TraceRow>],
-    /// Traces with sealed spans (this segment's included) whose analysis is still to come.
+    /// Traces with spans in this segment whose analysis is still to come.
     pub open: &'a [TraceId],
+    /// Segments that took arrivals from here on name every trace that was open at this cut; `None` if none was.
+    pub open_since: Option<UnixNanos>,
     /// The names behind the numbers.
     pub names: &'a dyn Names,
     /// The server's clock.
@@ -66,14 +69,16 @@ pub fn build(input: &SegmentInput<'_>, sink: Sink<'_>) -> Result<proto::SegmentM
     let mut meta = head(input, order.len());
 
     let mut contexts = ContextTable::default();
-    let chunked = write_chunks(&order, &mut names, &mut contexts, &mut meta, &mut writer)?;
+    let (chunked, open) = write_chunks(input, &order, &mut names, &mut contexts, &mut meta, &mut writer)?;
     write_rows(chunked, &names, &mut meta, &mut writer)?;
     write_traces(input, &mut names, &mut meta, &mut writer)?;
     for (number, block) in contexts.blocks(&mut writer.packer)?.iter().enumerate() {
         writer.put(Key::Contexts(number as u32), block)?;
     }
     write_minutes(input, &mut names, &mut meta, &mut writer)?;
-    write_open(input, &mut writer)?;
+    if !open.as_bytes().is_empty() {
+        writer.put(Key::Open, open.as_bytes())?;
+    }
     finish_names(names, &mut meta);
     meta.bytes = writer.bytes;
     writer.put(Key::Meta, &meta.encode_to_vec())?;
@@ -123,6 +128,7 @@ fn head(input: &SegmentInput<'_>, spans: usize) -> proto::SegmentMeta {
         arrival_min: arrivals().min().unwrap_or(input.now.0),
         arrival_max: arrivals().max().unwrap_or(input.now.0),
         start_min: u64::MAX,
+        open_since: input.open_since.map_or(0, |since| since.0),
         revised_traces: input
             .analysed
             .iter()
@@ -134,16 +140,18 @@ fn head(input: &SegmentInput<'_>, spans: usize) -> proto::SegmentMeta {
 }
 
 fn write_chunks<'a>(
+    input: &SegmentInput<'_>,
     order: &[Placed<'a>],
     names: &mut LocalNames<'_>,
     contexts: &mut ContextTable<'a>,
     meta: &mut proto::SegmentMeta,
     writer: &mut Writer<'_>,
-) -> Result<Vec<Row>, BuildError> {
-    let mut filter = TraceFilter::with_capacity(order.chunk_by(|a, b| a.1.trace_id == b.1.trace_id).count());
-    order.chunk_by(|a, b| a.1.trace_id == b.1.trace_id).for_each(|spans| filter.insert(&spans[0].1.trace_id));
-    writer.put(Key::Filter, filter.as_bytes())?;
+) -> Result<(Vec<Row>, OpenBits), BuildError> {
+    let firsts = order.chunk_by(|a, b| a.1.trace_id == b.1.trace_id).map(|spans| &spans[0].1.trace_id);
+    writer.put(Key::Hashes, &hashes::encode(firsts.map(trace_hash).collect()))?;
 
+    let is_open: HashSet<&TraceId> = input.open.iter().collect();
+    let mut open = OpenBits::default();
     let mut rows = Vec::with_capacity(order.len());
     let mut raw = Vec::with_capacity(chunks::BLOCK_BYTES * 2);
     for spans in order.chunk_by(|a, b| a.1.trace_id == b.1.trace_id) {
@@ -153,6 +161,9 @@ fn write_chunks<'a>(
             meta.chunk_first_low.push(low);
             meta.chunk_first_high.push(high);
             meta.chunk_first_trace.push(meta.traces as u32);
+        }
+        if is_open.contains(&id) {
+            open.set(meta.traces as u32);
         }
         write_trace_head(&mut raw, &id, spans.len());
         for (nth, (batch, row)) in spans.iter().enumerate() {
@@ -170,7 +181,7 @@ fn write_chunks<'a>(
     if !raw.is_empty() {
         writer.pack(Key::Chunk(meta.chunk_first_trace.len() as u32 - 1), &raw)?;
     }
-    Ok(rows)
+    Ok((rows, open))
 }
 
 /// Low and high half of an id whose bytes are read as one big-endian number.
@@ -293,16 +304,6 @@ fn write_minutes(
         writer.put(Key::Minute(minute), &packed)?;
     }
     Ok(())
-}
-
-/// Apart from the meta, which stays in memory: at full load thousands of traces are open at each cut, and only
-/// the last cut's are ever asked for.
-fn write_open(input: &SegmentInput<'_>, writer: &mut Writer<'_>) -> Result<(), BuildError> {
-    if input.open.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<u8> = input.open.iter().flat_map(|id| *id.as_bytes()).collect();
-    writer.put(Key::OpenTraces, &ids)
 }
 
 /// Analyses may have named services and operations that no span of this segment has.

@@ -73,6 +73,21 @@ impl ChunkBlock {
         Ok(Vec::new())
     }
 
+    /// The ids of its traces, in order.
+    ///
+    /// # Errors
+    /// If the block is damaged.
+    pub fn trace_ids(&self) -> Result<Vec<TraceId>, ReadError> {
+        let mut cursor = Cursor::new(&self.raw, "chunk block");
+        let mut ids = Vec::new();
+        while !cursor.is_empty() {
+            let (id, count) = read_head(&mut cursor)?;
+            skip_spans(&mut cursor, count)?;
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
     /// Inflated bytes.
     pub fn bytes(&self) -> usize {
         self.raw.len()

@@ -2,8 +2,6 @@
 
 use std::io;
 
-use trace_model::TraceId;
-
 /// Blocks hold at most this many bytes when inflated; a larger one is damage, not data. One trace block of a
 /// giant trace is the largest thing there is.
 const INFLATED_MAX: usize = 1 << 30;
@@ -39,16 +37,6 @@ pub enum ReadError {
 
 pub(crate) fn fetch(blocks: &dyn Blocks, key: crate::Key) -> Result<Vec<u8>, ReadError> {
     blocks.get(key)?.ok_or(ReadError::Missing(key))
-}
-
-/// The traces that were open at a segment's cut, 16 bytes each.
-///
-/// # Errors
-/// If the store fails or the list is damaged.
-pub fn open_traces(blocks: &dyn Blocks) -> Result<Vec<TraceId>, ReadError> {
-    let ids = blocks.get(crate::Key::OpenTraces)?.unwrap_or_default();
-    let ids = ids.chunks(16).map(TraceId::try_from);
-    ids.collect::<Result<_, _>>().map_err(|_| ReadError::Damaged("list of open traces"))
 }
 
 pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {

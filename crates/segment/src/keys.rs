@@ -3,8 +3,8 @@
 /// A key within a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
-    /// The filter over the segment's trace ids.
-    Filter,
+    /// Hashes of the segment's trace ids, sorted.
+    Hashes,
     /// A block of whole traces.
     Chunk(u32),
     /// A block of span rows.
@@ -17,8 +17,8 @@ pub enum Key {
     Contexts(u32),
     /// The histograms of a minute since the epoch.
     Minute(u32),
-    /// Traces with sealed spans whose analysis was still to come at this segment's cut.
-    OpenTraces,
+    /// Which of the segment's traces were open at its cut, one bit a trace.
+    Open,
     /// What the segment says about itself; greater than all other keys, so it is written last.
     Meta,
 }
@@ -27,14 +27,14 @@ impl Key {
     /// The key's bytes: one of kind and, for most kinds, four of number.
     pub fn to_bytes(self) -> Vec<u8> {
         let (kind, number) = match self {
-            Self::Filter => (0x01, None),
+            Self::Hashes => (0x02, None),
             Self::Chunk(block) => (0x10, Some(block)),
             Self::Rows(block) => (0x20, Some(block)),
             Self::Traces(block) => (0x21, Some(block)),
             Self::Paths(block) => (0x22, Some(block)),
             Self::Contexts(block) => (0x30, Some(block)),
             Self::Minute(minute) => (0x50, Some(minute)),
-            Self::OpenTraces => (0x60, None),
+            Self::Open => (0x61, None),
             Self::Meta => (0xff, None),
         };
         let mut bytes = vec![kind];

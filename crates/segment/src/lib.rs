@@ -7,21 +7,21 @@
 //!
 //! | first byte | then | value |
 //! | --- | --- | --- |
-//! | `01` | | trace filter |
+//! | `02` | | hashes of the trace ids, sorted, 4 bytes each |
 //! | `10` | block u32 | chunk block: whole traces, raw OTLP spans |
 //! | `20` | block u32 | span rows of one service, by falling duration |
 //! | `21` | block u32 | analysed traces, by falling duration |
 //! | `22` | block u32 | critical-path shares of the same traces |
 //! | `30` | block u32 | contexts (resource and scope) |
 //! | `50` | minute u32 | latency histograms of that minute |
-//! | `60` | | ids of the traces that were open at the cut, 16 bytes each |
+//! | `61` | | which of the traces were open at the cut, one bit each |
 //! | `ff` | | [`SegmentMeta`], which commits the segment |
 
 mod build;
 mod chunks;
 mod codec;
 mod contexts;
-mod filter;
+mod hashes;
 mod histograms;
 mod keys;
 mod live;
@@ -31,9 +31,9 @@ mod traces;
 
 pub use build::{BuildError, SegmentInput, build};
 pub use chunks::{ChunkBlock, ChunkSpan};
-pub use codec::{Blocks, ReadError, open_traces};
+pub use codec::{Blocks, ReadError};
 pub use contexts::ContextBlock;
-pub use filter::TraceFilter;
+pub use hashes::{open_numbers, trace_hash, trace_hashes};
 pub use histograms::{HistogramRow, HistogramTable, decode_minute};
 pub use keys::Key;
 pub use live::{LiveBatch, SpanRow};

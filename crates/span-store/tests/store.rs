@@ -61,7 +61,7 @@ fn replayed(store: &SpanStore) -> Vec<u64> {
 fn put_segment(sink: Sink<'_>, frames: (u64, u64), bytes: u64) -> Result<SegmentMeta, BuildError> {
     let (seq_low, seq_high) = frames;
     let meta = SegmentMeta { format: segment::FORMAT, seq_low, seq_high, bytes, ..SegmentMeta::default() };
-    sink(Key::Filter, b"filter").map_err(BuildError::Sink)?;
+    sink(Key::Hashes, b"hashes").map_err(BuildError::Sink)?;
     sink(Key::Chunk(7), b"chunk").map_err(BuildError::Sink)?;
     sink(Key::Meta, &meta.encode_to_vec()).map_err(BuildError::Sink)?;
     Ok(meta)
@@ -288,8 +288,8 @@ fn a_dropped_partition_is_gone_and_says_so() {
     let new = publish(&store, 101 * SLICE, (0, 0), 10).handle;
     store.drop_partitions_of(std::slice::from_ref(&old)).unwrap();
     assert!(old.is_dropped() && !new.is_dropped());
-    assert!(old.get(Key::Filter).is_err());
-    assert!(new.get(Key::Filter).unwrap().is_some());
+    assert!(old.get(Key::Hashes).is_err());
+    assert!(new.get(Key::Hashes).unwrap().is_some());
     assert_eq!(store.size().partitions, 1);
     drop((old, new, store));
     assert_eq!(ids(&open(dir.path()).1), [1]);

@@ -1,13 +1,14 @@
 //! All open traces, their deadlines and the bound on their memory.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
-use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap};
 use trace_model::{NanoDuration, SpanNode, TraceId, UnixNanos};
 
-use crate::open_trace::{HeldSpan, Location, OpenTrace, Phase};
+use crate::open_trace::{OpenTrace, Phase};
+use crate::skeleton::{HeldSpan, Location};
 
 /// When traces are finished, and how much may be held.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +21,7 @@ pub struct Options {
     pub idle_long: NanoDuration,
     /// The age at which a trace is analysed whatever it waits for. Default 15 min.
     pub max_age: NanoDuration,
-    /// Spans held at most (about 100 B each); above it the traces due next are finished early. Default 4 million.
+    /// Spans held at most (about 80 B each); above it the traces due next are finished early. Default 4 million.
     pub spans_max: usize,
 }
 
@@ -45,13 +46,30 @@ pub enum Seen {
     Duplicate,
 }
 
+/// What a cut needs to know of open traces, so that a start after a crash finds them again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenAtCut {
+    /// Open traces of which a span came since the last cut.
+    pub touched: Vec<TraceId>,
+    /// Every open trace is among `touched` of this cut or of one that took arrivals from here on; `None` if no
+    /// trace is open.
+    pub since: Option<UnixNanos>,
+}
+
 /// All traces that are open, or finished and not yet sealed.
 #[derive(Debug)]
 pub struct Assembler {
     options: Options,
-    traces: HashMap<TraceId, OpenTrace>,
+    traces: HashMap<TraceId, Box<OpenTrace>>,
+    hasher: DefaultHashBuilder,
     /// One entry an open trace, at or before its true deadline; corrected when it comes up.
     deadlines: BinaryHeap<Reverse<(UnixNanos, TraceId)>>,
+    /// When each open trace was opened, oldest first; entries of traces no longer open are skipped.
+    opened: VecDeque<(UnixNanos, TraceId)>,
+    touched: Vec<TraceId>,
+    /// Counts cuts, from 1.
+    cut: u32,
+    sealed_batch: u64,
     spans: usize,
     open: usize,
     finished_early: u64,
@@ -63,7 +81,12 @@ impl Assembler {
         Self {
             options,
             traces: HashMap::new(),
+            hasher: DefaultHashBuilder::default(),
             deadlines: BinaryHeap::new(),
+            opened: VecDeque::new(),
+            touched: Vec::new(),
+            cut: 1,
+            sealed_batch: 0,
             spans: 0,
             open: 0,
             finished_early: 0,
@@ -78,12 +101,17 @@ impl Assembler {
 
     /// The trace, if it is held.
     pub fn get(&self, id: &TraceId) -> Option<&OpenTrace> {
-        self.traces.get(id)
+        self.traces.get(id).map(|trace| &**trace)
+    }
+
+    /// The spans of a held trace in order of arrival, and where their bytes are.
+    pub fn spans(&self, id: &TraceId) -> impl Iterator<Item = HeldSpan> + '_ {
+        self.get(id).into_iter().flat_map(|trace| trace.spans(self.sealed_batch))
     }
 
     /// All held traces, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&TraceId, &OpenTrace)> {
-        self.traces.iter()
+        self.traces.iter().map(|(id, trace)| (id, &**trace))
     }
 
     /// Traces that are not finished.
@@ -101,13 +129,34 @@ impl Assembler {
         self.finished_early
     }
 
-    /// Takes back a trace that was sealed, with all its stored spans; a late span is about to come.
+    /// Takes back a trace that was sealed, with all its stored spans; a late span may be about to come. If none
+    /// does, the trace is let go again without a new analysis.
     pub fn reopen(&mut self, id: TraceId, nodes: impl IntoIterator<Item = SpanNode>, now: UnixNanos) {
+        let held = self.holds(&id);
         for node in nodes {
-            self.observe(id, node, Location::Sealed, now);
+            self.hold(id, &node, Location::Sealed, now);
         }
         if let Some(trace) = self.traces.get_mut(&id) {
             trace.revised = true;
+            // What was held has to be analysed again, together with what was sealed.
+            trace.unanalysed |= held && trace.phase == Phase::Open;
+        }
+    }
+
+    /// Takes back a trace that was open when an earlier process ended, named by a cut that took arrivals from
+    /// `listed` on. Its analysis is still to come.
+    pub fn resume(
+        &mut self,
+        id: TraceId,
+        nodes: impl IntoIterator<Item = SpanNode>,
+        listed: UnixNanos,
+        now: UnixNanos,
+    ) {
+        self.reopen(id, nodes, now);
+        if let Some(trace) = self.traces.get_mut(&id) {
+            trace.unanalysed = true;
+            trace.open_since = listed;
+            self.opened.push_front((listed, id));
         }
     }
 
@@ -119,37 +168,50 @@ impl Assembler {
     }
 
     /// Takes note of one span. Reopens its trace if that was finished.
-    pub fn observe(&mut self, id: TraceId, node: SpanNode, location: Location, now: UnixNanos) -> Seen {
+    pub fn observe(&mut self, id: TraceId, node: &SpanNode, location: Location, now: UnixNanos) -> Seen {
+        self.hold(id, node, location, now)
+    }
+
+    fn hold(&mut self, id: TraceId, node: &SpanNode, location: Location, now: UnixNanos) -> Seen {
         let trace = match self.traces.entry(id) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 self.open += 1;
-                let trace = entry.insert(OpenTrace::new(now));
                 self.deadlines.push(Reverse((now.saturating_add(self.options.idle_short), id)));
-                trace
+                self.opened.push_back((now, id));
+                entry.insert(Box::new(OpenTrace::new(now)))
             }
         };
-        if trace.contains(&node) {
+        if trace.contains(&self.hasher, node) {
             return Seen::Duplicate;
         }
         if trace.phase == Phase::Finished {
             trace.phase = Phase::Open;
             trace.revised = true;
             trace.first_seen = now;
+            trace.open_since = now;
             self.open += 1;
             self.deadlines.push(Reverse((now.saturating_add(self.options.idle_short), id)));
+            self.opened.push_back((now, id));
         }
         trace.last_seen = now;
-        if node.parent.is_none() && trace.root_seen.is_none() {
-            trace.root_seen = Some(now);
+        if node.parent.is_none() && trace.root_seen == UnixNanos(u64::MAX) {
+            trace.root_seen = now;
         }
-        trace.push(HeldSpan { node, location });
+        trace.push(&self.hasher, node, location);
         self.spans += 1;
+        if location != Location::Sealed {
+            trace.unanalysed = true;
+            if trace.touched != self.cut {
+                trace.touched = self.cut;
+                self.touched.push(id);
+            }
+        }
         Seen::New
     }
 
     /// The traces that are due at `now`, and those that the bound on memory forces out. They are finished from
-    /// here on.
+    /// here on. Traces that were taken back for spans which then all turned out to be repeated are let go.
     pub fn poll(&mut self, now: UnixNanos) -> Vec<TraceId> {
         let mut due = Vec::new();
         let mut excess = self.spans.saturating_sub(self.options.spans_max);
@@ -167,12 +229,16 @@ impl Assembler {
                 self.deadlines.push(Reverse((deadline, id)));
                 continue;
             }
-            if deadline > now {
-                self.finished_early += 1;
-                excess = excess.saturating_sub(trace.spans().len());
-            }
-            trace.phase = Phase::Finished;
+            excess = excess.saturating_sub(trace.span_count());
             self.open -= 1;
+            if !trace.unanalysed {
+                self.spans -= trace.span_count();
+                self.traces.remove(&id);
+                continue;
+            }
+            self.finished_early += u64::from(deadline > now);
+            trace.phase = Phase::Finished;
+            trace.unanalysed = false;
             due.push(id);
         }
         due
@@ -183,17 +249,36 @@ impl Assembler {
         self.deadlines.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Every span up to and including live batch `up_to_batch` has been sealed, and with them the analyses of
-    /// `analysed` traces. Lets go of finished traces that are wholly sealed.
-    pub fn sealed(&mut self, up_to_batch: u64, analysed: &dyn Fn(&TraceId) -> bool) {
-        let mut freed = 0;
-        self.traces.retain(|id, trace| {
-            trace.mark_sealed(up_to_batch);
-            let keep = trace.phase == Phase::Open || !analysed(id) || !trace.is_wholly_sealed();
-            freed += if keep { 0 } else { trace.spans().len() };
-            keep
-        });
-        self.spans -= freed;
+    /// A cut is made here: says which traces are open. What comes from now on belongs to the next cut.
+    pub fn cut(&mut self) -> OpenAtCut {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.retain(|id| self.traces.get(id).is_some_and(|trace| trace.phase == Phase::Open));
+        self.cut = self.cut.wrapping_add(1).max(1);
+        while let Some((at, id)) = self.opened.front() {
+            let trace = self.traces.get(id);
+            if trace.is_some_and(|trace| trace.phase == Phase::Open && trace.open_since == *at) {
+                break;
+            }
+            self.opened.pop_front();
+        }
+        OpenAtCut { touched, since: self.opened.front().map(|(at, _)| *at) }
+    }
+
+    /// Every span up to and including live batch `up_to_batch` has been sealed.
+    pub fn sealed(&mut self, up_to_batch: u64) {
+        self.sealed_batch = self.sealed_batch.max(up_to_batch);
+    }
+
+    /// The last analysis of a trace has been sealed: lets go of the trace if it is finished and none of its spans
+    /// is live.
+    pub fn release(&mut self, id: &TraceId) {
+        let Entry::Occupied(entry) = self.traces.entry(*id) else { return };
+        let trace = entry.get();
+        if trace.phase == Phase::Open || trace.last_batch > self.sealed_batch {
+            return;
+        }
+        self.spans -= trace.span_count();
+        entry.remove();
         if self.traces.capacity() > 4 * self.traces.len() + 1024 {
             self.traces.shrink_to(2 * self.traces.len());
         }
@@ -201,11 +286,11 @@ impl Assembler {
 }
 
 fn deadline(trace: &OpenTrace, options: &Options) -> UnixNanos {
-    let quiet = match trace.root_seen {
-        Some(root) => {
-            root.saturating_add(options.root_wait).max(trace.last_seen.saturating_add(options.idle_short))
-        }
-        None => trace.last_seen.saturating_add(options.idle_long),
+    let quiet = if trace.root_seen == UnixNanos(u64::MAX) {
+        trace.last_seen.saturating_add(options.idle_long)
+    } else {
+        let after_root = trace.root_seen.saturating_add(options.root_wait);
+        after_root.max(trace.last_seen.saturating_add(options.idle_short))
     };
     quiet.min(trace.first_seen.saturating_add(options.max_age))
 }
@@ -242,8 +327,8 @@ mod tests {
     #[test]
     fn a_trace_with_a_root_is_finished_after_the_short_quiet() {
         let mut assembler = Assembler::new(Options::default());
-        assembler.observe(trace_id(1), node(1, None), live(0), UnixNanos(0));
-        assembler.observe(trace_id(1), node(2, Some(1)), live(0), UnixNanos(3 * S));
+        assembler.observe(trace_id(1), &node(1, None), live(0), UnixNanos(0));
+        assembler.observe(trace_id(1), &node(2, Some(1)), live(0), UnixNanos(3 * S));
         assert!(assembler.poll(UnixNanos(7 * S)).is_empty());
         assert_eq!(assembler.poll(UnixNanos(8 * S)), [trace_id(1)]);
         assert_eq!(assembler.open_traces(), 0);
@@ -252,13 +337,13 @@ mod tests {
     #[test]
     fn a_trace_without_a_root_waits_longer_but_not_past_its_greatest_age() {
         let mut assembler = Assembler::new(Options::default());
-        assembler.observe(trace_id(1), node(2, Some(1)), live(0), UnixNanos(0));
+        assembler.observe(trace_id(1), &node(2, Some(1)), live(0), UnixNanos(0));
         assert!(assembler.poll(UnixNanos(59 * S)).is_empty());
         assert_eq!(assembler.poll(UnixNanos(60 * S)), [trace_id(1)]);
         for second in 0..1_000 {
             let mut span = node(3, Some(1));
             span.content = 1_000 + second;
-            assembler.observe(trace_id(2), span, live(0), UnixNanos(second * S));
+            assembler.observe(trace_id(2), &span, live(0), UnixNanos(second * S));
         }
         assert_eq!(assembler.poll(UnixNanos(900 * S)), [trace_id(2)]);
     }
@@ -267,8 +352,11 @@ mod tests {
     fn a_repeated_span_is_recognised_in_small_and_large_traces() {
         let mut assembler = Assembler::new(Options::default());
         for span in 1..=100 {
-            assert_eq!(assembler.observe(trace_id(1), node(span, None), live(0), UnixNanos(0)), Seen::New);
-            assert_eq!(assembler.observe(trace_id(1), node(1, None), live(0), UnixNanos(0)), Seen::Duplicate);
+            assert_eq!(assembler.observe(trace_id(1), &node(span, None), live(0), UnixNanos(0)), Seen::New);
+            assert_eq!(
+                assembler.observe(trace_id(1), &node(1, None), live(0), UnixNanos(0)),
+                Seen::Duplicate
+            );
         }
         assert_eq!(assembler.held_spans(), 100);
     }
@@ -276,17 +364,57 @@ mod tests {
     #[test]
     fn a_late_span_reopens_and_a_sealed_finished_trace_is_let_go() {
         let mut assembler = Assembler::new(Options::default());
-        assembler.observe(trace_id(1), node(1, None), live(0), UnixNanos(0));
+        assembler.observe(trace_id(1), &node(1, None), live(1), UnixNanos(0));
         assert_eq!(assembler.poll(UnixNanos(10 * S)).len(), 1);
-        assembler.observe(trace_id(1), node(2, Some(1)), live(1), UnixNanos(11 * S));
+        assembler.observe(trace_id(1), &node(2, Some(1)), live(2), UnixNanos(11 * S));
         assert!(assembler.get(&trace_id(1)).unwrap().is_revised());
-        assembler.sealed(0, &|_| true);
+        assembler.sealed(1);
+        assembler.release(&trace_id(1));
         assert!(assembler.holds(&trace_id(1)), "open again, so it stays");
         assert_eq!(assembler.poll(UnixNanos(20 * S)).len(), 1);
-        assembler.sealed(1, &|_| false);
-        assert!(assembler.holds(&trace_id(1)), "its analysis is not sealed");
-        assembler.sealed(1, &|_| true);
+        assembler.release(&trace_id(1));
+        assert!(assembler.holds(&trace_id(1)), "one of its spans is live");
+        assembler.sealed(2);
+        assembler.release(&trace_id(1));
         assert!(!assembler.holds(&trace_id(1)));
+        assert_eq!(assembler.held_spans(), 0);
+    }
+
+    #[test]
+    fn a_trace_taken_back_for_repeated_spans_only_is_let_go_without_an_analysis() {
+        let mut assembler = Assembler::new(Options::default());
+        assembler.reopen(trace_id(1), [node(1, None), node(2, Some(1))], UnixNanos(0));
+        assert_eq!(assembler.observe(trace_id(1), &node(2, Some(1)), live(1), UnixNanos(1)), Seen::Duplicate);
+        assert!(assembler.poll(UnixNanos(60 * S)).is_empty());
+        assert_eq!((assembler.held_spans(), assembler.open_traces()), (0, 0));
+    }
+
+    #[test]
+    fn every_open_trace_is_named_by_a_cut_since_the_one_told() {
+        let mut assembler = Assembler::new(Options::default());
+        let nothing = OpenAtCut { touched: Vec::new(), since: None };
+        assert_eq!(assembler.cut(), nothing);
+        // Without a root it is open for a minute; the other is finished before the second cut.
+        assembler.observe(trace_id(1), &node(2, Some(1)), live(1), UnixNanos(S));
+        assembler.observe(trace_id(2), &node(1, None), live(1), UnixNanos(2 * S));
+        let both = OpenAtCut { touched: vec![trace_id(1), trace_id(2)], since: Some(UnixNanos(S)) };
+        assert_eq!(assembler.cut(), both);
+        assert_eq!(assembler.poll(UnixNanos(10 * S)), [trace_id(2)]);
+        assembler.observe(trace_id(3), &node(1, None), live(2), UnixNanos(10 * S));
+        let third = OpenAtCut { touched: vec![trace_id(3)], since: Some(UnixNanos(S)) };
+        assert_eq!(assembler.cut(), third);
+        assert_eq!(assembler.poll(UnixNanos(61 * S)), [trace_id(3), trace_id(1)]);
+        assert_eq!(assembler.cut(), nothing);
+    }
+
+    #[test]
+    fn a_resumed_trace_is_analysed_and_keeps_the_place_where_it_is_named() {
+        let mut assembler = Assembler::new(Options::default());
+        assembler.resume(trace_id(1), [node(1, None)], UnixNanos(3), UnixNanos(100 * S));
+        assert_eq!(assembler.cut(), OpenAtCut { touched: Vec::new(), since: Some(UnixNanos(3)) });
+        assert_eq!(assembler.poll(UnixNanos(105 * S)), [trace_id(1)]);
+        assert_eq!(assembler.cut().since, None);
+        assembler.release(&trace_id(1));
         assert_eq!(assembler.held_spans(), 0);
     }
 
@@ -294,7 +422,7 @@ mod tests {
     fn the_bound_on_spans_finishes_the_traces_due_next() {
         let mut assembler = Assembler::new(Options { spans_max: 5, ..Options::default() });
         for n in 1..=9 {
-            assembler.observe(trace_id(n), node(n, None), live(0), UnixNanos(u64::from(n)));
+            assembler.observe(trace_id(n), &node(n, None), live(0), UnixNanos(u64::from(n)));
         }
         let forced = assembler.poll(UnixNanos(20));
         assert_eq!(forced, (1..=4).map(trace_id).collect::<Vec<_>>());

@@ -10,6 +10,8 @@
 
 mod assembler;
 mod open_trace;
+mod skeleton;
 
-pub use assembler::{Assembler, Options, Seen};
-pub use open_trace::{HeldSpan, Location, OpenTrace, Phase};
+pub use assembler::{Assembler, OpenAtCut, Options, Seen};
+pub use open_trace::{OpenTrace, Phase};
+pub use skeleton::{HeldSpan, Location};

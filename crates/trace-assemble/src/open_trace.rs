@@ -1,33 +1,14 @@
 //! One trace that is being put together.
 
-use hashbrown::HashSet;
-use trace_model::{SpanId, SpanNode, UnixNanos};
+use std::hash::BuildHasher;
 
-/// Above this many spans a trace keeps a hash set to recognise repeated ones; below it a scan is faster.
-const SCAN_MAX: usize = 24;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use trace_model::{SpanNode, UnixNanos};
 
-/// Where a span's bytes are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Location {
-    /// In a live batch, by the batch's number and the row in it.
-    Live {
-        /// Number of the batch, rising in order of arrival.
-        batch: u64,
-        /// Row within the batch.
-        row: u32,
-    },
-    /// In sealed segments.
-    Sealed,
-}
+use crate::skeleton::{HeldSpan, Location, Skeleton};
 
-/// A span that is held, and where its bytes are.
-#[derive(Debug, Clone, Copy)]
-pub struct HeldSpan {
-    /// The skeleton.
-    pub node: SpanNode,
-    /// Where its bytes are.
-    pub location: Location,
-}
+/// Above this many spans a trace keeps an index to recognise repeated ones; below it a scan is faster.
+const SCAN_MAX: usize = 32;
 
 /// Whether a trace still waits for spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,43 +22,68 @@ pub enum Phase {
 /// A trace that is being put together.
 #[derive(Debug)]
 pub struct OpenTrace {
-    spans: Vec<HeldSpan>,
-    seen: Option<HashSet<(SpanId, u64)>>,
+    spans: Vec<Skeleton>,
+    /// Places in `spans`, by span id and content.
+    index: Option<Box<HashTable<u32>>>,
     pub(crate) first_seen: UnixNanos,
     pub(crate) last_seen: UnixNanos,
-    pub(crate) root_seen: Option<UnixNanos>,
+    /// `UnixNanos(u64::MAX)` until a root has come.
+    pub(crate) root_seen: UnixNanos,
+    /// Arrivals from here on are where a start after a crash must look to find that this trace is open.
+    pub(crate) open_since: UnixNanos,
+    /// What was sealed of it from arrivals since then is held; what arrived earlier was not looked for.
+    pub(crate) searched_since: UnixNanos,
+    /// The last live batch with a span of it.
+    pub(crate) last_batch: u64,
+    /// The cut period in which a span of it came last.
+    pub(crate) touched: u32,
     pub(crate) phase: Phase,
     /// Whether an earlier analysis of this trace may have been sealed.
     pub(crate) revised: bool,
-    /// Whether some of its spans lie in sealed segments.
-    pub(crate) partly_sealed: bool,
-    /// What was sealed of it from arrivals since then is held; what arrived earlier was not looked for.
-    pub(crate) searched_since: UnixNanos,
+    /// Whether there is something that no analysis has seen.
+    pub(crate) unanalysed: bool,
 }
 
 impl OpenTrace {
     pub(crate) fn new(now: UnixNanos) -> Self {
         Self {
             spans: Vec::new(),
-            seen: None,
+            index: None,
             first_seen: now,
             last_seen: now,
-            root_seen: None,
+            root_seen: UnixNanos(u64::MAX),
+            open_since: now,
+            searched_since: UnixNanos(u64::MAX),
+            last_batch: 0,
+            touched: 0,
             phase: Phase::Open,
             revised: false,
-            partly_sealed: false,
-            searched_since: UnixNanos(u64::MAX),
+            unanalysed: false,
         }
     }
 
-    /// The spans that have come, in order of arrival.
-    pub fn spans(&self) -> &[HeldSpan] {
-        &self.spans
+    /// Spans that have come.
+    pub fn span_count(&self) -> usize {
+        self.spans.len()
     }
 
-    /// The skeletons alone.
+    /// The skeletons, in order of arrival.
     pub fn nodes(&self) -> Vec<SpanNode> {
-        self.spans.iter().map(|held| held.node).collect()
+        self.spans.iter().filter_map(Skeleton::node).collect()
+    }
+
+    /// From the earliest start to the latest end.
+    pub fn extent(&self) -> (UnixNanos, UnixNanos) {
+        let start = self.spans.iter().map(Skeleton::start).min().unwrap_or_default();
+        let end = self.spans.iter().map(|span| span.end().max(span.start())).max().unwrap_or_default();
+        (start, end)
+    }
+
+    /// The spans in order of arrival, given the last live batch that was sealed.
+    pub(crate) fn spans(&self, sealed: u64) -> impl Iterator<Item = HeldSpan> + '_ {
+        self.spans
+            .iter()
+            .filter_map(move |span| Some(HeldSpan { node: span.node()?, location: span.location(sealed) }))
     }
 
     /// Open or finished.
@@ -90,53 +96,37 @@ impl OpenTrace {
         self.revised
     }
 
-    /// Whether some of its spans lie in sealed segments.
-    pub fn is_partly_sealed(&self) -> bool {
-        self.partly_sealed
-    }
-
     /// What was sealed of it from arrivals since then is held; what arrived earlier was not looked for.
     pub fn searched_since(&self) -> UnixNanos {
         self.searched_since
     }
 
-    pub(crate) fn contains(&self, node: &SpanNode) -> bool {
-        match &self.seen {
-            Some(seen) => seen.contains(&(node.span_id, node.content)),
-            None => self
-                .spans
-                .iter()
-                .any(|held| held.node.span_id == node.span_id && held.node.content == node.content),
-        }
+    pub(crate) fn contains(&self, hasher: &DefaultHashBuilder, node: &SpanNode) -> bool {
+        let Some(index) = &self.index else { return self.spans.iter().any(|span| span.is(node)) };
+        let hash = hasher.hash_one((*node.span_id.as_bytes(), node.content));
+        index.find(hash, |&at| self.spans.get(at as usize).is_some_and(|span| span.is(node))).is_some()
     }
 
-    pub(crate) fn push(&mut self, held: HeldSpan) {
-        if let Some(seen) = &mut self.seen {
-            seen.insert((held.node.span_id, held.node.content));
-        } else if self.spans.len() >= SCAN_MAX {
-            self.seen = Some(
-                self.spans.iter().chain([&held]).map(|held| (held.node.span_id, held.node.content)).collect(),
-            );
-        }
-        self.partly_sealed |= held.location == Location::Sealed;
+    pub(crate) fn push(&mut self, hasher: &DefaultHashBuilder, node: &SpanNode, location: Location) {
         if self.spans.len() == self.spans.capacity() {
             // Doubling would leave a third of all memory for open traces unused.
             self.spans.reserve_exact(self.spans.len() / 4 + 4);
         }
-        self.spans.push(held);
-    }
-
-    /// Every span of it has been sealed: forget where the bytes were.
-    pub(crate) fn mark_sealed(&mut self, up_to_batch: u64) {
-        for held in &mut self.spans {
-            if matches!(held.location, Location::Live { batch, .. } if batch <= up_to_batch) {
-                held.location = Location::Sealed;
-                self.partly_sealed = true;
-            }
+        self.spans.push(Skeleton::new(node, location));
+        if let Location::Live { batch, .. } = location {
+            self.last_batch = self.last_batch.max(batch);
+        }
+        if self.spans.len() > SCAN_MAX {
+            self.index_new(hasher);
         }
     }
 
-    pub(crate) fn is_wholly_sealed(&self) -> bool {
-        self.spans.iter().all(|held| held.location == Location::Sealed)
+    fn index_new(&mut self, hasher: &DefaultHashBuilder) {
+        let spans = &self.spans;
+        let hash_at = |at: &u32| spans.get(*at as usize).map_or(0, |span| hasher.hash_one(span.identity()));
+        let index = self.index.get_or_insert_default();
+        for at in index.len() as u32..spans.len() as u32 {
+            index.insert_unique(hash_at(&at), at, hash_at);
+        }
     }
 }

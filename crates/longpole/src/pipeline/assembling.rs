@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use parking_lot::MutexGuard;
 use query::{Assembly, State, analyse};
 use segment::{LiveBatch, TraceRow};
 use span_store::SpanStore;
-use trace_assemble::{Location, OpenTrace, Phase, Seen};
-use trace_model::{NanoDuration, StatusCode, TraceId, UnixNanos};
+use trace_assemble::{Location, OpenAtCut, OpenTrace, Phase, Seen};
+use trace_model::{NanoDuration, SpanNode, TraceId, UnixNanos};
 
 use super::committer::Committed;
 use super::{SealOptions, now, recovery};
@@ -21,6 +21,8 @@ const CLOCK_SLACK: NanoDuration = NanoDuration::from_secs(60);
 /// A trace is looked for in segments that arrived since this long before its span began, so that analysis
 /// joins a late span with what came up to an hour before it. Counts of spans do not depend on it.
 const LOOK_BACK: NanoDuration = NanoDuration::from_secs(3600);
+/// Batches after which a segment is cut, whatever their bytes: each costs every query a little.
+const BATCHES_MAX: usize = 32_768;
 /// The longest wait for the next frame; deadlines are checked at least this often.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -31,7 +33,7 @@ pub(super) struct Cut {
     pub(super) frames: Option<(u64, u64)>,
     pub(super) last_batch: u64,
     pub(super) analysed: Vec<Arc<TraceRow>>,
-    pub(super) open: Vec<TraceId>,
+    pub(super) open: OpenAtCut,
 }
 
 #[derive(Debug)]
@@ -43,9 +45,8 @@ pub(super) struct Assembling {
     pending: Vec<Arc<LiveBatch>>,
     pending_bytes: usize,
     pending_frames: Option<(u64, u64)>,
-    pending_analysed: usize,
-    /// Traces whose latest analysis went into a cut already.
-    cut_analysed: HashSet<TraceId>,
+    /// Traces that were analysed since the last cut.
+    pending_analysed: Vec<TraceId>,
     next_batch: u64,
     last_cut: UnixNanos,
 }
@@ -65,8 +66,7 @@ impl Assembling {
             pending: Vec::new(),
             pending_bytes: 0,
             pending_frames: None,
-            pending_analysed: 0,
-            cut_analysed: HashSet::new(),
+            pending_analysed: Vec::new(),
             next_batch: 1,
             last_cut: now(),
         }
@@ -77,7 +77,7 @@ impl Assembling {
         recovery::run(&mut self, &store, &state);
         loop {
             match frames.recv_timeout(TICK) {
-                Ok(committed) => self.take(committed, true),
+                Ok(committed) => self.take(committed),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -89,19 +89,19 @@ impl Assembling {
     }
 
     /// Takes in one frame.
-    pub(super) fn take(&mut self, committed: Committed, count_metrics: bool) {
+    pub(super) fn take(&mut self, committed: Committed) {
         let Committed { seq, batches } = committed;
         for batch in batches {
-            self.take_batch(batch, count_metrics);
+            self.take_batch(batch);
         }
         let low = self.pending_frames.map_or(seq, |(low, _)| low);
         self.pending_frames = Some((low, seq));
-        if self.pending_bytes >= self.options.bytes {
+        if self.pending_bytes >= self.options.bytes || self.pending.len() >= BATCHES_MAX {
             self.cut(now());
         }
     }
 
-    fn take_batch(&mut self, mut batch: LiveBatch, count_metrics: bool) {
+    fn take_batch(&mut self, mut batch: LiveBatch) {
         batch.number = self.next_batch;
         self.next_batch += 1;
         let before = batch.rows.len();
@@ -114,7 +114,7 @@ impl Assembling {
                 let location = Location::Live { batch: batch.number, row: kept };
                 let was_finished =
                     assembly.assembler.get(&row.trace_id).is_some_and(|t| t.phase() == Phase::Finished);
-                let seen = assembly.assembler.observe(row.trace_id, row.node, location, arrival);
+                let seen = assembly.assembler.observe(row.trace_id, &row.node, location, arrival);
                 kept += u32::from(seen == Seen::New);
                 late += u64::from(was_finished && seen == Seen::New);
                 seen == Seen::New
@@ -127,9 +127,6 @@ impl Assembling {
         self.state.count(&counters.spans, batch.rows.len() as u64);
         self.state.count(&counters.duplicates, (before - batch.rows.len()) as u64);
         self.state.count(&counters.late, late);
-        if count_metrics {
-            self.count_metrics(&batch);
-        }
         self.pending_bytes += batch.request.len();
         if !batch.rows.is_empty() {
             let batch = Arc::new(batch);
@@ -151,12 +148,13 @@ impl Assembling {
                 return (assembly, searched);
             }
             drop(assembly);
-            let view = self.state.snapshot();
+            let stored = self.state.view.read().stored();
             for (id, since) in wanted {
-                let mut segments = State::segments_since(&view, since);
-                if segments.any(|segment| segment.filter.may_contain(&id)) {
+                match stored.may_hold(&id, since.saturating_sub(LOOK_BACK), since) {
                     // All of it, not only what came since: its analysis replaces an earlier one.
-                    self.reopen(id, now());
+                    Ok(true) => self.reopen(id, now()),
+                    Ok(false) => {}
+                    Err(error) => tracing::error!(trace = %id, %error, "cannot look for a stored trace"),
                 }
                 searched.insert(id, since);
             }
@@ -164,9 +162,9 @@ impl Assembling {
     }
 
     /// Takes a sealed trace back, whole.
-    pub(super) fn reopen(&self, id: TraceId, arrival: UnixNanos) {
+    fn reopen(&self, id: TraceId, arrival: UnixNanos) {
         self.state.count(&self.state.counters.reopen_lookups, 1);
-        match query::stored_nodes(&self.state, id, UnixNanos(0)) {
+        match query::stored_nodes(&self.state, id) {
             Ok(nodes) if nodes.is_empty() => {}
             Ok(nodes) => {
                 let mut assembly = self.state.assembly.lock();
@@ -177,21 +175,16 @@ impl Assembling {
         }
     }
 
-    fn count_metrics(&self, batch: &LiveBatch) {
-        let mut metrics = self.state.metrics.lock();
-        for row in &batch.rows {
-            let node = &row.node;
-            let error = node.status == StatusCode::Error;
-            let (histogram, exemplars) = metrics.entry(node.operation).or_default();
-            histogram.record(node.duration(), error);
-            let exemplar = latency::Exemplar {
-                trace_id: row.trace_id,
-                span_id: node.span_id,
-                duration: node.duration(),
-                time: node.end,
-            };
-            exemplars.observe(exemplar, error);
-        }
+    /// Goes on with a trace that was open when an earlier process ended.
+    pub(super) fn resume(&self, id: TraceId, listed: UnixNanos, nodes: Vec<SpanNode>, arrival: UnixNanos) {
+        let mut assembly = self.state.assembly.lock();
+        assembly.assembler.resume(id, nodes, listed, arrival);
+        assembly.assembler.note_searched(&id, UnixNanos(0));
+    }
+
+    /// The number of the last batch that was taken in.
+    pub(super) fn last_batch(&self) -> u64 {
+        self.next_batch - 1
     }
 
     fn finish_quiet(&mut self, at: UnixNanos) {
@@ -201,14 +194,13 @@ impl Assembling {
             let Some(trace) = assembly.assembler.get(&id) else { continue };
             if let Some(row) = analyse(id, trace.nodes(), trace.is_revised()) {
                 assembly.analysed.insert(id, Arc::new(row));
-                self.cut_analysed.remove(&id);
-                self.pending_analysed += 1;
+                self.pending_analysed.push(id);
             }
         }
     }
 
     fn cut_if_due(&mut self, at: UnixNanos) {
-        let waiting = !self.pending.is_empty() || self.pending_analysed > 0;
+        let waiting = !self.pending.is_empty() || !self.pending_analysed.is_empty();
         if waiting && at.since(self.last_cut) >= self.options.interval {
             self.cut(at);
         }
@@ -220,7 +212,7 @@ impl Assembling {
     /// Hands everything that is pending to the sealer; waits if that still works on the last cut.
     fn cut(&mut self, at: UnixNanos) {
         self.last_cut = at;
-        if self.pending.is_empty() && self.pending_analysed == 0 && self.pending_frames.is_none() {
+        if self.pending.is_empty() && self.pending_analysed.is_empty() && self.pending_frames.is_none() {
             return;
         }
         let (analysed, open) = self.take_analysed();
@@ -232,31 +224,26 @@ impl Assembling {
             open,
         };
         self.pending_bytes = 0;
-        self.pending_analysed = 0;
         if self.sealer.send(cut).is_err() {
             tracing::error!("the sealer has ended; what was cut stays in the log");
         }
     }
 
-    /// Analyses that no cut has taken, and traces with spans up to this cut whose analysis is still to come.
-    fn take_analysed(&mut self) -> (Vec<Arc<TraceRow>>, Vec<TraceId>) {
-        let assembly = self.state.assembly.lock();
-        let mut analysed = Vec::new();
-        for (id, row) in &assembly.analysed {
-            let finished = assembly.assembler.get(id).is_some_and(|trace| trace.phase() == Phase::Finished);
-            if finished && self.cut_analysed.insert(*id) {
-                analysed.push(Arc::clone(row));
-            }
-        }
-        // Names of analyses that were sealed meanwhile are of no more use.
-        self.cut_analysed.retain(|id| assembly.analysed.contains_key(id));
-        let open = assembly
-            .assembler
+    /// The analyses since the last cut that still stand, and which traces are open.
+    fn take_analysed(&mut self) -> (Vec<Arc<TraceRow>>, OpenAtCut) {
+        let mut ids = std::mem::take(&mut self.pending_analysed);
+        // A trace may have been reopened and analysed again.
+        ids.sort_unstable();
+        ids.dedup();
+        let mut assembly = self.state.assembly.lock();
+        let finished =
+            |id: &TraceId| assembly.assembler.get(id).is_some_and(|trace| trace.phase() == Phase::Finished);
+        let analysed = ids
             .iter()
-            .filter(|(_, trace)| trace.phase() == Phase::Open)
-            .map(|(id, _)| *id)
+            .filter(|id| finished(id))
+            .filter_map(|id| assembly.analysed.get(id).cloned())
             .collect();
-        (analysed, open)
+        (analysed, assembly.assembler.cut())
     }
 }
 
@@ -273,7 +260,7 @@ fn to_search(assembly: &Assembly, batch: &LiveBatch, searched: &Searched) -> Sea
         let known = assembly.assembler.get(&row.trace_id).map(OpenTrace::searched_since);
         let reach = known.into_iter().chain(searched.get(&row.trace_id).copied()).min();
         if reach.is_none_or(|reach| start.saturating_sub(CLOCK_SLACK) < reach) {
-            let since = start.saturating_sub(LOOK_BACK);
+            let since = start.saturating_sub(CLOCK_SLACK);
             let earliest = wanted.entry(row.trace_id).or_insert(since);
             *earliest = since.min(*earliest);
         }

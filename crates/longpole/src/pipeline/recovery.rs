@@ -26,7 +26,7 @@ pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State) {
                 });
                 let batches: Vec<_> = batches.collect();
                 spans += batches.iter().map(|batch| batch.rows.len()).sum::<usize>();
-                stage.take(Committed { seq: replayed.seq, batches }, false);
+                stage.take(Committed { seq: replayed.seq, batches });
             }
             Err(error) => {
                 state.counters.damaged_frames.fetch_add(1, Ordering::Relaxed);
@@ -40,6 +40,7 @@ pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State) {
         state.damaged.lock().push(format!("log: {error}"));
         tracing::error!(%error, "the log cannot be read to its end");
     }
+    state.replayed_batches.store(stage.last_batch(), Ordering::Relaxed);
     *state.not_ready.lock() = None;
     if frames > 0 || reopened > 0 {
         let ms = started.elapsed().as_millis() as u64;
@@ -48,9 +49,13 @@ pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State) {
 }
 
 fn reopen(stage: &mut Assembling, state: &State) -> usize {
-    let open = std::mem::take(&mut *state.open_at_start.lock());
-    for id in &open {
-        stage.reopen(*id, now());
+    let arrival = now();
+    match query::open_at_end(state, &mut |id, listed, nodes| stage.resume(id, listed, nodes, arrival)) {
+        Ok(count) => count,
+        Err(error) => {
+            state.damaged.lock().push(format!("open traces: {error}"));
+            tracing::error!(%error, "cannot read which traces were open");
+            0
+        }
     }
-    open.len()
 }

@@ -54,12 +54,23 @@ impl Sealer {
         let started = Instant::now();
         let Some(stored) = self.until_done("cannot seal a segment", || self.publish(cut)) else { return };
         let (spans, bytes) = (stored.meta.spans, stored.meta.bytes);
-        let load = || SealedSegment::load(stored.clone(), &self.state.names);
-        let Some(segment) = self.until_done("cannot read a segment back", load) else { return };
-        self.state.replace_live(Arc::new(segment), cut.last_batch, &cut.analysed);
+        let swap = || {
+            let segment = Arc::new(SealedSegment::load(stored.clone(), &self.state.names)?);
+            self.state.replace_live(segment, cut.last_batch, &cut.analysed)
+        };
+        if self.until_done("cannot read a segment back", swap).is_none() {
+            return;
+        }
         self.state.count(&self.state.counters.seals, 1);
         let ms = started.elapsed().as_millis() as u64;
-        tracing::debug!(spans, bytes, traces = cut.analysed.len(), open = cut.open.len(), ms, "sealed");
+        tracing::debug!(
+            spans,
+            bytes,
+            traces = cut.analysed.len(),
+            open = cut.open.touched.len(),
+            ms,
+            "sealed"
+        );
     }
 
     fn publish(&self, cut: &Cut) -> Result<StoredSegment, StoreError> {
@@ -69,7 +80,8 @@ impl Sealer {
             batches: &cut.batches,
             frames: cut.frames,
             analysed: &cut.analysed,
-            open: &cut.open,
+            open: &cut.open.touched,
+            open_since: cut.open.since,
             names,
             now: at,
         };

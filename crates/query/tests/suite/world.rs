@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashSet;
 use otlp_wire::{Walked, WireLimits, walk};
-use query::{Engine, NameTable, SealedSegment, State, analyse, stored_nodes};
+use query::{Engine, NameTable, SealedSegment, State, analyse, open_at_end, stored_nodes};
 use segment::{LiveBatch, SegmentInput, SpanRow, TraceRow, build};
 use span_store::{SpanStore, StoreOptions, StoredSegment};
-use trace_assemble::{Assembler, Location, Options, Phase, Seen};
+use trace_assemble::{Assembler, Location, OpenAtCut, Options, Phase, Seen};
 use trace_model::{NanoDuration, SpanNode, TraceId, UnixNanos};
 
 use crate::spans::{BASE, SECOND};
@@ -22,7 +22,7 @@ pub(crate) struct Cut {
     frames: Option<(u64, u64)>,
     last_batch: u64,
     analysed: Vec<Arc<TraceRow>>,
-    open: Vec<TraceId>,
+    open: OpenAtCut,
 }
 
 pub(crate) struct World {
@@ -33,7 +33,7 @@ pub(crate) struct World {
     now: UnixNanos,
     pending: Vec<Arc<LiveBatch>>,
     frames: Option<(u64, u64)>,
-    cut_analysed: HashSet<TraceId>,
+    pending_analysed: HashSet<TraceId>,
     next_batch: u64,
 }
 
@@ -83,8 +83,6 @@ impl World {
     fn open_at(dir: &Path, now: UnixNanos) -> Self {
         let (store, segments, damaged) = SpanStore::open(dir, StoreOptions::default()).unwrap();
         assert_eq!(damaged, Vec::<String>::new());
-        let last = segments.iter().max_by_key(|stored| stored.handle.id());
-        let open = last.map_or_else(Vec::new, |last| segment::open_traces(&last.handle).unwrap());
         let (store, state) = (Arc::new(store), state_of(segments));
         let mut world = Self {
             dir: dir.to_path_buf(),
@@ -94,17 +92,19 @@ impl World {
             now,
             pending: Vec::new(),
             frames: None,
-            cut_analysed: HashSet::new(),
+            pending_analysed: HashSet::new(),
             next_batch: 1,
         };
-        world.recover(&open);
+        world.recover();
         world
     }
 
-    fn recover(&mut self, open: &[TraceId]) {
-        for id in open {
-            self.reopen(*id, UnixNanos(0));
-        }
+    fn recover(&mut self) {
+        let now = self.now;
+        open_at_end(&self.state, &mut |id, listed, nodes| {
+            self.state.assembly.lock().assembler.resume(id, nodes, listed, now);
+        })
+        .unwrap();
         let store = Arc::clone(&self.store);
         let mut each = |replayed: span_store::Replayed| {
             for request in replayed.frame.unwrap().requests {
@@ -139,17 +139,16 @@ impl World {
         for row in &batch.rows {
             let held = self.state.assembly.lock().assembler.holds(&row.trace_id);
             let since = row.node.start.saturating_sub(LOOK_BACK);
-            let view = self.state.snapshot();
-            let stored = || State::segments_since(&view, since).any(|s| s.filter.may_contain(&row.trace_id));
-            if !held && stored() {
-                self.reopen(row.trace_id, since);
+            let stored = self.state.snapshot().stored();
+            if !held && stored.may_hold(&row.trace_id, since, since).unwrap() {
+                self.reopen(row.trace_id);
             }
         }
         let mut kept = 0;
         batch.rows.retain(|row| {
             let location = Location::Live { batch: batch.number, row: kept };
             let mut assembly = self.state.assembly.lock();
-            let seen = assembly.assembler.observe(row.trace_id, row.node, location, self.now);
+            let seen = assembly.assembler.observe(row.trace_id, &row.node, location, self.now);
             kept += u32::from(seen == Seen::New);
             seen == Seen::New
         });
@@ -160,8 +159,8 @@ impl World {
         }
     }
 
-    fn reopen(&self, id: TraceId, since: UnixNanos) {
-        let nodes = stored_nodes(&self.state, id, since).unwrap();
+    fn reopen(&self, id: TraceId) {
+        let nodes = stored_nodes(&self.state, id).unwrap();
         if !nodes.is_empty() {
             self.state.assembly.lock().assembler.reopen(id, nodes, self.now);
         }
@@ -173,26 +172,21 @@ impl World {
             let trace = assembly.assembler.get(&id).unwrap();
             let row = analyse(id, trace.nodes(), trace.is_revised()).unwrap();
             assembly.analysed.insert(id, Arc::new(row));
-            self.cut_analysed.remove(&id);
+            self.pending_analysed.insert(id);
         }
     }
 
     pub(crate) fn cut(&mut self) -> Cut {
-        let assembly = self.state.assembly.lock();
+        let mut assembly = self.state.assembly.lock();
         let phase = |id: &TraceId| assembly.assembler.get(id).map(trace_assemble::OpenTrace::phase);
-        let mut analysed = Vec::new();
-        for (id, row) in &assembly.analysed {
-            if phase(id) == Some(Phase::Finished) && self.cut_analysed.insert(*id) {
-                analysed.push(Arc::clone(row));
-            }
-        }
-        let open = assembly.assembler.iter().filter(|(_, trace)| trace.phase() == Phase::Open);
+        let finished = self.pending_analysed.drain().filter(|id| phase(id) == Some(Phase::Finished));
+        let analysed = finished.filter_map(|id| assembly.analysed.get(&id).cloned()).collect();
         Cut {
             batches: std::mem::take(&mut self.pending),
             frames: self.frames.take(),
             last_batch: self.next_batch - 1,
             analysed,
-            open: open.map(|(id, _)| *id).collect(),
+            open: assembly.assembler.cut(),
         }
     }
 
@@ -201,13 +195,14 @@ impl World {
             batches: &cut.batches,
             frames: cut.frames,
             analysed: &cut.analysed,
-            open: &cut.open,
+            open: &cut.open.touched,
+            open_since: cut.open.since,
             names: &*self.state.names,
             now: self.now,
         };
         let stored = self.store.publish(self.now, &mut |sink| build(&input, sink)).unwrap();
         let segment = SealedSegment::load(stored, &self.state.names).unwrap();
-        self.state.replace_live(Arc::new(segment), cut.last_batch, &cut.analysed);
+        self.state.replace_live(Arc::new(segment), cut.last_batch, &cut.analysed).unwrap();
         self.store.keep_house().unwrap();
     }
 

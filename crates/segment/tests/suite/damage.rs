@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
 use segment::{
-    Blocks, ChunkBlock, ContextBlock, Key, ReadError, RowBlock, TraceFilter, TraceHeads, TracePaths,
-    decode_minute,
+    Blocks, ChunkBlock, ContextBlock, Key, ReadError, RowBlock, TraceHeads, TracePaths, decode_minute,
+    open_numbers, trace_hashes,
 };
 use trace_model::TraceId;
 
@@ -13,10 +13,7 @@ use crate::sample::{Memory, analyses, batch, samples, sealed};
 /// Reads the value of a key and everything in it.
 fn read(memory: &Memory, key: Key, id: &TraceId) -> Result<(), ReadError> {
     match key {
-        Key::Filter => {
-            let bytes = memory.get(key)?.ok_or(ReadError::Missing(key))?;
-            TraceFilter::from_bytes(bytes)?.may_contain(id);
-        }
+        Key::Hashes => drop(trace_hashes(memory, 0)?),
         Key::Chunk(number) => {
             let block = ChunkBlock::read(memory, number)?;
             block.trace_at(u32::MAX).unwrap_err();
@@ -31,7 +28,7 @@ fn read(memory: &Memory, key: Key, id: &TraceId) -> Result<(), ReadError> {
         Key::Paths(number) => drop(TracePaths::read(memory, number)?),
         Key::Contexts(number) => drop(ContextBlock::read(memory, number)?.get(63)),
         Key::Minute(minute) => drop(decode_minute(memory, minute, &|_, _| true)?),
-        Key::OpenTraces => drop(segment::open_traces(memory)?),
+        Key::Open => drop(open_numbers(memory)?),
         Key::Meta => {
             let bytes = memory.get(key)?.ok_or(ReadError::Missing(key))?;
             let meta: segment::SegmentMeta =
@@ -65,7 +62,7 @@ proptest! {
         byte in any::<u8>(),
     ) {
         let (whole, meta) = sealed(&[batch(1, &samples)], &rows);
-        let mut keys = vec![Key::Filter, Key::Chunk(0), Key::Rows(0), Key::Contexts(0), Key::Meta];
+        let mut keys = vec![Key::Hashes, Key::Chunk(0), Key::Rows(0), Key::Contexts(0), Key::Meta];
         keys.push(Key::Minute(meta.minutes[0]));
         if !rows.is_empty() {
             keys.extend([Key::Traces(0), Key::Paths(0)]);
@@ -74,7 +71,7 @@ proptest! {
             let name = key.to_bytes();
             let stored = whole.0[&name].clone();
             prop_assert!(read(&whole, key, &samples[0].trace_id).is_ok(), "{:?}", key);
-            let plain = matches!(key, Key::Filter | Key::Meta);
+            let plain = matches!(key, Key::Hashes | Key::Meta);
             let mut memory = whole.clone();
             let mut put = |bytes: Vec<u8>| {
                 memory.0.insert(name.clone(), bytes);
@@ -82,7 +79,7 @@ proptest! {
             };
             let cut = at.index(stored.len());
             let result = put(stored[..cut].to_vec());
-            // Part of a protobuf message may be one, and part of a filter is one.
+            // Part of a protobuf message may be one, and part of a list of hashes is one.
             prop_assert!(plain || result.is_err(), "{:?} cut to {}", key, cut);
             let mut flipped = stored.clone();
             flipped[cut] ^= byte | 1;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use segment::{
-    ChunkBlock, ContextBlock, HistogramTable, Key, ROOT_FLAG, RowBlock, SegmentMeta, TraceFilter, TraceHeads,
-    TracePaths, decode_minute,
+    ChunkBlock, ContextBlock, HistogramTable, Key, ROOT_FLAG, RowBlock, SegmentMeta, TraceHeads, TracePaths,
+    decode_minute, trace_hash, trace_hashes,
 };
 use trace_model::TraceId;
 
@@ -27,10 +27,10 @@ fn in_order(samples: &[Sample]) -> Vec<Sample> {
 }
 
 fn check_chunks(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample]) {
-    let filter = TraceFilter::from_bytes(memory.0[&Key::Filter.to_bytes()].clone()).unwrap();
+    let hashes = trace_hashes(memory, meta.chunk_first_trace.len() as u32).unwrap();
     for (nth, spans) in sorted.chunk_by(|a, b| a.trace_id == b.trace_id).enumerate() {
         let id = spans[0].trace_id;
-        assert!(filter.may_contain(&id));
+        assert!(hashes.binary_search(&trace_hash(&id)).is_ok());
         let number = chunk_of(meta, &id);
         let block = ChunkBlock::read(memory, number).unwrap();
         let found = block.spans(&id).unwrap();
@@ -43,6 +43,11 @@ fn check_chunks(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample]) {
         let within = nth as u32 - meta.chunk_first_trace[number as usize];
         assert_eq!(block.trace_at(within).unwrap(), id);
     }
+    assert!(hashes.is_sorted());
+    // As a segment of the first format, which has no list, is read.
+    let mut without = memory.clone();
+    without.0.remove(&Key::Hashes.to_bytes());
+    assert_eq!(trace_hashes(&without, meta.chunk_first_trace.len() as u32).unwrap(), hashes);
 }
 
 /// Trace number, span number within the trace, and the span, for every row.

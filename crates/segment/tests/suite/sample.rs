@@ -184,6 +184,7 @@ pub(crate) fn sealed(batches: &[Arc<LiveBatch>], analysed: &[Arc<TraceRow>]) -> 
         frames: Some((1, 9)),
         analysed,
         open: &open,
+        open_since: None,
         names: &Numbered,
         now: UnixNanos(5_000),
     };

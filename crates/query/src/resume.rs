@@ -1,0 +1,99 @@
+//! Which traces were open when an earlier process ended, and what is stored of them.
+//!
+//! Every cut names the open traces of which it has new spans, and says since when. A trace is still open if it
+//! is named by a segment and no later segment has its analysis.
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use segment::{ChunkBlock, ReadError, TraceHeads, open_numbers};
+use span_store::SegmentId;
+use trace_model::{SpanNode, TraceId, UnixNanos};
+
+use crate::engine::QueryError;
+use crate::fetch;
+use crate::state::{SealedSegment, State, View};
+
+/// Takes a trace, when the segment that names it began to take arrivals, and the trace's stored spans.
+type Each<'a> = &'a mut dyn FnMut(TraceId, UnixNanos, Vec<SpanNode>);
+
+/// Tells `each` the traces that were open at the last cut. Returns how many there were.
+///
+/// # Errors
+/// If the store fails. Traces told until then are right.
+pub fn open_at_end(state: &State, each: Each<'_>) -> Result<usize, QueryError> {
+    let view = state.snapshot();
+    let open = named(&view)?;
+    let mut spans: HashMap<TraceId, Vec<SpanNode>> = HashMap::with_capacity(open.len());
+    for (segment, mut ids) in by_segment(&view, &open)? {
+        let Some(segment) = view.sealed.iter().find(|sealed| sealed.id == segment) else { continue };
+        // In the order of the blocks, so that each is inflated once.
+        ids.sort_unstable();
+        for id in ids {
+            let mut found = Vec::new();
+            fetch::sealed_spans(state, segment, id, &mut found)?;
+            spans.entry(id).or_default().extend(found.into_iter().map(|span| span.node));
+        }
+    }
+    let count = open.len();
+    for (id, listed) in open {
+        each(id, listed, spans.remove(&id).unwrap_or_default());
+    }
+    Ok(count)
+}
+
+/// Open traces, and when the segment that names them began to take arrivals.
+fn named(view: &View) -> Result<HashMap<TraceId, UnixNanos>, ReadError> {
+    let mut open = HashMap::new();
+    let order = |segment: &Arc<SealedSegment>| (segment.meta.arrival_max, segment.id);
+    let Some(last) = view.sealed.iter().max_by_key(|segment| order(segment)) else { return Ok(open) };
+    let since = last.meta.open_since;
+    if since == 0 {
+        return Ok(open);
+    }
+    let mut segments: Vec<_> =
+        view.sealed.iter().filter(|segment| segment.meta.arrival_max >= since).collect();
+    segments.sort_unstable_by_key(|segment| std::cmp::Reverse(order(segment)));
+    let mut analysed: HashSet<TraceId> = HashSet::new();
+    for segment in segments {
+        for id in open_ids(segment)? {
+            if !analysed.contains(&id) {
+                open.entry(id).or_insert(UnixNanos(segment.meta.arrival_min));
+            }
+        }
+        for number in 0..segment.meta.trace_blocks.len() as u32 {
+            analysed.extend(TraceHeads::read(&segment.handle, number)?.rows.iter().map(|row| row.trace_id));
+        }
+    }
+    Ok(open)
+}
+
+fn open_ids(segment: &SealedSegment) -> Result<Vec<TraceId>, ReadError> {
+    let numbers = open_numbers(&segment.handle)?;
+    let mut ids = Vec::with_capacity(numbers.len());
+    let mut wanted = numbers.into_iter().peekable();
+    for (block, &first) in segment.meta.chunk_first_trace.iter().enumerate() {
+        let end = segment.meta.chunk_first_trace.get(block + 1).copied().unwrap_or(u32::MAX);
+        if wanted.peek().is_none_or(|&number| number >= end) {
+            continue;
+        }
+        let here = ChunkBlock::read(&segment.handle, block as u32)?.trace_ids()?;
+        while let Some(number) = wanted.next_if(|&number| number < end) {
+            ids.extend(number.checked_sub(first).and_then(|nth| here.get(nth as usize)));
+        }
+    }
+    Ok(ids)
+}
+
+fn by_segment(
+    view: &View,
+    open: &HashMap<TraceId, UnixNanos>,
+) -> Result<HashMap<SegmentId, Vec<TraceId>>, ReadError> {
+    let mut ids: HashMap<SegmentId, Vec<TraceId>> = HashMap::new();
+    for id in open.keys() {
+        for segment in view.segments_of(id)? {
+            ids.entry(segment.id).or_default().push(*id);
+        }
+    }
+    Ok(ids)
+}
