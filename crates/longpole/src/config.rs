@@ -14,6 +14,7 @@ use span_store::StoreOptions;
 use trace_assemble::Options as AssembleOptions;
 
 use crate::command::ServeArgs;
+use crate::memory::{self, MEMORY_MIN, QueryMemory};
 use crate::pipeline::SealOptions;
 
 /// A segment is built in memory.
@@ -42,6 +43,12 @@ pub(crate) struct Config {
     pub(crate) assemble: AssembleOptions,
     pub(crate) ingest: IngestLimits,
     pub(crate) log: LogOptions,
+    /// Resident memory in all, bytes.
+    pub(crate) memory: usize,
+    /// Divided from `memory`.
+    pub(crate) query: QueryMemory,
+    /// Keys whose value was divided from `memory`.
+    derived: Vec<&'static str>,
 }
 
 impl Config {
@@ -93,6 +100,10 @@ impl Config {
                 )),
             }
         }
+        let show_zero = |key: &&keys::Key| key.default == keys::AUTO && (key.get)(&config) == keys::AUTO;
+        let derived = keys::KEYS.iter().filter(show_zero).map(|key| key.name).collect();
+        config.derived = derived;
+        memory::divide(&mut config);
         errors.extend(config.out_of_range());
         if errors.is_empty() { Ok(config) } else { Err(errors) }
     }
@@ -105,6 +116,9 @@ impl Config {
     /// Values that parse and still cannot work.
     fn out_of_range(&self) -> Vec<String> {
         let mut errors = Vec::new();
+        if self.memory < MEMORY_MIN {
+            errors.push(format!("memory: at least {}MiB", MEMORY_MIN >> 20));
+        }
         if self.seal.bytes > SEAL_BYTES_MAX {
             errors.push("seal.bytes: at most 512MiB, since a segment is built in memory".to_owned());
         }
@@ -125,7 +139,12 @@ impl Config {
             }
             let indent = if of.is_empty() { "" } else { "  " };
             writeln!(out, "{indent}# {} Default: {}", key.help, key.default)?;
-            writeln!(out, "{indent}{name}: {:?}", (key.get)(self))?;
+            if self.derived.contains(&key.name) {
+                writeln!(out, "{indent}# Now {}, from memory.", (key.get)(self))?;
+                writeln!(out, "{indent}{name}: {:?}", keys::AUTO)?;
+            } else {
+                writeln!(out, "{indent}{name}: {:?}", (key.get)(self))?;
+            }
         }
         Ok(())
     }
@@ -151,6 +170,22 @@ mod tests {
             (key.set)(&mut again, &(key.get)(&config)).unwrap();
             assert_eq!((key.get)(&again), (key.get)(&config), "{}", key.name);
         }
+    }
+
+    #[test]
+    fn one_key_divides_memory_and_single_keys_win() {
+        let small =
+            Config::from_settings(&[setting("memory", "256MiB"), setting("seal.bytes", "9MiB")]).unwrap();
+        let usual = Config::from_settings(&[]).unwrap();
+        assert_eq!(small.seal.bytes, 9 << 20);
+        assert_eq!(usual.assemble.spans_max / 2, small.assemble.spans_max);
+        assert!(usual.seal.bytes > 20 << 20 && usual.ingest.queued_bytes > 40 << 20);
+        let errors = Config::from_settings(&[setting("memory", "1MiB")]).unwrap_err().join("\n");
+        assert!(errors.contains("memory: at least 128MiB"), "{errors}");
+        let mut text = Vec::new();
+        usual.write(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("# Now 28MiB, from memory.\n  bytes: \"auto\""), "{text}");
     }
 
     #[test]

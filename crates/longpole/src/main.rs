@@ -5,6 +5,7 @@ mod command;
 mod config;
 pub mod demo;
 pub mod import;
+mod memory;
 mod pipeline;
 mod serve;
 
@@ -15,5 +16,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    memory::keep_freed_pages();
     command::run()
 }

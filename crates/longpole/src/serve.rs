@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use api::{ApiState, BuildInfo, Counter};
 use ingest::{IngestCounters, IngestServer};
-use query::{Engine, NameTable, State};
+use query::{BlockCache, Engine, NameTable, State, TraceDirectory};
 use span_store::SpanStore;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
@@ -76,7 +76,12 @@ pub(crate) async fn run(
         tokio::task::spawn_blocking(move || SpanStore::open(&dir, options)).await??;
     let store = Arc::new(store);
     let names = Arc::new(NameTable::default());
-    let state = Arc::new(State::new(Arc::clone(&names), Assembler::new(config.assemble)));
+    let state = Arc::new(State::with_memory(
+        Arc::clone(&names),
+        Assembler::new(config.assemble),
+        BlockCache::with_memory(config.query.blocks),
+        TraceDirectory::with_memory(config.query.directory),
+    ));
     state.damaged.lock().extend(damaged);
     let loading = Arc::clone(&state);
     tokio::task::spawn_blocking(move || loading.add_stored(segments)).await?;

@@ -15,6 +15,7 @@ use trace_model::{NanoDuration, OperationId, ServiceId, TraceId};
 use crate::answer::*;
 use crate::engine::QueryError;
 use crate::request::*;
+use crate::sealed::{Detail, SealedSegment};
 use crate::search::{globalize, globalize_share};
 use crate::state::{State, View};
 
@@ -97,14 +98,22 @@ impl Selection<'_> {
             each(row, &row.shares);
         }
         for segment in self.view.sealed.iter() {
-            scanned.segments += u64::from(!with_shares && !segment.meta.trace_blocks.is_empty());
-            for number in 0..segment.meta.trace_blocks.len() {
-                let meta = &segment.meta.trace_blocks[number];
-                let window = self.question.window;
+            scanned.segments += u64::from(!with_shares && segment.traces.rows > 0);
+            let window = self.question.window;
+            if !segment.traces.overlaps(window) {
+                continue;
+            }
+            let detail = match self.state.blocks.detail(segment, &self.state.names) {
+                Ok(detail) => detail,
+                Err(_) if segment.handle.is_dropped() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            for (number, meta) in detail.meta.trace_blocks.iter().enumerate() {
                 if meta.start_min >= window.end.0 || meta.start_max < window.start.0 {
                     continue;
                 }
-                match self.block(segment, number as u32, with_shares, &mut entries, scanned, each) {
+                match self.block((segment, &detail), number as u32, with_shares, &mut entries, scanned, each)
+                {
                     Err(_) if segment.handle.is_dropped() => break,
                     other => other?,
                 }
@@ -115,7 +124,7 @@ impl Selection<'_> {
 
     fn block(
         &self,
-        segment: &crate::state::SealedSegment,
+        (segment, detail): (&SealedSegment, &Detail),
         number: u32,
         with_shares: bool,
         entries: &mut HashMap<OperationId, bool>,
@@ -132,7 +141,7 @@ impl Selection<'_> {
             if self.held.contains(&row.trace_id) || self.view.is_replaced(&row.trace_id, segment.id) {
                 continue;
             }
-            globalize(&mut row, segment);
+            globalize(&mut row, segment, detail);
             if !self.wanted(&row, entries) {
                 continue;
             }
@@ -140,7 +149,7 @@ impl Selection<'_> {
             let shares: Vec<PathShare> = shares
                 .into_iter()
                 .map(|mut share| {
-                    globalize_share(&mut share, segment, &service_of);
+                    globalize_share(&mut share, segment, detail, &service_of);
                     share
                 })
                 .collect();

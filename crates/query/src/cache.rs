@@ -1,5 +1,5 @@
-//! A small cache of inflated blocks: the traces of one answer often share blocks, and inflating is most of what
-//! fetching a trace costs.
+//! A bounded cache of what was read: inflated blocks, since the traces of one answer often share blocks and
+//! inflating is most of what fetching a trace costs, and the directories of segments.
 
 use std::sync::Arc;
 
@@ -8,31 +8,36 @@ use parking_lot::Mutex;
 use segment::{ChunkBlock, ContextBlock, ReadError};
 use span_store::SegmentId;
 
-use crate::state::SealedSegment;
+use crate::names::NameTable;
+use crate::sealed::{Detail, SealedSegment};
 
-/// Blocks of each kind that are kept; they are about 64 KiB each.
-const BLOCKS_MAX: usize = 96;
-/// A block larger than this, which a giant trace makes, is not kept. Bytes.
-const BLOCK_BYTES_MAX: usize = 512 << 10;
-
-/// Inflated chunk and context blocks, the least recently used ones let go.
-#[derive(Debug, Default)]
+/// Inflated blocks and directories, the least recently used ones let go.
+#[derive(Debug)]
 pub struct BlockCache {
     chunks: Mutex<Recent<ChunkBlock>>,
     contexts: Mutex<Recent<ContextBlock>>,
+    details: Mutex<Recent<Detail>>,
+}
+
+impl Default for BlockCache {
+    fn default() -> Self {
+        Self::with_memory(32 << 20)
+    }
 }
 
 impl BlockCache {
+    /// A cache that takes about this many bytes at most.
+    pub fn with_memory(bytes: usize) -> Self {
+        Self {
+            chunks: Mutex::new(Recent::new(bytes / 4)),
+            contexts: Mutex::new(Recent::new(bytes / 4)),
+            details: Mutex::new(Recent::new(bytes / 2)),
+        }
+    }
+
     pub(crate) fn chunk(&self, segment: &SealedSegment, number: u32) -> Result<Arc<ChunkBlock>, ReadError> {
-        let key = (segment.id, number);
-        if let Some(found) = self.chunks.lock().get(key) {
-            return Ok(found);
-        }
-        let block = Arc::new(ChunkBlock::read(&segment.handle, number)?);
-        if block.bytes() <= BLOCK_BYTES_MAX {
-            self.chunks.lock().put(key, Arc::clone(&block));
-        }
-        Ok(block)
+        let read = || ChunkBlock::read(&segment.handle, number);
+        through(&self.chunks, (segment.id, number), read, ChunkBlock::bytes)
     }
 
     pub(crate) fn contexts(
@@ -40,48 +45,77 @@ impl BlockCache {
         segment: &SealedSegment,
         number: u32,
     ) -> Result<Arc<ContextBlock>, ReadError> {
-        let key = (segment.id, number);
-        if let Some(found) = self.contexts.lock().get(key) {
-            return Ok(found);
-        }
-        let block = Arc::new(ContextBlock::read(&segment.handle, number)?);
-        if block.bytes() <= BLOCK_BYTES_MAX {
-            self.contexts.lock().put(key, Arc::clone(&block));
-        }
-        Ok(block)
+        let read = || ContextBlock::read(&segment.handle, number);
+        through(&self.contexts, (segment.id, number), read, ContextBlock::bytes)
     }
+
+    /// Operations and directories of a segment.
+    ///
+    /// # Errors
+    /// If the store fails or the segment's meta is damaged.
+    pub fn detail(&self, segment: &SealedSegment, names: &NameTable) -> Result<Arc<Detail>, ReadError> {
+        through(&self.details, (segment.id, 0), || Detail::read(segment, names), Detail::bytes)
+    }
+}
+
+/// From the cache, or read without holding its lock.
+fn through<T>(
+    cache: &Mutex<Recent<T>>,
+    key: BlockKey,
+    read: impl FnOnce() -> Result<T, ReadError>,
+    bytes: impl FnOnce(&T) -> usize,
+) -> Result<Arc<T>, ReadError> {
+    if let Some(found) = cache.lock().get(key) {
+        return Ok(found);
+    }
+    let value = Arc::new(read()?);
+    let bytes = bytes(&value);
+    cache.lock().put(key, Arc::clone(&value), bytes);
+    Ok(value)
 }
 
 type BlockKey = (SegmentId, u32);
 
 #[derive(Debug)]
-struct Recent<T> {
-    blocks: HashMap<BlockKey, (u64, Arc<T>)>,
-    uses: u64,
+struct Entry<T> {
+    used: u64,
+    bytes: usize,
+    value: Arc<T>,
 }
 
-impl<T> Default for Recent<T> {
-    fn default() -> Self {
-        Self { blocks: HashMap::new(), uses: 0 }
-    }
+#[derive(Debug)]
+struct Recent<T> {
+    entries: HashMap<BlockKey, Entry<T>>,
+    uses: u64,
+    bytes: usize,
+    bytes_max: usize,
 }
 
 impl<T> Recent<T> {
-    fn get(&mut self, key: BlockKey) -> Option<Arc<T>> {
-        self.uses += 1;
-        let (used, block) = self.blocks.get_mut(&key)?;
-        *used = self.uses;
-        Some(Arc::clone(block))
+    fn new(bytes_max: usize) -> Self {
+        Self { entries: HashMap::new(), uses: 0, bytes: 0, bytes_max }
     }
 
-    fn put(&mut self, key: BlockKey, block: Arc<T>) {
-        if self.blocks.len() >= BLOCKS_MAX {
-            let oldest = self.blocks.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key);
-            if let Some(oldest) = oldest {
-                self.blocks.remove(&oldest);
-            }
+    fn get(&mut self, key: BlockKey) -> Option<Arc<T>> {
+        self.uses += 1;
+        let entry = self.entries.get_mut(&key)?;
+        entry.used = self.uses;
+        Some(Arc::clone(&entry.value))
+    }
+
+    /// Makes room for it and keeps it, unless it alone would take most of the room.
+    fn put(&mut self, key: BlockKey, value: Arc<T>, bytes: usize) {
+        if bytes > self.bytes_max / 4 {
+            return;
         }
-        self.blocks.insert(key, (self.uses, block));
+        while self.bytes + bytes > self.bytes_max {
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| *key);
+            let Some(gone) = oldest.and_then(|oldest| self.entries.remove(&oldest)) else { break };
+            self.bytes -= gone.bytes;
+        }
+        self.bytes += bytes;
+        let before = self.entries.insert(key, Entry { used: self.uses, bytes, value });
+        self.bytes -= before.map_or(0, |entry| entry.bytes);
     }
 }
 
@@ -90,15 +124,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_recently_used_block_goes_first() {
-        let mut recent = Recent::default();
-        for number in 0..BLOCKS_MAX as u32 {
-            recent.put((SegmentId(0), number), Arc::new(number));
+    fn the_least_recently_used_block_goes_first_and_bytes_are_bounded() {
+        let mut recent = Recent::new(1_000);
+        for number in 0..20 {
+            recent.put((SegmentId(0), number), Arc::new(number), 100);
             recent.get((SegmentId(0), 0));
+            assert!(recent.bytes <= 1_000);
         }
-        recent.put((SegmentId(1), 0), Arc::new(7));
-        assert_eq!(recent.blocks.len(), BLOCKS_MAX);
         assert!(recent.get((SegmentId(0), 0)).is_some(), "it was used all the time");
         assert!(recent.get((SegmentId(0), 1)).is_none(), "it was not");
+        recent.put((SegmentId(0), 19), Arc::new(19), 150);
+        assert_eq!(recent.bytes, recent.entries.values().map(|entry| entry.bytes).sum::<usize>());
+        recent.put((SegmentId(1), 0), Arc::new(0), 300);
+        assert!(recent.get((SegmentId(1), 0)).is_none(), "too large to keep");
     }
 }

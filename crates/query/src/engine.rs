@@ -82,7 +82,7 @@ impl Engine {
         service: &str,
         kind: Option<SpanKind>,
     ) -> Result<(Vec<OperationRow>, Vec<Incomplete>), QueryError> {
-        Ok((totals::operations(self.recovered()?, service, kind), self.damage()))
+        Ok((totals::operations(self.recovered()?, service, kind)?, self.damage()))
     }
 
     /// Traces that match, in order.

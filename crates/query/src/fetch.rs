@@ -11,7 +11,8 @@ use trace_model::{SpanNode, TraceId};
 use crate::answer::TraceState;
 use crate::engine::QueryError;
 use crate::names::NameTable;
-use crate::state::{SealedSegment, State, View};
+use crate::sealed::{Detail, SealedSegment};
+use crate::state::{State, View};
 
 /// A span with its bytes.
 #[derive(Debug, Clone)]
@@ -112,7 +113,8 @@ fn try_sealed_spans(
     id: TraceId,
     out: &mut Vec<FetchedSpan>,
 ) -> Result<(), ReadError> {
-    let Some(block) = chunk_of(segment, &id) else { return Ok(()) };
+    let detail = state.blocks.detail(segment, &state.names)?;
+    let Some(block) = chunk_of(&detail, &id) else { return Ok(()) };
     let mut contexts: HashMap<u32, Arc<[u8]>> = HashMap::new();
     for span in state.blocks.chunk(segment, block)?.spans(&id)? {
         let context = match contexts.get(&span.context) {
@@ -147,9 +149,9 @@ fn node_of(message: &[u8], context: &[u8], names: &NameTable) -> Result<SpanNode
 }
 
 /// The only block of a segment that can hold a trace.
-fn chunk_of(segment: &SealedSegment, id: &TraceId) -> Option<u32> {
+fn chunk_of(detail: &Detail, id: &TraceId) -> Option<u32> {
     let whole = u128::from_be_bytes(*id.as_bytes());
-    let meta = &segment.meta;
+    let meta = &detail.meta;
     let first =
         |at: usize| u128::from(meta.chunk_first_high[at]) << 64 | u128::from(meta.chunk_first_low[at]);
     let (mut low, mut high) = (0, meta.chunk_first_low.len().min(meta.chunk_first_high.len()));
@@ -162,7 +164,8 @@ fn chunk_of(segment: &SealedSegment, id: &TraceId) -> Option<u32> {
 
 /// The id of a trace from its number within a segment.
 pub(crate) fn trace_id(state: &State, segment: &SealedSegment, number: u32) -> Result<TraceId, ReadError> {
-    let firsts = &segment.meta.chunk_first_trace;
+    let detail = state.blocks.detail(segment, &state.names)?;
+    let firsts = &detail.meta.chunk_first_trace;
     let damaged = || ReadError::Damaged("chunk directory");
     let block = firsts.partition_point(|&first| first <= number).checked_sub(1).ok_or_else(damaged)?;
     // Damaged firsts may not rise.

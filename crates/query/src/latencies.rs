@@ -105,8 +105,15 @@ impl Run<'_> {
 
     fn sealed(&mut self, view: &View) -> Result<(), QueryError> {
         for segment in view.sealed.iter() {
-            let wanted: Vec<bool> =
-                segment.operations.clone().into_iter().map(|id| self.wanted(id).is_some()).collect();
+            if !segment.meta.minutes.iter().any(|minute| self.in_window(*minute)) {
+                continue;
+            }
+            let detail = match self.state.blocks.detail(segment, &self.state.names) {
+                Ok(detail) => detail,
+                Err(_) if segment.handle.is_dropped() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let wanted: Vec<bool> = detail.operations.iter().map(|id| self.wanted(*id).is_some()).collect();
             if !wanted.contains(&true) {
                 continue;
             }
@@ -123,7 +130,7 @@ impl Run<'_> {
                     Err(error) => return Err(error.into()),
                 };
                 for row in rows {
-                    let id = segment.operation(row.operation);
+                    let id = detail.operation(row.operation);
                     self.add(minute, id, row.status, &row.histogram, &row.exemplars);
                 }
             }

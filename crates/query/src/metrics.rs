@@ -8,7 +8,8 @@ use latency::{Exemplar, ExemplarSet, LatencyHistogram};
 use segment::{LiveBatch, ReadError, decode_minute};
 use trace_model::{OperationId, StatusCode};
 
-use crate::state::{SealedSegment, State};
+use crate::sealed::{Detail, SealedSegment};
+use crate::state::State;
 
 /// By operation.
 pub type Metrics = HashMap<OperationId, (LatencyHistogram, ExemplarSet)>;
@@ -25,13 +26,17 @@ pub(crate) fn of_all(state: &State) -> Metrics {
 }
 
 /// Adds a segment's spans; nothing if it cannot be read.
-pub(crate) fn add_segment(metrics: &mut Metrics, segment: &SealedSegment) -> Result<(), ReadError> {
+pub(crate) fn add_segment(
+    metrics: &mut Metrics,
+    segment: &SealedSegment,
+    detail: &Detail,
+) -> Result<(), ReadError> {
     let mut rows = Vec::new();
     for minute in &segment.meta.minutes {
         rows.extend(decode_minute(&segment.handle, *minute, &|_, _| true)?);
     }
     for row in rows {
-        let (histogram, exemplars) = metrics.entry(segment.operation(row.operation)).or_default();
+        let (histogram, exemplars) = metrics.entry(detail.operation(row.operation)).or_default();
         histogram.merge(&row.histogram);
         exemplars.merge(&row.exemplars);
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use hashbrown::DefaultHashBuilder;
 use parking_lot::RwLock;
 use segment::{Names, OperationEntry};
 use trace_model::{OperationId, ServiceId, SpanKind};
@@ -28,9 +29,9 @@ struct ServiceEntry {
 /// Interns services and operations. Reading an interned name costs one hash and one shard lock.
 #[derive(Debug, Default)]
 pub struct NameTable {
-    service_ids: DashMap<u64, ServiceId>,
+    service_ids: DashMap<u64, ServiceId, DefaultHashBuilder>,
     /// By a 128-bit hash of service, kind and name: two names that share one are beyond reckoning with.
-    operation_ids: DashMap<u128, OperationId>,
+    operation_ids: DashMap<u128, OperationId, DefaultHashBuilder>,
     services: RwLock<Vec<ServiceEntry>>,
     operations: RwLock<Vec<OperationEntry>>,
 }

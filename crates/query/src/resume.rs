@@ -12,7 +12,8 @@ use trace_model::{SpanNode, TraceId, UnixNanos};
 
 use crate::engine::QueryError;
 use crate::fetch;
-use crate::state::{SealedSegment, State, View};
+use crate::sealed::SealedSegment;
+use crate::state::{State, View};
 
 /// Takes a trace, when the segment that names it began to take arrivals, and the trace's stored spans.
 type Each<'a> = &'a mut dyn FnMut(TraceId, UnixNanos, Vec<SpanNode>);
@@ -23,7 +24,7 @@ type Each<'a> = &'a mut dyn FnMut(TraceId, UnixNanos, Vec<SpanNode>);
 /// If the store fails. Traces told until then are right.
 pub fn open_at_end(state: &State, each: Each<'_>) -> Result<usize, QueryError> {
     let view = state.snapshot();
-    let open = named(&view)?;
+    let open = named(state, &view)?;
     let mut spans: HashMap<TraceId, Vec<SpanNode>> = HashMap::with_capacity(open.len());
     for (segment, mut ids) in by_segment(&view, &open)? {
         let Some(segment) = view.sealed.iter().find(|sealed| sealed.id == segment) else { continue };
@@ -43,7 +44,7 @@ pub fn open_at_end(state: &State, each: Each<'_>) -> Result<usize, QueryError> {
 }
 
 /// Open traces, and when the segment that names them began to take arrivals.
-fn named(view: &View) -> Result<HashMap<TraceId, UnixNanos>, ReadError> {
+fn named(state: &State, view: &View) -> Result<HashMap<TraceId, UnixNanos>, ReadError> {
     let mut open = HashMap::new();
     let order = |segment: &Arc<SealedSegment>| (segment.meta.arrival_max, segment.id);
     let Some(last) = view.sealed.iter().max_by_key(|segment| order(segment)) else { return Ok(open) };
@@ -56,24 +57,27 @@ fn named(view: &View) -> Result<HashMap<TraceId, UnixNanos>, ReadError> {
     segments.sort_unstable_by_key(|segment| std::cmp::Reverse(order(segment)));
     let mut analysed: HashSet<TraceId> = HashSet::new();
     for segment in segments {
-        for id in open_ids(segment)? {
+        for id in open_ids(state, segment)? {
             if !analysed.contains(&id) {
                 open.entry(id).or_insert(UnixNanos(segment.meta.arrival_min));
             }
         }
-        for number in 0..segment.meta.trace_blocks.len() as u32 {
+        let detail = state.blocks.detail(segment, &state.names)?;
+        for number in 0..detail.meta.trace_blocks.len() as u32 {
             analysed.extend(TraceHeads::read(&segment.handle, number)?.rows.iter().map(|row| row.trace_id));
         }
     }
     Ok(open)
 }
 
-fn open_ids(segment: &SealedSegment) -> Result<Vec<TraceId>, ReadError> {
+fn open_ids(state: &State, segment: &SealedSegment) -> Result<Vec<TraceId>, ReadError> {
     let numbers = open_numbers(&segment.handle)?;
+    let detail = state.blocks.detail(segment, &state.names)?;
+    let firsts = &detail.meta.chunk_first_trace;
     let mut ids = Vec::with_capacity(numbers.len());
     let mut wanted = numbers.into_iter().peekable();
-    for (block, &first) in segment.meta.chunk_first_trace.iter().enumerate() {
-        let end = segment.meta.chunk_first_trace.get(block + 1).copied().unwrap_or(u32::MAX);
+    for (block, &first) in firsts.iter().enumerate() {
+        let end = firsts.get(block + 1).copied().unwrap_or(u32::MAX);
         if wanted.peek().is_none_or(|&number| number >= end) {
             continue;
         }

@@ -6,6 +6,7 @@ use trace_model::{OperationId, ServiceId, TraceId, UnixNanos};
 use crate::answer::*;
 use crate::engine::{QueryError, operation_name};
 use crate::request::*;
+use crate::sealed::{Detail, SealedSegment};
 use crate::state::State;
 use crate::{span_search, trace_search};
 
@@ -82,8 +83,8 @@ pub(crate) fn hit(
 }
 
 /// Rewrites a segment's own numbers into process-wide ones.
-pub(crate) fn globalize(row: &mut TraceRow, segment: &crate::state::SealedSegment) {
-    row.root = row.root.map(|root| segment.operation(root.0));
+pub(crate) fn globalize(row: &mut TraceRow, segment: &SealedSegment, detail: &Detail) {
+    row.root = row.root.map(|root| detail.operation(root.0));
     for count in &mut row.services {
         count.service = segment.service(count.service.0);
     }
@@ -92,10 +93,11 @@ pub(crate) fn globalize(row: &mut TraceRow, segment: &crate::state::SealedSegmen
 /// Process-wide numbers for a stored share.
 pub(crate) fn globalize_share(
     share: &mut trace_analyze::PathShare,
-    segment: &crate::state::SealedSegment,
+    segment: &SealedSegment,
+    detail: &Detail,
     service_of: &dyn Fn(OperationId) -> ServiceId,
 ) {
-    share.operation = segment.operation(share.operation.0);
+    share.operation = detail.operation(share.operation.0);
     share.service = service_of(share.operation);
     share.edge = share.edge.map(|(client, server)| (segment.service(client.0), segment.service(server.0)));
 }

@@ -5,6 +5,7 @@
 //! reading stops as soon as no unread block can change the answer. Every candidate's trace is fetched whole
 //! before it is returned: that verifies the row and tells whether another span of the trace ranks before it.
 
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
@@ -16,8 +17,9 @@ use crate::answer::*;
 use crate::engine::{QueryError, operation_name};
 use crate::fetch;
 use crate::request::*;
+use crate::sealed::Detail;
 use crate::search::{Place, hit, rank_of, trace_fits};
-use crate::state::{SealedSegment, State, View};
+use crate::state::{State, View};
 
 /// Candidates that one search fetches at most; beyond it the answer says that it is not complete.
 const FETCHES_MAX: usize = 20_000;
@@ -65,6 +67,10 @@ enum Source {
     Sealed { segment: usize, trace: u32 },
 }
 
+/// What to read next: the best rank that it can hold, the segment, and which block of it; no block stands for
+/// the segment itself, whose blocks have not been looked at.
+type Next = (u64, usize, Option<u32>);
+
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     rank: u64,
@@ -102,18 +108,23 @@ struct Run<'a> {
 impl Run<'_> {
     fn run(mut self) -> Result<TraceSearchAnswer, QueryError> {
         self.live_candidates();
-        let mut blocks = self.blocks();
+        let mut next = self.segments();
         let mut opened = HashSet::new();
         let mut given: HashSet<TraceId> = HashSet::new();
         let mut fetches = 0;
         loop {
-            let bound = blocks.last().map(|&(bound, ..)| bound);
+            let bound = next.peek().map(|&(bound, ..)| bound);
             if let Some(bound) = bound
                 && !self.best.values().any(|candidate| candidate.rank > bound)
             {
-                let (_, segment, number) = blocks.pop().unwrap_or_default();
-                opened.insert(segment);
-                self.read_block(segment, number)?;
+                match next.pop() {
+                    Some((_, segment, Some(number))) => {
+                        opened.insert(segment);
+                        self.read_block(segment, number)?;
+                    }
+                    Some((_, segment, None)) => self.add_blocks(segment, &mut next)?,
+                    None => {}
+                }
                 continue;
             }
             // Everything above the bound is known: these are next, in order.
@@ -256,36 +267,55 @@ impl Run<'_> {
         }
     }
 
-    /// The blocks that may hold a match, the best bound last.
-    fn blocks(&mut self) -> Vec<(u64, usize, u32)> {
+    /// The segments that may hold a match, by the best row that they can hold.
+    fn segments(&self) -> BinaryHeap<Next> {
         let search = self.filter.search;
         let min = search.min_duration.map_or(0, |min| min.0);
-        let mut blocks = Vec::new();
-        let view = self.view.clone();
-        for (at, segment) in view.sealed.iter().enumerate() {
-            let longest = self.longest_by_service(segment);
-            for (number, block) in segment.meta.row_blocks.iter().enumerate() {
-                let Some(Some(longest)) = longest.get(block.service as usize) else { continue };
-                let in_window =
-                    block.start_min < search.window.end.0 && block.start_max >= search.window.start.0;
-                let best = block.duration_max.min(*longest);
-                let past_max = search.max_duration.is_some_and(|max| block.duration_min > max.0);
-                if in_window && best >= min && !past_max {
-                    let bound = rank_of(search.order, best, UnixNanos(block.start_max));
-                    blocks.push((bound, at, number as u32));
-                }
+        let mut next = BinaryHeap::new();
+        for (at, segment) in self.view.sealed.iter().enumerate() {
+            let Some(longest) = segment.longest_of(self.filter.service) else { continue };
+            if segment.has_spans_in(search.window) && longest >= min {
+                next.push((rank_of(search.order, longest, UnixNanos(segment.meta.start_max)), at, None));
             }
         }
-        blocks.sort_unstable();
-        blocks
+        next
+    }
+
+    /// Adds the blocks of a segment that may hold a match.
+    fn add_blocks(&mut self, at: usize, next: &mut BinaryHeap<Next>) -> Result<(), QueryError> {
+        let Some(detail) = self.detail(at)? else { return Ok(()) };
+        let search = self.filter.search;
+        let min = search.min_duration.map_or(0, |min| min.0);
+        let longest = self.longest_by_service(&detail);
+        for (number, block) in detail.meta.row_blocks.iter().enumerate() {
+            let Some(Some(longest)) = longest.get(block.service as usize) else { continue };
+            let in_window = block.start_min < search.window.end.0 && block.start_max >= search.window.start.0;
+            let best = block.duration_max.min(*longest);
+            let past_max = search.max_duration.is_some_and(|max| block.duration_min > max.0);
+            if in_window && best >= min && !past_max {
+                let bound = rank_of(search.order, best, UnixNanos(block.start_max));
+                next.push((bound, at, Some(number as u32)));
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` if retention has dropped the segment meanwhile.
+    fn detail(&self, at: usize) -> Result<Option<Arc<Detail>>, QueryError> {
+        let segment = &self.view.sealed[at];
+        match self.state.blocks.detail(segment, &self.state.names) {
+            Ok(detail) => Ok(Some(detail)),
+            Err(_) if segment.handle.is_dropped() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The longest span that can match, by the segment's services; `None` where no operation can.
-    fn longest_by_service(&mut self, segment: &SealedSegment) -> Vec<Option<u64>> {
-        let mut longest = vec![None; segment.services.len()];
-        for (at, operation) in segment.meta.operations.iter().enumerate() {
+    fn longest_by_service(&mut self, detail: &Detail) -> Vec<Option<u64>> {
+        let mut longest = vec![None; detail.meta.service_totals.len()];
+        for (at, operation) in detail.meta.operations.iter().enumerate() {
             if operation.spans > 0
-                && self.filter.operation_fits(self.state, segment.operation(at as u32))
+                && self.filter.operation_fits(self.state, detail.operation(at as u32))
                 && let Some(most) = longest.get_mut(operation.service as usize)
             {
                 *most = (*most).max(Some(operation.duration_max));
@@ -295,6 +325,7 @@ impl Run<'_> {
     }
 
     fn read_block(&mut self, at: usize, number: u32) -> Result<(), QueryError> {
+        let Some(detail) = self.detail(at)? else { return Ok(()) };
         let segment = Arc::clone(&self.view.sealed[at]);
         let block = match RowBlock::read(&segment.handle, number) {
             Ok(block) => block,
@@ -303,9 +334,8 @@ impl Run<'_> {
         };
         self.answer.scanned.blocks += 1;
         self.answer.scanned.rows += block.len() as u64;
-        let fits: Vec<bool> = (0..segment.operations.len() as u32)
-            .map(|local| self.filter.operation_fits(self.state, segment.operation(local)))
-            .collect();
+        let fits: Vec<bool> =
+            detail.operations.iter().map(|id| self.filter.operation_fits(self.state, *id)).collect();
         for row in 0..block.len() {
             let kind_fits = fits.get(block.operations[row] as usize).copied().unwrap_or(false);
             let (duration, start) = (block.durations[row], block.starts[row]);

@@ -6,76 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
-use segment::{LiveBatch, ReadError, SegmentMeta, TraceRow, trace_hash, trace_hashes};
-use span_store::{SegmentHandle, SegmentId, StoredSegment};
+use segment::{LiveBatch, ReadError, TraceRow, trace_hash};
+use span_store::{SegmentId, StoredSegment};
 use trace_assemble::Assembler;
-use trace_model::{OperationId, ServiceId, SpanKind, TraceId, UnixNanos};
+use trace_model::{TraceId, UnixNanos};
 
 use crate::cache::BlockCache;
 use crate::directory::TraceDirectory;
 use crate::metrics::{self, Metrics};
 use crate::names::NameTable;
-
-/// A sealed segment with what is kept of it in memory.
-#[derive(Debug)]
-pub struct SealedSegment {
-    /// Its number; later segments have greater ones.
-    pub id: SegmentId,
-    /// Reads its values.
-    pub handle: SegmentHandle,
-    /// What it says about itself.
-    pub meta: SegmentMeta,
-    /// The process-wide number of each of its services.
-    pub services: Vec<ServiceId>,
-    /// The process-wide number of each of its operations.
-    pub operations: Vec<OperationId>,
-}
-
-impl SealedSegment {
-    /// Takes a stored segment into memory.
-    ///
-    /// # Errors
-    /// None at present; a segment that needs more than its meta may fail to be read.
-    pub fn load(stored: StoredSegment, names: &NameTable) -> Result<Self, ReadError> {
-        let StoredSegment { handle, mut meta } = stored;
-        let services: Vec<ServiceId> =
-            meta.services.iter().map(|name| names.service_id(Some(name.as_bytes()))).collect();
-        let operations = meta
-            .operations
-            .iter()
-            .map(|operation| {
-                let service =
-                    services.get(operation.service as usize).copied().unwrap_or(ServiceId(u32::MAX));
-                let kind = SpanKind::from_wire(u64::from(operation.kind));
-                names.operation_id(service, kind, operation.name.as_bytes())
-            })
-            .collect();
-        // The names live in the table now; one copy is enough.
-        meta.services = Vec::new();
-        meta.operations.iter_mut().for_each(|operation| operation.name = String::new());
-        Ok(Self { id: handle.id(), handle, meta, services, operations })
-    }
-
-    /// The sorted hashes of its traces, from the store.
-    fn hashes(&self) -> Result<Vec<u32>, ReadError> {
-        trace_hashes(&self.handle, self.meta.chunk_first_trace.len() as u32)
-    }
-
-    /// Whether the list of hashes in the store has this one.
-    fn lists(&self, hash: u32) -> Result<bool, ReadError> {
-        Ok(self.hashes()?.binary_search(&hash).is_ok())
-    }
-
-    /// The process-wide number of an operation of this segment.
-    pub fn operation(&self, local: u32) -> OperationId {
-        self.operations.get(local as usize).copied().unwrap_or(OperationId(u32::MAX))
-    }
-
-    /// The process-wide number of a service of this segment.
-    pub fn service(&self, local: u32) -> ServiceId {
-        self.services.get(local as usize).copied().unwrap_or(ServiceId(u32::MAX))
-    }
-}
+use crate::sealed::{Detail, SealedSegment};
 
 /// A moment's view of sealed segments and live spans; together they hold every acknowledged span once.
 #[derive(Debug, Clone, Default)]
@@ -224,15 +164,25 @@ pub enum Refusal {
 impl State {
     /// A state of nothing.
     pub fn new(names: Arc<NameTable>, assembler: Assembler) -> Self {
+        Self::with_memory(names, assembler, BlockCache::default(), TraceDirectory::default())
+    }
+
+    /// A state of nothing, with bounds on what is cached.
+    pub fn with_memory(
+        names: Arc<NameTable>,
+        assembler: Assembler,
+        blocks: BlockCache,
+        directory: TraceDirectory,
+    ) -> Self {
         Self {
             names,
             assembly: Mutex::new(Assembly { assembler, analysed: HashMap::new() }),
-            view: RwLock::default(),
+            view: RwLock::new(View { directory: Arc::new(directory), ..View::default() }),
             metrics: Mutex::default(),
             replayed_batches: AtomicU64::new(0),
             counters: Counters::default(),
             damaged: Mutex::default(),
-            blocks: BlockCache::default(),
+            blocks,
             not_ready: Mutex::new(Some("starting".to_owned())),
             refusing: Mutex::default(),
         }
@@ -262,17 +212,15 @@ impl State {
     }
 
     /// Takes sealed segments in that were there at start.
-    pub fn add_stored(&self, segments: Vec<StoredSegment>) {
+    pub fn add_stored(&self, mut segments: Vec<StoredSegment>) {
         let mut sealed = Vec::with_capacity(segments.len());
+        let mut revised = HashMap::new();
+        segments.sort_unstable_by_key(|stored| stored.handle.id());
         for stored in segments {
             let id = stored.handle.id();
-            match SealedSegment::load(stored, &self.names) {
-                Ok(segment) => sealed.push(Arc::new(segment)),
-                Err(error) => self.damaged.lock().push(format!("segment {}: {error}", id.0)),
-            }
+            revised.extend(stored.revisions().map(|trace| (trace, id)));
+            sealed.push(Arc::new(SealedSegment::new(stored, &self.names)));
         }
-        sealed.sort_unstable_by_key(|segment| segment.id);
-        let revised = sealed.iter().flat_map(|segment| revisions(segment)).collect();
         let directory = self.list_traces(&sealed);
         let mut view = self.view.write();
         view.revised = Arc::new(revised);
@@ -306,24 +254,26 @@ impl State {
     /// If what was just stored cannot be read back; then nothing has changed.
     pub fn replace_live(
         &self,
-        segment: Arc<SealedSegment>,
+        stored: StoredSegment,
         last_batch: u64,
         analysed: &[Arc<TraceRow>],
     ) -> Result<(), ReadError> {
+        let revised: Vec<_> = stored.revisions().map(|trace| (trace, stored.handle.id())).collect();
+        let segment = Arc::new(SealedSegment::new(stored, &self.names));
         let hashes = segment.hashes()?;
+        let detail = self.blocks.detail(&segment, &self.names)?;
         {
             let mut metrics = self.metrics.lock();
             let mut view = self.view.write();
             let first_live = view.live.partition_point(|batch| batch.number <= last_batch);
             let sealed: Vec<_> = view.live.drain(..first_live).collect();
-            let revised: Vec<_> = revisions(&segment).collect();
             if !revised.is_empty() {
                 Arc::make_mut(&mut view.revised).extend(revised);
             }
             Arc::make_mut(&mut view.directory).add(segment.id, hashes, segment.meta.arrival_max);
             Arc::make_mut(&mut view.sealed).push(Arc::clone(&segment));
             drop(view);
-            self.count_sealed(&mut metrics, &segment, &sealed);
+            self.count_sealed(&mut metrics, &segment, &detail, &sealed);
         }
         let mut assembly = self.assembly.lock();
         let Assembly { assembler, analysed: kept } = &mut *assembly;
@@ -338,11 +288,17 @@ impl State {
     }
 
     /// Counts what was sealed, through the histograms that the segment has anyway.
-    fn count_sealed(&self, metrics: &mut Metrics, segment: &SealedSegment, batches: &[Arc<LiveBatch>]) {
+    fn count_sealed(
+        &self,
+        metrics: &mut Metrics,
+        segment: &SealedSegment,
+        detail: &Detail,
+        batches: &[Arc<LiveBatch>],
+    ) {
         let replayed = self.replayed_batches.load(Ordering::Relaxed);
         let by_segment = batches.iter().all(|batch| batch.number > replayed)
             && batches.iter().map(|batch| batch.rows.len() as u64).sum::<u64>() == segment.meta.spans
-            && metrics::add_segment(metrics, segment).is_ok();
+            && metrics::add_segment(metrics, segment, detail).is_ok();
         if !by_segment {
             batches.iter().for_each(|batch| metrics::add_batch(metrics, batch, replayed));
         }
@@ -363,9 +319,4 @@ impl State {
     pub fn count(&self, counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);
     }
-}
-
-fn revisions(segment: &SealedSegment) -> impl Iterator<Item = (TraceId, SegmentId)> + '_ {
-    let ids = segment.meta.revised_traces.chunks_exact(16).filter_map(|id| TraceId::try_from(id).ok());
-    ids.map(|id| (id, segment.id))
 }

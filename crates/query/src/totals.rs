@@ -7,7 +7,8 @@ use trace_model::{OperationId, ServiceId, SpanKind, StatusCode, UnixNanos};
 use crate::answer::*;
 use crate::engine::QueryError;
 use crate::request::Window;
-use crate::state::{SealedSegment, State};
+use crate::sealed::SealedSegment;
+use crate::state::State;
 
 struct Total {
     spans: u64,
@@ -43,7 +44,7 @@ pub(crate) fn services(
                 totals.entry(id).or_insert(Total::NONE).add(total.spans, total.errors, first, last);
             }
         } else if meta.start_min < window.end.0 && meta.start_max >= window.start.0 {
-            partly(segment, window, &mut totals)?;
+            partly(state, segment, window, &mut totals)?;
         }
     }
     for row in view.live.iter().flat_map(|batch| &batch.rows) {
@@ -69,11 +70,17 @@ pub(crate) fn services(
 
 /// A segment that the window cuts is counted row by row.
 fn partly(
+    state: &State,
     segment: &SealedSegment,
     window: Window,
     totals: &mut HashMap<ServiceId, Total>,
 ) -> Result<(), QueryError> {
-    for (number, meta) in segment.meta.row_blocks.iter().enumerate() {
+    let detail = match state.blocks.detail(segment, &state.names) {
+        Ok(detail) => detail,
+        Err(_) if segment.handle.is_dropped() => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for (number, meta) in detail.meta.row_blocks.iter().enumerate() {
         if meta.start_min >= window.end.0 || meta.start_max < window.start.0 {
             continue;
         }
@@ -92,14 +99,23 @@ fn partly(
     Ok(())
 }
 
-pub(crate) fn operations(state: &State, service: &str, kind: Option<SpanKind>) -> Vec<OperationRow> {
-    let Some(service) = state.names.find_service(service) else { return Vec::new() };
+pub(crate) fn operations(
+    state: &State,
+    service: &str,
+    kind: Option<SpanKind>,
+) -> Result<Vec<OperationRow>, QueryError> {
+    let Some(service) = state.names.find_service(service) else { return Ok(Vec::new()) };
     let view = state.snapshot();
     let mut totals: HashMap<OperationId, (u64, u64)> = HashMap::new();
-    for segment in view.sealed.iter() {
-        for (local, operation) in segment.meta.operations.iter().enumerate() {
+    for segment in view.sealed.iter().filter(|segment| segment.services.contains(&service)) {
+        let detail = match state.blocks.detail(segment, &state.names) {
+            Ok(detail) => detail,
+            Err(_) if segment.handle.is_dropped() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        for (local, operation) in detail.meta.operations.iter().enumerate() {
             if operation.spans > 0 && segment.service(operation.service) == service {
-                let total = totals.entry(segment.operation(local as u32)).or_default();
+                let total = totals.entry(detail.operation(local as u32)).or_default();
                 total.0 += operation.spans;
                 total.1 += operation.errors;
             }
@@ -119,5 +135,5 @@ pub(crate) fn operations(state: &State, service: &str, kind: Option<SpanKind>) -
         .filter(|row| kind.is_none_or(|kind| kind == row.kind))
         .collect();
     rows.sort_by(|a, b| b.spans.cmp(&a.spans).then_with(|| (&a.name, a.kind).cmp(&(&b.name, b.kind))));
-    rows
+    Ok(rows)
 }

@@ -1,9 +1,11 @@
 //! Search without a span-level filter: durations and order speak of the trace.
 
+use std::collections::BinaryHeap;
+
 use hashbrown::HashSet;
 use segment::{TraceHeads, TraceRow};
 use trace_assemble::Phase;
-use trace_model::TraceId;
+use trace_model::{TraceId, UnixNanos};
 
 use crate::analysis::analyse;
 use crate::answer::*;
@@ -89,26 +91,41 @@ fn sealed_traces(
     scanned: &mut Scanned,
 ) -> Result<(), QueryError> {
     let view = state.snapshot();
-    let mut blocks: Vec<(u64, usize, u32)> = Vec::new();
+    let min = search.min_duration.max(search.min_trace_duration).map_or(0, |min| min.0);
+    // Best bound first, so that reading can stop; a segment's blocks are looked at when its turn comes.
+    let mut next: BinaryHeap<(u64, usize, Option<u32>)> = BinaryHeap::new();
     for (at, segment) in view.sealed.iter().enumerate() {
-        for (number, block) in segment.meta.trace_blocks.iter().enumerate() {
-            let in_window = block.start_min < search.window.end.0 && block.start_max >= search.window.start.0;
-            let min = search.min_duration.max(search.min_trace_duration).map_or(0, |min| min.0);
-            if in_window && block.duration_max >= min {
-                let bound =
-                    rank_of(search.order, block.duration_max, trace_model::UnixNanos(block.start_max));
-                blocks.push((bound, at, number as u32));
-            }
+        let traces = &segment.traces;
+        if traces.overlaps(search.window) && traces.longest >= min {
+            next.push((rank_of(search.order, traces.longest, UnixNanos(traces.start_max)), at, None));
         }
     }
-    // Best bound first, so that reading can stop.
-    blocks.sort_unstable_by_key(|&(bound, at, number)| (std::cmp::Reverse(bound), at, number));
     let mut opened = HashSet::new();
-    for (bound, at, number) in blocks {
+    while let Some((bound, at, number)) = next.pop() {
         if enough(found, search.limit, bound) {
             break;
         }
         let segment = &view.sealed[at];
+        let detail = match state.blocks.detail(segment, &state.names) {
+            Ok(detail) => detail,
+            Err(_) if segment.handle.is_dropped() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let Some(number) = number else {
+            let blocks = detail.meta.trace_blocks.iter().enumerate().filter(|(_, block)| {
+                let in_window =
+                    block.start_min < search.window.end.0 && block.start_max >= search.window.start.0;
+                in_window && block.duration_max >= min
+            });
+            next.extend(blocks.map(|(number, block)| {
+                (
+                    rank_of(search.order, block.duration_max, UnixNanos(block.start_max)),
+                    at,
+                    Some(number as u32),
+                )
+            }));
+            continue;
+        };
         opened.insert(at);
         scanned.blocks += 1;
         let heads = match TraceHeads::read(&segment.handle, number) {
@@ -122,7 +139,7 @@ fn sealed_traces(
                 continue;
             }
             if let Some(place) = accept(search, &row) {
-                globalize(&mut row, segment);
+                globalize(&mut row, segment, &detail);
                 found.push((place, row, TraceState::Final));
             }
         }

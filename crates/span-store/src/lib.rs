@@ -20,4 +20,4 @@ pub use frame::{Frame, FrameError};
 pub use log::Replayed;
 pub use options::{Durability, StoreOptions};
 pub use partition::{SegmentHandle, SegmentId};
-pub use store::{Sink, SpanStore, StoreSize, StoredSegment};
+pub use store::{Sink, SpanStore, StoreSize, StoredSegment, decode_meta};

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
+use prost::Message;
 use rocksdb::{Cache, IngestExternalFileOptions, SstFileWriter, WriteOptions};
-use segment::{BuildError, Key, SegmentMeta};
-use trace_model::UnixNanos;
+use segment::{BuildError, Key, ReadError, SegmentMeta};
+use trace_model::{TraceId, UnixNanos};
 
 use crate::error::StoreError;
 use crate::frame::FrameWriter;
@@ -24,6 +25,21 @@ pub struct StoredSegment {
     pub handle: SegmentHandle,
     /// What it says about itself.
     pub meta: SegmentMeta,
+}
+
+impl StoredSegment {
+    /// Traces whose analysis here replaces one in an earlier segment.
+    pub fn revisions(&self) -> impl Iterator<Item = TraceId> + '_ {
+        self.meta.revised_traces.chunks_exact(16).filter_map(|id| TraceId::try_from(id).ok())
+    }
+}
+
+/// Reads what a segment says about itself.
+///
+/// # Errors
+/// If the bytes are not a segment's meta.
+pub fn decode_meta(bytes: &[u8]) -> Result<SegmentMeta, ReadError> {
+    SegmentMeta::decode(bytes).map_err(|_| ReadError::Damaged("meta"))
 }
 
 /// Takes the values of a segment in rising key order.

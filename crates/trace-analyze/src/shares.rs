@@ -1,8 +1,8 @@
 //! The path summed by service, operation and edge: the rows of a bottleneck report.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 
+use hashbrown::HashMap;
 use trace_model::{NanoDuration, OperationId, ServiceId, SpanNode, StatusCode, Trace};
 
 use crate::path::{CriticalPath, PathSegment};

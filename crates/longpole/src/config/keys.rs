@@ -32,8 +32,18 @@ macro_rules! key {
 /// Where the store is if nobody says otherwise.
 pub(crate) const DATA_DIR: &str = "longpole-data";
 
+/// The value that stands for a part of `memory`.
+pub(crate) const AUTO: &str = "auto";
+
 /// All keys, by section.
 pub(crate) const KEYS: &[Key] = &[
+    key!(
+        "memory",
+        "512MiB",
+        "Resident memory in all; divided among everything whose key says auto.",
+        bytes,
+        memory
+    ),
     key!("server.data_dir", DATA_DIR, "Folder of the store.", path, data_dir),
     key!("server.otlp_grpc", "127.0.0.1:4317", "Address for OTLP/gRPC.", text, otlp_grpc),
     key!("server.otlp_http", "127.0.0.1:4318", "Address for OTLP/HTTP.", text, otlp_http),
@@ -47,9 +57,9 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key!(
         "ingest.queued_bytes",
-        "64MiB",
+        AUTO,
         "Inflated bytes of all requests on their way to the log at most; beyond it clients are told to wait.",
-        bytes,
+        part,
         ingest.queued_bytes
     ),
     key!(
@@ -67,8 +77,8 @@ pub(crate) const KEYS: &[Key] = &[
         store.retention
     ),
     key!("store.bytes_max", "50GiB", "Bytes stored above which the oldest go.", bytes64, store.bytes_max),
-    key!("store.cache_bytes", "64MiB", "Cache for blocks that were read.", bytes, store.cache_bytes),
-    key!("seal.bytes", "48MiB", "Bytes of requests after which a segment is sealed.", bytes, seal.bytes),
+    key!("store.cache_bytes", AUTO, "RocksDB's cache for blocks that were read.", part, store.cache_bytes),
+    key!("seal.bytes", AUTO, "Bytes of requests after which a segment is sealed.", part, seal.bytes),
     key!(
         "seal.interval",
         "5m",
@@ -106,9 +116,9 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key!(
         "assemble.spans_max",
-        "4000000",
-        "Spans of open traces held at most, about 100 bytes each; beyond it traces are finished early.",
-        count,
+        AUTO,
+        "Spans of open traces held at most, about 84 bytes each; beyond it traces are finished early.",
+        part_count,
         assemble.spans_max
     ),
     key!("log.level", "info", "Filter for Longpole's own log, such as `info` or `debug`.", text, log.level),
@@ -164,6 +174,24 @@ mod path {
     }
     pub(super) fn show(value: &Path) -> String {
         value.display().to_string()
+    }
+}
+
+mod part {
+    pub(super) fn parse(text: &str) -> Result<usize, String> {
+        if text == super::AUTO { Ok(0) } else { super::bytes::parse(text) }
+    }
+    pub(super) fn show(value: &usize) -> String {
+        if *value == 0 { super::AUTO.to_owned() } else { super::bytes::show(value) }
+    }
+}
+
+mod part_count {
+    pub(super) fn parse(text: &str) -> Result<usize, String> {
+        if text == super::AUTO { Ok(0) } else { super::count::parse(text) }
+    }
+    pub(super) fn show(value: &usize) -> String {
+        if *value == 0 { super::AUTO.to_owned() } else { super::count::show(value) }
     }
 }
 

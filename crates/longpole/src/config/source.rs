@@ -53,8 +53,13 @@ fn scalar(value: &Value) -> String {
 pub(super) fn environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Setting> {
     variables
         .filter_map(|(name, value)| {
-            let (section, key) = name.strip_prefix("LONGPOLE_")?.split_once("__")?;
-            let key = format!("{}.{}", section.to_lowercase(), key.to_lowercase());
+            let name_of = name.strip_prefix("LONGPOLE_")?;
+            let key = match name_of.split_once("__") {
+                Some((section, key)) => format!("{}.{}", section.to_lowercase(), key.to_lowercase()),
+                // Of single words only the keys without a section; other variables may share the prefix.
+                None if name_of == "MEMORY" => "memory".to_owned(),
+                None => return None,
+            };
             Some(Setting { key, value, origin: name })
         })
         .collect()

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use query::{Refusal, SealedSegment, State};
+use query::{Refusal, State};
 use segment::{Names, SegmentInput, build};
 use span_store::{SpanStore, StoreError, StoredSegment};
 
@@ -54,10 +54,7 @@ impl Sealer {
         let started = Instant::now();
         let Some(stored) = self.until_done("cannot seal a segment", || self.publish(cut)) else { return };
         let (spans, bytes) = (stored.meta.spans, stored.meta.bytes);
-        let swap = || {
-            let segment = Arc::new(SealedSegment::load(stored.clone(), &self.state.names)?);
-            self.state.replace_live(segment, cut.last_batch, &cut.analysed)
-        };
+        let swap = || self.state.replace_live(stored.clone(), cut.last_batch, &cut.analysed);
         if self.until_done("cannot read a segment back", swap).is_none() {
             return;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashSet;
 use otlp_wire::{Walked, WireLimits, walk};
-use query::{Engine, NameTable, SealedSegment, State, analyse, open_at_end, stored_nodes};
+use query::{Engine, NameTable, State, analyse, open_at_end, stored_nodes};
 use segment::{LiveBatch, SegmentInput, SpanRow, TraceRow, build};
 use span_store::{SpanStore, StoreOptions, StoredSegment};
 use trace_assemble::{Assembler, Location, OpenAtCut, Options, Phase, Seen};
@@ -201,8 +201,7 @@ impl World {
             now: self.now,
         };
         let stored = self.store.publish(self.now, &mut |sink| build(&input, sink)).unwrap();
-        let segment = SealedSegment::load(stored, &self.state.names).unwrap();
-        self.state.replace_live(Arc::new(segment), cut.last_batch, &cut.analysed).unwrap();
+        self.state.replace_live(stored, cut.last_batch, &cut.analysed).unwrap();
         self.store.keep_house().unwrap();
     }
 

@@ -1,7 +1,8 @@
 //! The canonical order of spans, and dropping the ones that came twice.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+
+use hashbrown::{HashMap, HashSet};
 
 use super::{Anomaly, AnomalyKind};
 use crate::{ServiceId, SpanId, SpanKind, SpanNode, StatusCode, UnixNanos};

@@ -1,6 +1,6 @@
 //! Who is whose parent: ids looked up, shared ids paired, cycles cut.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::{Anomaly, AnomalyKind, NO_PARENT};
 use crate::{ServiceId, SpanId, SpanKind, SpanNode};
