@@ -76,11 +76,14 @@ pub(crate) async fn run(
         tokio::task::spawn_blocking(move || SpanStore::open(&dir, options)).await??;
     let store = Arc::new(store);
     let names = Arc::new(NameTable::default());
+    let (hashes, hash_memory) = (config.data_dir.join("trace-hashes"), config.query.directory);
+    let directory = tokio::task::spawn_blocking(move || TraceDirectory::open(&hashes, hash_memory)).await?;
+    let directory = directory.context("cannot use the folder trace-hashes of the data folder")?;
     let state = Arc::new(State::with_memory(
         Arc::clone(&names),
         Assembler::new(config.assemble),
         BlockCache::with_memory(config.query.blocks),
-        TraceDirectory::with_memory(config.query.directory),
+        directory,
     ));
     state.damaged.lock().extend(damaged);
     let loading = Arc::clone(&state);

@@ -73,13 +73,13 @@ pub struct Stored {
 
 impl Stored {
     /// Whether the trace may be in a segment: in one whose hashes are in memory if it took arrivals since
-    /// `listed`, in another if it took arrivals since `unlisted`, because that means reading from the store.
+    /// `listed`, in another if it took arrivals since `unlisted`, because that means reading from a file.
     ///
     /// # Errors
     /// If the store fails.
     pub fn may_hold(&self, id: &TraceId, listed: UnixNanos, unlisted: UnixNanos) -> Result<bool, ReadError> {
         let hash = trace_hash(id);
-        if self.directory.may_hold(hash, listed.0) {
+        if self.directory.may_hold(hash, listed.0, unlisted.0) {
             return Ok(true);
         }
         for segment in self.directory.unlisted().iter().rev().filter_map(|id| find_segment(&self.sealed, *id))
@@ -135,6 +135,8 @@ pub struct State {
     pub assembly: Mutex<Assembly>,
     /// Sealed and live.
     pub view: RwLock<View>,
+    /// Held by who changes what is sealed, from reading the view to writing it.
+    writing: Mutex<()>,
     /// Of sealed spans that came since the process began, by operation. Lock it before the view.
     pub metrics: Mutex<Metrics>,
     /// Batches up to this one were replayed from the log of an earlier process, which has counted them.
@@ -178,6 +180,7 @@ impl State {
             names,
             assembly: Mutex::new(Assembly { assembler, analysed: HashMap::new() }),
             view: RwLock::new(View { directory: Arc::new(directory), ..View::default() }),
+            writing: Mutex::default(),
             metrics: Mutex::default(),
             replayed_batches: AtomicU64::new(0),
             counters: Counters::default(),
@@ -228,20 +231,17 @@ impl State {
         view.directory = Arc::new(directory);
     }
 
-    /// The newest segments' hashes are taken into memory, as many as there is room for.
+    /// Hashes come from the directory's files where there are any, else from the segments.
     fn list_traces(&self, sealed: &[Arc<SealedSegment>]) -> TraceDirectory {
         let mut directory = (*self.view.read().directory).clone();
-        let mut entries = 0;
-        let newest = sealed.iter().rev().take_while(|segment| {
-            entries += segment.meta.traces as usize;
-            directory.has_room(entries)
-        });
-        let unlisted = sealed.len() - newest.count();
-        for (at, segment) in sealed.iter().enumerate() {
-            match if at < unlisted { Ok(None) } else { segment.hashes().map(Some) } {
-                Ok(Some(hashes)) => directory.add(segment.id, hashes, segment.meta.arrival_max),
-                Ok(None) => directory.add_unlisted(segment.id),
-                Err(error) => self.damaged.lock().push(format!("segment {}: {error}", segment.id.0)),
+        let held = directory.keep_files_of(&sealed.iter().map(|segment| segment.id).collect());
+        for segment in sealed.iter().filter(|segment| !held.contains(&segment.id)) {
+            match segment.hashes() {
+                Ok(hashes) => directory.add(segment.id, hashes, segment.meta.arrival_max),
+                Err(error) => {
+                    directory.add_unlisted(segment.id);
+                    self.damaged.lock().push(format!("segment {}: {error}", segment.id.0));
+                }
             }
         }
         directory
@@ -262,6 +262,10 @@ impl State {
         let segment = Arc::new(SealedSegment::new(stored, &self.names));
         let hashes = segment.hashes()?;
         let detail = self.blocks.detail(&segment, &self.names)?;
+        let writing = self.writing.lock();
+        // Merging runs takes milliseconds now and then: not under the view's lock.
+        let mut directory = (*self.view.read().directory).clone();
+        directory.add(segment.id, hashes, segment.meta.arrival_max);
         {
             let mut metrics = self.metrics.lock();
             let mut view = self.view.write();
@@ -270,11 +274,12 @@ impl State {
             if !revised.is_empty() {
                 Arc::make_mut(&mut view.revised).extend(revised);
             }
-            Arc::make_mut(&mut view.directory).add(segment.id, hashes, segment.meta.arrival_max);
+            view.directory = Arc::new(directory);
             Arc::make_mut(&mut view.sealed).push(Arc::clone(&segment));
             drop(view);
             self.count_sealed(&mut metrics, &segment, &detail, &sealed);
         }
+        drop(writing);
         let mut assembly = self.assembly.lock();
         let Assembly { assembler, analysed: kept } = &mut *assembly;
         assembler.sealed(last_batch);
@@ -307,6 +312,7 @@ impl State {
     /// Retention takes segments away.
     pub fn remove_sealed(&self, gone: &[SegmentId]) {
         let gone: HashSet<SegmentId> = gone.iter().copied().collect();
+        let _writing = self.writing.lock();
         let mut view = self.view.write();
         let kept = view.sealed.iter().filter(|segment| !gone.contains(&segment.id)).cloned().collect();
         view.sealed = Arc::new(kept);
