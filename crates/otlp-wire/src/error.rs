@@ -8,11 +8,21 @@ pub struct WireLimits {
     pub depth: u32,
     /// How many spans a request may hold, counting those rejected one by one.
     pub spans: u32,
+    /// How many attributes a span may have, those of its events and links apart. One that has more is
+    /// rejected alone.
+    pub span_attributes: u32,
+    /// How many bytes a span's message may have. A longer one is rejected alone.
+    pub span_bytes: u32,
 }
 
 impl WireLimits {
     /// No limit lets `AnyValue` nest deeper than this, so that the stack needed stays small.
     pub const MAX_DEPTH: u32 = 32;
+
+    /// Only what the wire format and the stack demand: for bytes that were accepted before, whatever the limits
+    /// were then.
+    pub const STORED: Self =
+        Self { depth: Self::MAX_DEPTH, spans: u32::MAX, span_attributes: u32::MAX, span_bytes: u32::MAX };
 
     /// The depth in force.
     #[inline]
@@ -22,9 +32,9 @@ impl WireLimits {
 }
 
 impl Default for WireLimits {
-    /// 32 levels, a million spans.
+    /// 32 levels, a million spans, a thousand attributes and 4 MiB a span.
     fn default() -> Self {
-        Self { depth: Self::MAX_DEPTH, spans: 1_000_000 }
+        Self { depth: Self::MAX_DEPTH, spans: 1_000_000, span_attributes: 1_000, span_bytes: 4 << 20 }
     }
 }
 
@@ -115,6 +125,22 @@ pub enum SpanFault {
     /// `parent_span_id` is neither absent nor 8 bytes long.
     #[error("parent_span_id must be 8 bytes or absent, got {0} bytes")]
     ParentLength(u32),
+    /// More attributes than the limit.
+    #[error("a span may have {limit} attributes, got {count}")]
+    TooManyAttributes {
+        /// How many it has.
+        count: u32,
+        /// How many are allowed.
+        limit: u32,
+    },
+    /// A longer message than the limit.
+    #[error("a span may have {limit} bytes, got {length}")]
+    TooLong {
+        /// Its length in bytes.
+        length: u32,
+        /// How many are allowed.
+        limit: u32,
+    },
 }
 
 impl WireError {

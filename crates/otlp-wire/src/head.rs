@@ -41,6 +41,8 @@ pub(crate) struct RawSpan<'a> {
     pub(crate) end: u64,
     kind: u64,
     status: u64,
+    /// Its own attributes; counted only when they are validated.
+    pub(crate) attributes: u32,
 }
 
 /// The ids of a span that is not rejected.
@@ -64,10 +66,14 @@ impl<'a> RawSpan<'a> {
             end: 0,
             kind: 0,
             status: 0,
+            attributes: 0,
         };
         while let Some(field) = span.next()? {
             match (field.number, field.value) {
-                (9, Value::Bytes(pair)) if DEEP => nested::key_value(pair, depth)?,
+                (9, Value::Bytes(pair)) if DEEP => {
+                    raw.attributes += 1;
+                    nested::key_value(pair, depth)?;
+                }
                 (1, Value::Bytes(id)) => raw.trace_id = id.rest(),
                 (2, Value::Bytes(id)) => raw.span_id = id.rest(),
                 (4, Value::Bytes(id)) => raw.parent = id.rest(),

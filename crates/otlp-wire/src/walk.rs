@@ -28,6 +28,10 @@ pub struct Walked {
     pub rejected: Vec<Rejected>,
     /// How many spans were rejected.
     pub rejected_spans: u64,
+    /// How many of them had more attributes than the limit.
+    pub over_attributes: u64,
+    /// How many of them had more bytes than the limit.
+    pub over_bytes: u64,
     /// Offset and length, in the request, of runs of context fields. Groups hold ranges of these.
     pub ranges: Vec<(u32, u32)>,
     /// The runs of the `ResourceSpans` being walked; they move to `ranges` at its end.
@@ -93,6 +97,8 @@ impl Walked {
         self.groups.clear();
         self.rejected.clear();
         self.rejected_spans = 0;
+        self.over_attributes = 0;
+        self.over_bytes = 0;
         self.ranges.clear();
         self.resource_runs.clear();
     }
@@ -152,7 +158,8 @@ fn slice(request: &[u8], (offset, length): (u32, u32)) -> &[u8] {
 /// - Unknown fields are kept with the bytes around them. A known field number with another wire
 ///   type than its own is an unknown field.
 /// - The last of a repeated scalar wins; repeated sub-messages merge.
-/// - Spans with bad ids are rejected one by one into [`Walked::rejected`].
+/// - Spans with bad ids, and spans over a limit of their own, are rejected one by one into
+///   [`Walked::rejected`].
 /// - Strings need not be UTF-8; kinds and statuses outside their enum count as 0; a span may end
 ///   before it starts.
 ///
@@ -164,8 +171,7 @@ pub fn walk(request: &[u8], limits: &WireLimits, out: &mut Walked) -> Result<(),
     if u32::try_from(request.len()).is_err() {
         return Err(WireError::at(0, WireFault::TooLarge { length: request.len() as u64 }));
     }
-    let mut walker =
-        Walker { depth: Depth::new(limits.depth()), limit: limits.spans, left: limits.spans, out };
+    let mut walker = Walker { depth: Depth::new(limits.depth()), limits, left: limits.spans, out };
     let walked = walker.request(Cursor::new(request));
     if walked.is_err() {
         out.clear();
@@ -175,7 +181,7 @@ pub fn walk(request: &[u8], limits: &WireLimits, out: &mut Walked) -> Result<(),
 
 struct Walker<'o> {
     depth: Depth,
-    limit: u32,
+    limits: &'o WireLimits,
     left: u32,
     out: &'o mut Walked,
 }
@@ -269,13 +275,26 @@ impl Walker<'_> {
     #[inline]
     fn span(&mut self, message: Cursor<'_>) -> Result<(), WireError> {
         let Some(left) = self.left.checked_sub(1) else {
-            return Err(WireError::at(message.pos(), WireFault::TooManySpans { limit: self.limit }));
+            return Err(WireError::at(message.pos(), WireFault::TooManySpans { limit: self.limits.spans }));
         };
         self.left = left;
         let raw = RawSpan::read::<true>(message, self.depth)?;
-        match raw.ids() {
+        match self.within_limits(message, &raw).and_then(|()| raw.ids()) {
             Ok(ids) => self.accept(message, &raw, ids),
             Err(fault) => self.reject(message.pos() as u32, fault),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn within_limits(&self, message: Cursor<'_>, raw: &RawSpan<'_>) -> Result<(), SpanFault> {
+        let (_, length) = message.range();
+        if length > self.limits.span_bytes {
+            return Err(SpanFault::TooLong { length, limit: self.limits.span_bytes });
+        }
+        if raw.attributes > self.limits.span_attributes {
+            let (count, limit) = (raw.attributes, self.limits.span_attributes);
+            return Err(SpanFault::TooManyAttributes { count, limit });
         }
         Ok(())
     }
@@ -301,6 +320,11 @@ impl Walker<'_> {
     #[cold]
     fn reject(&mut self, offset: u32, fault: SpanFault) {
         self.out.rejected_spans += 1;
+        match fault {
+            SpanFault::TooManyAttributes { .. } => self.out.over_attributes += 1,
+            SpanFault::TooLong { .. } => self.out.over_bytes += 1,
+            _ => {}
+        }
         if self.out.rejected.len() < DESCRIBED {
             self.out.rejected.push(Rejected { offset, fault });
         }

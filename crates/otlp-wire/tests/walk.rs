@@ -251,6 +251,26 @@ fn spans_are_counted_against_the_limit() {
 }
 
 #[test]
+fn spans_over_a_limit_of_their_own_are_rejected_alone() {
+    let pair = field(9, &[field(1, b"key"), field(2, &field(1, b"value"))].concat());
+    let long = field(5, &[b'x'; 200]);
+    let span = |body: &[u8]| field(2, &[&ids(), body].concat());
+    let spans = [span(&pair.repeat(3)), span(&pair.repeat(4)), span(&long), span(&[])].concat();
+    let request = field(1, &field(2, &spans));
+    let limits = WireLimits { span_attributes: 3, span_bytes: 150, ..WireLimits::default() };
+    let mut out = Walked::new();
+    walk(&request, &limits, &mut out).unwrap();
+    assert_eq!((out.spans.len(), out.rejected_spans, out.over_attributes, out.over_bytes), (2, 2, 1, 1));
+    let faults: Vec<SpanFault> = out.rejected.iter().map(|rejected| rejected.fault).collect();
+    let length = (ids().len() + long.len()) as u32;
+    assert_eq!(faults[0], SpanFault::TooManyAttributes { count: 4, limit: 3 });
+    assert_eq!(faults[1], SpanFault::TooLong { length, limit: 150 });
+    // What was stored under other limits is read all the same.
+    walk(&request, &WireLimits::STORED, &mut out).unwrap();
+    assert_eq!((out.spans.len(), out.rejected_spans), (4, 0));
+}
+
+#[test]
 fn faults_are_found_in_every_corner() {
     // A field number 0 inside: attribute, its value, an array, event, link, status, resource,
     // entity, scope.
