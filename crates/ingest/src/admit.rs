@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use otlp_wire::{Walked, WireError, WireLimits, walk};
+use otlp_wire::{SpanFault, Walked, WireError, WireLimits, walk};
 use query::NameTable;
 use segment::{LiveBatch, SpanRow};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use trace_model::{ServiceId, SpanNode, UnixNanos};
 
+use crate::budget::Charge;
 use crate::respond::CommitError;
 
 /// A request whose every span can be stored and read back.
@@ -18,6 +19,10 @@ pub struct Prepared {
     pub batch: LiveBatch,
     /// Spans that were left out.
     pub rejected: u64,
+    /// How many of them had too many attributes.
+    pub over_attributes: u64,
+    /// How many of them had too many bytes.
+    pub over_bytes: u64,
     /// Why the first of them was, in words.
     pub reason: Option<String>,
 }
@@ -30,7 +35,7 @@ pub struct Admitted {
     /// Told once the log has it, or cannot have it.
     pub done: oneshot::Sender<Result<(), CommitError>>,
     /// Its share of the bytes that may be on the way; given back when this is dropped.
-    pub permit: OwnedSemaphorePermit,
+    pub permit: Charge,
 }
 
 /// Why a request cannot be read at all.
@@ -43,13 +48,14 @@ thread_local! {
     static WALKED: RefCell<Walked> = RefCell::new(Walked::new());
 }
 
-/// Walks a request and lays its spans out in rows.
+/// Walks a request and lays its spans out in rows. Bytes that were stored are walked with
+/// [`WireLimits::STORED`], so that no later limit loses them.
 ///
 /// # Errors
 /// If the request as a whole cannot be read. Single bad spans are left out and counted.
-pub fn prepare(request: Bytes, names: &NameTable) -> Result<Prepared, AdmitError> {
+pub fn prepare(request: Bytes, names: &NameTable, limits: &WireLimits) -> Result<Prepared, AdmitError> {
     WALKED.with_borrow_mut(|walked| {
-        walk(&request, &WireLimits::default(), walked)?;
+        walk(&request, limits, walked)?;
         let prepared = lay_out(request, walked, names);
         // One giant request must not keep its memory for ever.
         if walked.spans.capacity() > 100_000 {
@@ -93,11 +99,23 @@ fn lay_out(request: Bytes, walked: &Walked, names: &NameTable) -> Prepared {
     });
     let rows = rows.collect();
     let reason = walked.rejected.first().map(|first| {
-        format!("{} of the request's spans left out; the first: {}", walked.rejected_spans, first.fault)
+        let key = limit_key(first.fault);
+        format!("{} of the request's spans left out; the first: {}{key}", walked.rejected_spans, first.fault)
     });
     Prepared {
         rejected: walked.rejected_spans,
+        over_attributes: walked.over_attributes,
+        over_bytes: walked.over_bytes,
         reason,
         batch: LiveBatch { number: 0, seq: 0, arrival: UnixNanos(0), rows, contexts, context_bytes, request },
+    }
+}
+
+/// The key of the limit that a span is over.
+fn limit_key(fault: SpanFault) -> &'static str {
+    match fault {
+        SpanFault::TooManyAttributes { .. } => " (ingest.span_attributes)",
+        SpanFault::TooLong { .. } => " (ingest.span_bytes)",
+        _ => "",
     }
 }

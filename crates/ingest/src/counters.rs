@@ -2,31 +2,62 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A counted outcome of ingest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
-pub enum IngestCounter {
-    /// Requests acknowledged.
-    Requests,
-    /// Bytes of acknowledged requests, inflated.
-    Bytes,
-    /// Spans in acknowledged requests, repeated ones included.
-    Spans,
-    /// Spans left out of acknowledged requests.
-    RejectedSpans,
-    /// Requests that could not be read.
-    UnreadableRequests,
-    /// Requests refused because too much was on the way.
-    OverloadedRequests,
-    /// Requests that the log could not take.
-    FailedRequests,
+macro_rules! counters {
+    ($($variant:ident = $name:literal: $help:literal,)*) => {
+        /// A counted outcome of ingest.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum IngestCounter {
+            $(#[doc = $help] $variant,)*
+        }
+
+        /// Name and help of each, in the order of the enum.
+        const NAMES: &[(&str, &str)] = &[$((concat!("longpole_ingest_", $name), $help),)*];
+    };
 }
 
-const COUNT: usize = 7;
+counters! {
+    Requests = "requests": "OTLP requests acknowledged",
+    Bytes = "bytes": "bytes of acknowledged OTLP requests, inflated",
+    WireBytes = "wire_bytes": "bytes of acknowledged OTLP requests as they came",
+    Spans = "spans": "spans in acknowledged requests, repeated ones included",
+    RejectedSpans = "rejected_spans": "spans left out of acknowledged requests, for whatever reason",
+    SpansOverAttributes = "spans_over_attributes": "spans left out for more attributes than ingest.span_attributes",
+    SpansOverBytes = "spans_over_bytes": "spans left out for more bytes than ingest.span_bytes",
+    UnreadableRequests = "unreadable_requests": "requests refused as unreadable",
+    OverloadedRequests = "overloaded_requests": "requests refused because too much was on the way",
+    FailedRequests = "failed_requests": "requests that the log could not take",
+    RefusedRequests = "refused_requests": "requests refused unread because nothing could be stored",
+    DrainingRequests = "draining_requests": "requests refused because the server was stopping",
+    WireBytesRequests = "wire_bytes_requests": "requests refused for more bytes on the wire than ingest.wire_bytes",
+    RequestBytesRequests = "request_bytes_requests": "requests refused for more inflated bytes than ingest.request_bytes",
+    JsonBytesRequests = "json_bytes_requests": "OTLP/JSON requests refused for more bytes than ingest.json_bytes",
+    SpansRequests = "request_spans_requests": "requests refused for more spans than ingest.request_spans",
+    DepthRequests = "value_depth_requests": "requests refused for values nested deeper than ingest.value_depth",
+    EncodingRequests = "unknown_encoding_requests": "requests refused for a compression that is not known",
+    InflateRequests = "broken_encoding_requests": "requests refused because they could not be inflated",
+    ContentTypeRequests = "content_type_requests": "requests refused for their content type",
+    MisdirectedRequests = "misdirected_requests": "requests to a path or with a method that OTLP does not have",
+    SlowRequests = "slow_requests": "requests given up because their body took longer than ingest.body_timeout",
+    AbandonedRequests = "abandoned_requests": "requests that ended before their body was there",
+    MetricsRequests = "dropped_metrics_requests": "requests of the metrics signal, answered and dropped",
+    LogsRequests = "dropped_logs_requests": "requests of the logs signal, answered and dropped",
+    Connections = "connections": "connections accepted",
+    ConnectionsOverLimit = "connections_over_limit": "connections over ingest.connections, whose requests were refused",
+    OverConnectionsRequests = "connections_over_limit_requests": "requests refused because they came on a connection over ingest.connections",
+    SlowConnections = "slow_connections": "connections closed because headers took longer than ingest.header_timeout",
+    IdleConnections = "idle_connections": "connections closed after ingest.idle_timeout without a request",
+}
 
 /// All counted outcomes of ingest.
-#[derive(Debug, Default)]
-pub struct IngestCounters([AtomicU64; COUNT]);
+#[derive(Debug)]
+pub struct IngestCounters([AtomicU64; NAMES.len()]);
+
+impl Default for IngestCounters {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; NAMES.len()])
+    }
+}
 
 impl IngestCounters {
     pub(crate) fn add(&self, counter: IngestCounter, by: u64) {
@@ -35,21 +66,14 @@ impl IngestCounters {
         }
     }
 
+    /// The value of one.
+    pub fn get(&self, counter: IngestCounter) -> u64 {
+        self.0.get(counter as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
     /// Metric name, help text and value of each.
     pub fn read(&self) -> Vec<(&'static str, &'static str, u64)> {
-        const NAMES: [(&str, &str); COUNT] = [
-            ("longpole_ingest_requests", "OTLP requests acknowledged"),
-            ("longpole_ingest_bytes", "bytes of acknowledged OTLP requests, inflated"),
-            ("longpole_ingest_spans", "spans in acknowledged requests, repeated ones included"),
-            ("longpole_ingest_rejected_spans", "spans left out of acknowledged requests as invalid"),
-            ("longpole_ingest_unreadable_requests", "requests refused as unreadable"),
-            ("longpole_ingest_overloaded_requests", "requests refused because too much was on the way"),
-            ("longpole_ingest_failed_requests", "requests that the log could not take"),
-        ];
-        NAMES
-            .iter()
-            .zip(&self.0)
-            .map(|(&(name, help), cell)| (name, help, cell.load(Ordering::Relaxed)))
-            .collect()
+        let value = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        NAMES.iter().zip(&self.0).map(|(&(name, help), cell)| (name, help, value(cell))).collect()
     }
 }

@@ -2,17 +2,40 @@
 //! the log has it.
 //!
 //! Whoever owns the log takes [`Admitted`] requests from a bounded channel and acknowledges them. This crate
-//! knows no store and no analysis.
+//! knows no store and no analysis. The way of a request:
+//!
+//! `listen`, `connection` and `activity` accept and watch connections; `grpc` and `http` route requests; `gate` and
+//! `budget` say whether one may come; `body` and `received` take it in; `digest` and `admit` make rows of it; `server`
+//! joins these and waits for the log; `respond`, `refusal` and `rpc_status` are the answers.
 
+mod activity;
 mod admit;
+mod body;
+mod budget;
 mod codec;
+mod connection;
+mod cors;
 mod counters;
+mod digest;
+mod drain;
+mod encoding;
+mod gate;
+mod grpc;
 mod http;
+mod limits;
+mod listen;
+mod received;
+mod refusal;
 mod respond;
+mod rpc_status;
 mod server;
 
 pub use admit::{AdmitError, Admitted, Prepared, prepare};
+pub use budget::Charge;
 pub use codec::RawCodec;
+pub use cors::AllowedOrigins;
 pub use counters::{IngestCounter, IngestCounters};
+pub use limits::IngestLimits;
+pub use listen::{Address, Listener};
 pub use respond::CommitError;
-pub use server::{IngestLimits, IngestServer};
+pub use server::{IngestParts, IngestServer};

@@ -1,14 +1,10 @@
-//! Answers: partial success, and refusals that clients know how to retry.
-
-use std::time::Duration;
+//! What clients are told: stored, or how a commit failed.
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceResponse,
 };
 use prost::Message;
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::admit::Prepared;
 
@@ -23,27 +19,42 @@ pub enum CommitError {
     Stopping,
 }
 
-/// The answer to a request that was stored.
-pub(crate) fn stored(prepared: &Prepared) -> Bytes {
-    if prepared.rejected == 0 {
-        // An ExportTraceServiceResponse without fields.
-        return Bytes::new();
+/// What became of the spans of a request that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Spans that were left out.
+    pub(crate) rejected: u64,
+    /// Why, in words; empty if none was.
+    pub(crate) reason: String,
+}
+
+impl Taken {
+    pub(crate) fn of(prepared: &mut Prepared) -> Self {
+        Self { rejected: prepared.rejected, reason: prepared.reason.take().unwrap_or_default() }
     }
-    let partial_success = Some(ExportTracePartialSuccess {
-        rejected_spans: i64::try_from(prepared.rejected).unwrap_or(i64::MAX),
-        error_message: prepared.reason.clone().unwrap_or_default(),
-    });
-    ExportTraceServiceResponse { partial_success }.encode_to_vec().into()
-}
 
-/// The answer to a request that came while too much was on the way. OTLP clients retry it only if it says when.
-pub(crate) fn overloaded(retry_after: Duration) -> Status {
-    let details = ErrorDetails::with_retry_info(Some(retry_after));
-    Status::with_error_details(Code::ResourceExhausted, "too much is on its way to the log", details)
-}
+    /// As an `ExportTraceServiceResponse`.
+    pub(crate) fn to_protobuf(&self) -> Bytes {
+        if self.rejected == 0 {
+            // One without fields.
+            return Bytes::new();
+        }
+        let partial_success = Some(ExportTracePartialSuccess {
+            rejected_spans: i64::try_from(self.rejected).unwrap_or(i64::MAX),
+            error_message: self.reason.clone(),
+        });
+        ExportTraceServiceResponse { partial_success }.encode_to_vec().into()
+    }
 
-/// The answer to a request that the log did not take.
-pub(crate) fn not_stored(error: &CommitError) -> Status {
-    let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
-    Status::with_error_details(Code::Unavailable, error.to_string(), details)
+    /// The same as OTLP/JSON.
+    pub(crate) fn to_json(&self) -> String {
+        if self.rejected == 0 {
+            return "{}".to_owned();
+        }
+        serde_json::json!({"partialSuccess": {
+            "rejectedSpans": self.rejected.to_string(),
+            "errorMessage": self.reason,
+        }})
+        .to_string()
+    }
 }

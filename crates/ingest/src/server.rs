@@ -1,48 +1,33 @@
-//! The server itself: limits, admission, and the wait for the log.
+//! The intake behind both protocols: admission before anything is read, then reception, work, and the wait for
+//! the log.
 
-use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
+use http_body::Body;
 use query::NameTable;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::body::Body;
-use tonic::codec::CompressionEncoding;
-use tonic::server::{Grpc, NamedService, UnaryService};
-use tonic::{Request, Response, Status};
 
-use crate::admit::{Admitted, prepare};
-use crate::codec::RawCodec;
+use crate::admit::Admitted;
+use crate::body::{BodyLimits, Chunks, too_long};
+use crate::budget::Budget;
+use crate::connection::{self, ConnectionLimits};
+use crate::cors::AllowedOrigins;
 use crate::counters::{IngestCounter, IngestCounters};
-use crate::respond;
+use crate::digest::{Digested, Message, overloaded};
+use crate::gate::Gate;
+use crate::grpc::GrpcService;
+use crate::limits::IngestLimits;
+use crate::listen::Listener;
+use crate::received::Received;
+use crate::refusal::{Reason, Refused};
+use crate::respond::{CommitError, Taken};
 
-const SERVICE: &str = "opentelemetry.proto.collector.trace.v1.TraceService";
-const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+/// OTLP/JSON documents over the size of small ones that are parsed at a time: they take much memory.
+const JSON_AT_A_TIME: usize = 1;
 
-/// Bounds on what clients may send.
-#[derive(Debug, Clone, Copy)]
-pub struct IngestLimits {
-    /// Inflated bytes of one request. Default 64 MiB.
-    pub request_bytes: usize,
-    /// Inflated bytes of all requests on their way to the log. Default 64 MiB.
-    pub queued_bytes: usize,
-    /// Streams of one connection at a time. Default 256.
-    pub streams: u32,
-}
-
-impl Default for IngestLimits {
-    fn default() -> Self {
-        Self { request_bytes: 64 << 20, queued_bytes: 64 << 20, streams: 256 }
-    }
-}
-
-/// Takes OTLP/gRPC requests and sends them on to the log.
+/// Takes OTLP requests over gRPC and HTTP and sends them on to the log.
 #[derive(Debug, Clone)]
 pub struct IngestServer {
     inner: Arc<Inner>,
@@ -52,152 +37,238 @@ pub struct IngestServer {
 struct Inner {
     names: Arc<NameTable>,
     limits: IngestLimits,
+    origins: AllowedOrigins,
     queue: mpsc::Sender<Admitted>,
-    queued_bytes: Arc<Semaphore>,
+    budget: Arc<Budget>,
     counters: Arc<IngestCounters>,
+    gate: Gate,
+    heavy: Semaphore,
+    json: Semaphore,
+}
+
+/// What an intake is made of.
+pub struct IngestParts {
+    /// Numbers of services and operations.
+    pub names: Arc<NameTable>,
+    /// Bounds on what clients may send.
+    pub limits: IngestLimits,
+    /// The web pages that may send.
+    pub origins: AllowedOrigins,
+    /// Where admitted requests go.
+    pub queue: mpsc::Sender<Admitted>,
+    /// What is counted.
+    pub counters: Arc<IngestCounters>,
+    /// Why nothing can be stored at the moment; `None` if all is well. Asked before each request is read, so it
+    /// must be quick.
+    pub refusing: Box<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+impl std::fmt::Debug for IngestParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IngestParts").field("limits", &self.limits).finish_non_exhaustive()
+    }
 }
 
 impl IngestServer {
-    /// A server that sends admitted requests to `queue`.
-    pub fn new(
-        names: Arc<NameTable>,
-        limits: IngestLimits,
-        queue: mpsc::Sender<Admitted>,
-        counters: Arc<IngestCounters>,
-    ) -> Self {
-        let queued_bytes = Arc::new(Semaphore::new(limits.queued_bytes));
-        Self { inner: Arc::new(Inner { names, limits, queue, queued_bytes, counters }) }
+    /// An intake that sends admitted requests to `queue`.
+    pub fn new(parts: IngestParts) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            inner: Arc::new(Inner {
+                names: parts.names,
+                limits: parts.limits,
+                origins: parts.origins,
+                queue: parts.queue,
+                budget: Budget::new(parts.limits.queued_bytes),
+                counters: parts.counters,
+                gate: Gate::new(parts.refusing),
+                heavy: Semaphore::new(processors),
+                json: Semaphore::new(JSON_AT_A_TIME),
+            }),
+        }
     }
 
-    /// Serves connections until `stop` resolves, then finishes what is under way.
+    /// Serves OTLP/gRPC until `stop` resolves, then finishes what is under way.
     ///
     /// # Errors
     /// If the listener fails.
-    pub async fn serve(
+    pub async fn serve_grpc(
         self,
-        listener: TcpListener,
+        listener: Listener,
         stop: impl Future<Output = ()> + Send,
-    ) -> Result<(), tonic::transport::Error> {
-        let (health, health_service) = tonic_health::server::health_reporter();
-        health.set_service_status(SERVICE, tonic_health::ServingStatus::Serving).await;
-        let stop = async move {
+    ) -> std::io::Result<()> {
+        let (service, health) = GrpcService::new(self.clone()).await;
+        let stop = async {
             stop.await;
-            health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-            health.set_service_status(SERVICE, tonic_health::ServingStatus::NotServing).await;
+            self.drain();
+            health.stop().await;
         };
-        let streams = self.inner.limits.streams;
-        tonic::transport::Server::builder()
-            .max_concurrent_streams(streams)
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20)
-            .max_frame_size(1 << 20)
-            .tcp_nodelay(true)
-            .http2_keepalive_interval(Some(Duration::from_secs(60)))
-            .add_service(health_service)
-            .add_service(self)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop)
+        connection::serve(listener, service, self.connection_limits(), Arc::clone(self.counters()), stop)
             .await
     }
 
-    /// Inflated bytes of one request at most.
-    pub(crate) fn request_bytes_max(&self) -> usize {
-        self.inner.limits.request_bytes
+    /// Serves OTLP/HTTP until `stop` resolves, then finishes what is under way.
+    ///
+    /// # Errors
+    /// If the listener fails.
+    pub async fn serve_http(
+        self,
+        listener: Listener,
+        stop: impl Future<Output = ()> + Send,
+    ) -> std::io::Result<()> {
+        let router = self.http_router();
+        let stop = async {
+            stop.await;
+            self.drain();
+        };
+        connection::serve(listener, router, self.connection_limits(), Arc::clone(self.counters()), stop).await
     }
 
-    pub(crate) async fn export(self, request: Bytes) -> Result<Bytes, Status> {
-        let inner = &*self.inner;
-        let permit = self.admit_bytes(request.len())?;
-        let bytes = request.len() as u64;
-        let mut prepared = prepare(request, &inner.names).map_err(|error| {
-            inner.counters.add(IngestCounter::UnreadableRequests, 1);
-            tracing::warn!(%error, bytes, "refused a request");
-            Status::invalid_argument(error.to_string())
-        })?;
-        if prepared.rejected > 0 {
-            inner.counters.add(IngestCounter::RejectedSpans, prepared.rejected);
-            tracing::warn!(
-                spans = prepared.rejected,
-                reason = prepared.reason,
-                "left spans out of a request"
+    /// Refuses every further request, retryably. Those being received are finished.
+    pub fn drain(&self) {
+        self.inner.gate.drain();
+    }
+
+    /// Reads how many bytes are being received or on their way to the log. It does not keep the intake alive.
+    pub fn queued_bytes(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let budget = Arc::clone(&self.inner.budget);
+        move || budget.used()
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<IngestCounters> {
+        &self.inner.counters
+    }
+
+    pub(crate) fn origins(&self) -> &AllowedOrigins {
+        &self.inner.origins
+    }
+
+    pub(crate) fn body_limits(&self) -> BodyLimits {
+        BodyLimits { bytes: self.inner.limits.wire_bytes, time: self.inner.limits.body_timeout }
+    }
+
+    fn connection_limits(&self) -> ConnectionLimits {
+        let limits = &self.inner.limits;
+        ConnectionLimits {
+            connections: limits.connections,
+            streams: u32::try_from(limits.streams).unwrap_or(u32::MAX),
+            header_timeout: limits.header_timeout,
+            idle_timeout: limits.idle_timeout,
+        }
+    }
+
+    /// Whether a request may be read at all.
+    pub(crate) fn may_enter(&self) -> Result<(), Refused> {
+        self.inner.gate.check()
+    }
+
+    /// Whether a body of this length may come. It is charged as it comes and not before, so that one which is
+    /// announced and never sent takes nothing from others.
+    pub(crate) fn may_come(&self, announced: Option<usize>) -> Result<Received, Refused> {
+        let announced = announced.unwrap_or(0);
+        if announced > self.inner.limits.wire_bytes {
+            return Err(too_long(self.inner.limits.wire_bytes));
+        }
+        if !self.inner.budget.has_room(announced.max(1)) {
+            return Err(overloaded(&self.inner.budget));
+        }
+        Ok(Received::new(self.inner.budget.charge()))
+    }
+
+    /// Receives a body, of which a part may be there.
+    pub(crate) async fn receive<B>(
+        &self,
+        chunks: &mut Chunks<B>,
+        first: Bytes,
+        received: &mut Received,
+    ) -> Result<(), Refused>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display,
+    {
+        chunks.collect(first, received, self.body_limits(), &self.inner.budget).await
+    }
+
+    /// Works a message up and waits until the log has it.
+    pub(crate) async fn export(&self, message: Message) -> Result<Taken, Refused> {
+        let Digested { mut prepared, charge, wire_bytes } = self.digest(message).await?;
+        let taken = Taken::of(&mut prepared);
+        self.count_rejected(&taken, prepared.over_attributes, prepared.over_bytes);
+        let spans = prepared.batch.rows.len();
+        if spans == 0 {
+            return Ok(taken);
+        }
+        let bytes = prepared.batch.request.len();
+        let (done, committed) = oneshot::channel();
+        let queued = self.inner.budget.queue(bytes);
+        let admitted = Admitted { prepared, done, permit: charge };
+        self.inner.queue.send(admitted).await.map_err(|_| not_committed(&CommitError::Stopping))?;
+        let outcome = committed.await.unwrap_or(Err(CommitError::Stopping));
+        outcome.map_err(|error| not_committed(&error))?;
+        queued.taken();
+        let counters = &self.inner.counters;
+        counters.add(IngestCounter::Requests, 1);
+        counters.add(IngestCounter::Bytes, bytes as u64);
+        counters.add(IngestCounter::WireBytes, wire_bytes as u64);
+        counters.add(IngestCounter::Spans, spans as u64);
+        Ok(taken)
+    }
+
+    /// Heavy work goes to other threads than those that serve connections, no more of it at a time than there are
+    /// processors.
+    async fn digest(&self, message: Message) -> Result<Digested, Refused> {
+        let inner = &self.inner;
+        if !message.is_heavy() {
+            return message.digest(&inner.limits, &inner.budget, &inner.names);
+        }
+        let stopping = || not_committed(&CommitError::Stopping);
+        let _alone = match message.json {
+            true => Some(inner.json.acquire().await.map_err(|_| stopping())?),
+            false => None,
+        };
+        let _place = inner.heavy.acquire().await.map_err(|_| stopping())?;
+        let inner = Arc::clone(inner);
+        let work = move || message.digest(&inner.limits, &inner.budget, &inner.names);
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    fn count_rejected(&self, taken: &Taken, over_attributes: u64, over_bytes: u64) {
+        if taken.rejected == 0 {
+            return;
+        }
+        self.inner.counters.add(IngestCounter::RejectedSpans, taken.rejected);
+        self.inner.counters.add(IngestCounter::SpansOverAttributes, over_attributes);
+        self.inner.counters.add(IngestCounter::SpansOverBytes, over_bytes);
+        tracing::warn!(spans = taken.rejected, reason = taken.reason, "left spans out of a request");
+    }
+
+    /// Counts a request of a signal that is not kept, and says once that there are such.
+    pub(crate) fn note_dropped(&self, signal: &'static str, counter: IngestCounter) {
+        if self.inner.counters.get(counter) == 0 {
+            tracing::info!(
+                signal,
+                "clients also send this signal; it is answered and dropped: Longpole keeps traces"
             );
         }
-        let answer = respond::stored(&prepared);
-        if prepared.batch.rows.is_empty() {
-            return Ok(answer);
-        }
-        let spans = prepared.batch.rows.len() as u64;
-        prepared.reason = None;
-        let (done, committed) = oneshot::channel();
-        let stopping = || respond::not_stored(&respond::CommitError::Stopping);
-        inner.queue.send(Admitted { prepared, done, permit }).await.map_err(|_| stopping())?;
-        match committed.await.map_err(|_| stopping())? {
-            Ok(()) => {
-                inner.counters.add(IngestCounter::Requests, 1);
-                inner.counters.add(IngestCounter::Bytes, bytes);
-                inner.counters.add(IngestCounter::Spans, spans);
-                Ok(answer)
-            }
-            Err(error) => {
-                inner.counters.add(IngestCounter::FailedRequests, 1);
-                Err(respond::not_stored(&error))
-            }
+        self.inner.counters.add(counter, 1);
+    }
+
+    /// Counts a refusal and says it in the log: what clients did wrong as a warning, the rest quietly.
+    pub(crate) fn note(&self, refused: &Refused) {
+        self.inner.counters.add(refused.reason.counter(), 1);
+        if refused.retry_after.is_some() || refused.reason == Reason::HungUp {
+            tracing::debug!(reason = ?refused.reason, message = refused.message, "refused a request");
+        } else {
+            tracing::warn!(reason = ?refused.reason, message = refused.message, "refused a request");
         }
     }
-
-    fn admit_bytes(&self, bytes: usize) -> Result<tokio::sync::OwnedSemaphorePermit, Status> {
-        // A request larger than the whole queue may pass when it is alone.
-        let charge = bytes.clamp(1, self.inner.limits.queued_bytes);
-        let charge = u32::try_from(charge).unwrap_or(u32::MAX);
-        Arc::clone(&self.inner.queued_bytes).try_acquire_many_owned(charge).map_err(|_| {
-            self.inner.counters.add(IngestCounter::OverloadedRequests, 1);
-            respond::overloaded(Duration::from_millis(200))
-        })
-    }
 }
 
-impl NamedService for IngestServer {
-    const NAME: &'static str = SERVICE;
-}
-
-impl tower::Service<http::Request<Body>> for IngestServer {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let server = self.clone();
-        Box::pin(async move {
-            if request.uri().path() != EXPORT {
-                return Ok(Status::unimplemented("this service has one method, Export").into_http());
-            }
-            let limit = server.inner.limits.request_bytes;
-            let mut grpc = Grpc::new(RawCodec)
-                .apply_compression_config(encodings(), tonic::codec::EnabledCompressionEncodings::default())
-                .apply_max_message_size_config(Some(limit), None);
-            Ok(grpc.unary(Export(server), request).await)
-        })
-    }
-}
-
-fn encodings() -> tonic::codec::EnabledCompressionEncodings {
-    let mut encodings = tonic::codec::EnabledCompressionEncodings::default();
-    encodings.enable(CompressionEncoding::Gzip);
-    encodings.enable(CompressionEncoding::Zstd);
-    encodings
-}
-
-struct Export(IngestServer);
-
-impl UnaryService<Bytes> for Export {
-    type Response = Bytes;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Bytes>, Status>> + Send>>;
-
-    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let server = self.0.clone();
-        Box::pin(async move { server.export(request.into_inner()).await.map(Response::new) })
-    }
+fn not_committed(error: &CommitError) -> Refused {
+    let wait = crate::drain::jittered(std::time::Duration::from_secs(1));
+    let reason = match error {
+        CommitError::Log(_) => Reason::NotCommitted,
+        CommitError::Stopping => Reason::Draining,
+    };
+    Refused::until(reason, error.to_string(), wait)
 }

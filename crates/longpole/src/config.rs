@@ -9,7 +9,7 @@ mod source;
 use std::io::Write;
 use std::path::PathBuf;
 
-use ingest::IngestLimits;
+use ingest::{AllowedOrigins, IngestLimits};
 use span_store::StoreOptions;
 use trace_assemble::Options as AssembleOptions;
 
@@ -21,6 +21,8 @@ use crate::pipeline::SealOptions;
 const SEAL_BYTES_MAX: usize = 512 << 20;
 /// A group of requests must fit a log frame.
 const REQUEST_BYTES_MAX: usize = 256 << 20;
+/// Each level of a value is a call within a call.
+const VALUE_DEPTH_MAX: usize = 32;
 
 /// How logs are written.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +44,7 @@ pub(crate) struct Config {
     pub(crate) seal: SealOptions,
     pub(crate) assemble: AssembleOptions,
     pub(crate) ingest: IngestLimits,
+    pub(crate) cors_origins: AllowedOrigins,
     pub(crate) log: LogOptions,
     /// Resident memory in all, bytes.
     pub(crate) memory: usize,
@@ -122,8 +125,22 @@ impl Config {
         if self.seal.bytes > SEAL_BYTES_MAX {
             errors.push("seal.bytes: at most 512MiB, since a segment is built in memory".to_owned());
         }
-        if self.ingest.request_bytes > REQUEST_BYTES_MAX {
+        errors.extend(self.ingest_out_of_range());
+        errors
+    }
+
+    fn ingest_out_of_range(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        let ingest = &self.ingest;
+        if ingest.request_bytes > REQUEST_BYTES_MAX {
             errors.push("ingest.request_bytes: at most 256MiB, since a log frame holds it".to_owned());
+        }
+        if ingest.wire_bytes > ingest.request_bytes {
+            errors
+                .push("ingest.wire_bytes: at most ingest.request_bytes, which holds it inflated".to_owned());
+        }
+        if ingest.value_depth > VALUE_DEPTH_MAX {
+            errors.push("ingest.value_depth: at most 32, since every level takes of the stack".to_owned());
         }
         errors
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use api::{ApiState, BuildInfo, Counter};
-use ingest::{IngestCounters, IngestServer};
+use ingest::{Address, IngestCounters, IngestParts, IngestServer, Listener};
 use query::{BlockCache, Engine, NameTable, State, TraceDirectory};
 use span_store::SpanStore;
 use tokio::net::TcpListener;
@@ -35,8 +35,8 @@ pub(crate) fn request_stop() {
 /// Where the server listens.
 #[derive(Debug, Clone)]
 pub(crate) struct Addresses {
-    pub(crate) otlp_grpc: SocketAddr,
-    pub(crate) otlp_http: SocketAddr,
+    pub(crate) otlp_grpc: Address,
+    pub(crate) otlp_http: Address,
     pub(crate) http: SocketAddr,
 }
 
@@ -62,14 +62,11 @@ pub(crate) async fn run(
     config: Config,
     ready: impl FnOnce(&Addresses) + Send + 'static,
 ) -> anyhow::Result<()> {
-    let grpc = listen(&config.otlp_grpc, "--otlp-grpc").await?;
-    let otlp_http = listen(&config.otlp_http, "--otlp-http").await?;
-    let http = listen(&config.http, "--http").await?;
-    let addresses = Addresses {
-        otlp_grpc: grpc.local_addr()?,
-        otlp_http: otlp_http.local_addr()?,
-        http: http.local_addr()?,
-    };
+    let grpc = cannot_listen(Listener::bind(&config.otlp_grpc).await, &config.otlp_grpc, "--otlp-grpc")?;
+    let otlp_http = cannot_listen(Listener::bind(&config.otlp_http).await, &config.otlp_http, "--otlp-http")?;
+    let http = cannot_listen(TcpListener::bind(&config.http).await, &config.http, "--http")?;
+    let addresses =
+        Addresses { otlp_grpc: grpc.address()?, otlp_http: otlp_http.address()?, http: http.local_addr()? };
 
     let (dir, options) = (config.data_dir.clone(), config.store);
     let (store, segments, damaged) =
@@ -92,9 +89,17 @@ pub(crate) async fn run(
     let (queue, admitted) = mpsc::channel(QUEUE_REQUESTS);
     let pipeline = Pipeline::start(Arc::clone(&state), Arc::clone(&store), config.seal, admitted)?;
     let counters = Arc::new(IngestCounters::default());
-    let server = IngestServer::new(names, config.ingest, queue, Arc::clone(&counters));
+    let refusing = Arc::clone(&state);
+    let server = IngestServer::new(IngestParts {
+        names,
+        limits: config.ingest,
+        origins: config.cors_origins,
+        queue,
+        counters: Arc::clone(&counters),
+        refusing: Box::new(move || refusing.refusing().into_iter().next()),
+    });
     let engine = Arc::new(Engine::new(Arc::clone(&state), store));
-    let api = api::router(api_state(engine, Arc::clone(&state), counters));
+    let api = api::router(api_state(engine, Arc::clone(&state), counters, server.queued_bytes()));
 
     let (stop, _) = watch::channel(false);
     let stopped = || {
@@ -105,11 +110,9 @@ pub(crate) async fn run(
     };
     let mut tasks = tokio::task::JoinSet::new();
     let (grpc_stop, otlp_stop, http_stop) = (stopped(), stopped(), stopped());
-    let otlp_router = server.http_router();
-    tasks.spawn(async move { server.serve(grpc, grpc_stop).await.context("OTLP/gRPC") });
-    tasks.spawn(async move {
-        axum::serve(otlp_http, otlp_router).with_graceful_shutdown(otlp_stop).await.context("OTLP/HTTP")
-    });
+    let (grpc_server, otlp_server) = (server.clone(), server);
+    tasks.spawn(async move { grpc_server.serve_grpc(grpc, grpc_stop).await.context("OTLP/gRPC") });
+    tasks.spawn(async move { otlp_server.serve_http(otlp_http, otlp_stop).await.context("OTLP/HTTP") });
     tasks.spawn(
         async move { axum::serve(http, api).with_graceful_shutdown(http_stop).await.context("HTTP API") },
     );
@@ -139,10 +142,8 @@ pub(crate) async fn run(
     }
 }
 
-async fn listen(address: &str, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
+fn cannot_listen<T>(bound: std::io::Result<T>, address: &str, flag: &str) -> anyhow::Result<T> {
+    bound.with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
 }
 
 async fn signal() {
@@ -160,7 +161,12 @@ async fn signal() {
     }
 }
 
-fn api_state(engine: Arc<Engine>, state: Arc<State>, counters: Arc<IngestCounters>) -> ApiState {
+fn api_state(
+    engine: Arc<Engine>,
+    state: Arc<State>,
+    counters: Arc<IngestCounters>,
+    queued_bytes: impl Fn() -> usize + Send + Sync + 'static,
+) -> ApiState {
     let own = move || {
         let mut rows: Vec<Counter> =
             counters.read().into_iter().map(|(name, help, value)| Counter::new(name, help, value)).collect();
@@ -172,6 +178,12 @@ fn api_state(engine: Arc<Engine>, state: Arc<State>, counters: Arc<IngestCounter
             Counter::new("longpole_late_spans", "spans for traces that had been finished", load(&of.late)),
             Counter::new("longpole_seals", "segments sealed", load(&of.seals)),
             Counter::new("longpole_damaged_frames", "log frames found damaged", load(&of.damaged_frames)),
+            Counter::new(
+                "longpole_ingest_queued_bytes",
+                "bytes being received or on their way to the log",
+                queued_bytes() as u64,
+            )
+            .gauge(),
         ]);
         rows
     };

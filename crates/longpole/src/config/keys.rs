@@ -45,9 +45,28 @@ pub(crate) const KEYS: &[Key] = &[
         memory
     ),
     key!("server.data_dir", DATA_DIR, "Folder of the store.", path, data_dir),
-    key!("server.otlp_grpc", "127.0.0.1:4317", "Address for OTLP/gRPC.", text, otlp_grpc),
-    key!("server.otlp_http", "127.0.0.1:4318", "Address for OTLP/HTTP.", text, otlp_http),
+    key!(
+        "server.otlp_grpc",
+        "127.0.0.1:4317",
+        "Address for OTLP/gRPC: host:port or unix:/path.",
+        text,
+        otlp_grpc
+    ),
+    key!(
+        "server.otlp_http",
+        "127.0.0.1:4318",
+        "Address for OTLP/HTTP: host:port or unix:/path.",
+        text,
+        otlp_http
+    ),
     key!("server.http", "127.0.0.1:16686", "Address for the API and /metrics.", text, http),
+    key!(
+        "ingest.wire_bytes",
+        "16MiB",
+        "Bytes of one OTLP request as it comes at most, compressed or not.",
+        bytes,
+        ingest.wire_bytes
+    ),
     key!(
         "ingest.request_bytes",
         "64MiB",
@@ -56,11 +75,70 @@ pub(crate) const KEYS: &[Key] = &[
         ingest.request_bytes
     ),
     key!(
+        "ingest.json_bytes",
+        "8MiB",
+        "Inflated bytes of one OTLP/JSON request at most; parsed, it takes many times that.",
+        bytes,
+        ingest.json_bytes
+    ),
+    key!(
         "ingest.queued_bytes",
         AUTO,
-        "Inflated bytes of all requests on their way to the log at most; beyond it clients are told to wait.",
+        "Bytes of all requests being received or on their way to the log at most; beyond it clients are told to wait.",
         part,
         ingest.queued_bytes
+    ),
+    key!("ingest.request_spans", "1000000", "Spans of one request at most.", count, ingest.request_spans),
+    key!(
+        "ingest.span_attributes",
+        "1000",
+        "Attributes of one span at most; a span with more is left out.",
+        count,
+        ingest.span_attributes
+    ),
+    key!(
+        "ingest.span_bytes",
+        "4MiB",
+        "Bytes of one span at most; a longer one is left out.",
+        bytes,
+        ingest.span_bytes
+    ),
+    key!(
+        "ingest.value_depth",
+        "32",
+        "How deep an attribute's value may nest, 32 at most.",
+        count,
+        ingest.value_depth
+    ),
+    key!("ingest.connections", "1024", "Connections to each OTLP port at a time.", count, ingest.connections),
+    key!("ingest.streams", "256", "HTTP/2 streams of a connection at a time.", count, ingest.streams),
+    key!(
+        "ingest.header_timeout",
+        "10s",
+        "Time for the headers of a request to come.",
+        timeout,
+        ingest.header_timeout
+    ),
+    key!(
+        "ingest.body_timeout",
+        "30s",
+        "Time for the body of a request to come.",
+        timeout,
+        ingest.body_timeout
+    ),
+    key!(
+        "ingest.idle_timeout",
+        "5m",
+        "Time after which a connection without requests is closed.",
+        timeout,
+        ingest.idle_timeout
+    ),
+    key!(
+        "ingest.cors_origins",
+        "*",
+        "Web pages that may send over OTLP/HTTP: `*`, `none`, or origins with commas between.",
+        origins,
+        cors_origins
     ),
     key!(
         "store.durability",
@@ -266,6 +344,30 @@ mod time {
             Some((suffix, unit)) => format!("{}{suffix}", value.0 / unit),
             None => format!("{}ns", value.0),
         }
+    }
+}
+
+mod timeout {
+    use std::time::Duration;
+
+    use super::NanoDuration;
+
+    pub(super) fn parse(text: &str) -> Result<Duration, String> {
+        super::time::parse(text).map(|time| Duration::from_nanos(time.0))
+    }
+    pub(super) fn show(value: &Duration) -> String {
+        super::time::show(&NanoDuration(u64::try_from(value.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+mod origins {
+    use ingest::AllowedOrigins;
+
+    pub(super) fn parse(text: &str) -> Result<AllowedOrigins, String> {
+        text.parse()
+    }
+    pub(super) fn show(value: &AllowedOrigins) -> String {
+        value.to_string()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Start-up: traces that were open at the last cut get their skeletons back, and frames that no segment holds
 //! are taken in again, through the same code as when they came.
 
+use otlp_wire::WireLimits;
 use query::State;
 use span_store::SpanStore;
 use std::sync::atomic::Ordering;
@@ -20,7 +21,7 @@ pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State) {
             Ok(frame) => {
                 frames += 1;
                 let batches = frame.requests.into_iter().filter_map(|request| {
-                    let mut batch = ingest::prepare(request, &state.names).ok()?.batch;
+                    let mut batch = ingest::prepare(request, &state.names, &WireLimits::STORED).ok()?.batch;
                     (batch.seq, batch.arrival) = (replayed.seq, frame.arrival);
                     Some(batch)
                 });

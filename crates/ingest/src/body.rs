@@ -1,0 +1,147 @@
+//! Receiving bodies: bounded in bytes and in time, and let go of politely.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http_body::Body;
+use http_body_util::BodyExt;
+
+use crate::budget::Budget;
+use crate::digest::overloaded;
+use crate::received::Received;
+use crate::refusal::{Reason, Refused};
+
+/// How long the rest of a refused request is read and thrown away, so that the client gets to read the answer: one
+/// that writes into a closed connection often sees only that.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What a body is held to while it comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyLimits {
+    /// Bytes.
+    pub(crate) bytes: usize,
+    /// From the first look at the body to its end.
+    pub(crate) time: Duration,
+}
+
+/// Reads a body chunk by chunk. It can be handed on while data is left in it.
+#[derive(Debug)]
+pub(crate) struct Chunks<B>(Option<B>);
+
+impl<B> Chunks<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::fmt::Display,
+{
+    pub(crate) fn new(body: B) -> Self {
+        Self(Some(body))
+    }
+
+    /// The next chunk of data, `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, Refused> {
+        let Some(body) = &mut self.0 else { return Ok(None) };
+        loop {
+            match body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.0 = None;
+                    return Err(Refused::new(Reason::HungUp, format!("the request ended early: {error}")));
+                }
+            }
+        }
+    }
+
+    /// Reads all of it into `received`, after the chunk that is there already.
+    pub(crate) async fn collect(
+        &mut self,
+        mut chunk: Bytes,
+        received: &mut Received,
+        limits: BodyLimits,
+        budget: &Budget,
+    ) -> Result<(), Refused> {
+        loop {
+            if received.len() + chunk.len() > limits.bytes {
+                return Err(too_long(limits.bytes));
+            }
+            if !received.push(chunk) {
+                return Err(overloaded(budget));
+            }
+            match self.next().await? {
+                Some(next) => chunk = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads until `n` bytes are there and hands out these and what came with them.
+    pub(crate) async fn head<const N: usize>(&mut self) -> Result<Option<([u8; N], Bytes)>, Refused> {
+        let mut head = [0; N];
+        let mut have = 0;
+        while let Some(mut chunk) = self.next().await? {
+            let n = chunk.len().min(N - have);
+            if let Some(room) = head.get_mut(have..have + n) {
+                chunk.copy_to_slice(room);
+            }
+            have += n;
+            if have == N {
+                return Ok(Some((head, chunk)));
+            }
+        }
+        if have == 0 {
+            return Ok(None);
+        }
+        Err(Refused::new(
+            Reason::Unreadable,
+            format!("the request ends after {have} of {N} bytes of a frame's head"),
+        ))
+    }
+
+    /// Reads on for a while, so that the client, which still sends, comes to read its answer.
+    pub(crate) fn linger(mut self, limits: BodyLimits) {
+        if self.0.as_ref().is_none_or(Body::is_end_stream) {
+            return;
+        }
+        tokio::spawn(async move {
+            let limits = BodyLimits { time: LINGER.min(limits.time), ..limits };
+            self.discard(limits).await;
+        });
+    }
+
+    /// Reads and throws away up to the limits.
+    pub(crate) async fn discard(&mut self, limits: BodyLimits) {
+        let reading = pin!(async {
+            let mut left = limits.bytes;
+            while let Ok(Some(chunk)) = self.next().await {
+                match left.checked_sub(chunk.len()) {
+                    Some(rest) => left = rest,
+                    None => return,
+                }
+            }
+        });
+        // At the end of its time the body is dropped, and the connection deals with the rest.
+        let _ = tokio::time::timeout(limits.time, reading).await;
+    }
+}
+
+/// Runs a reception against the clock.
+pub(crate) async fn in_time<T>(
+    time: Duration,
+    reception: impl Future<Output = Result<T, Refused>>,
+) -> Result<T, Refused> {
+    tokio::time::timeout(time, reception).await.unwrap_or_else(|_| {
+        let message = format!("the request's body took longer than {time:?} (ingest.body_timeout)");
+        Err(Refused::until(Reason::TooSlow, message, Duration::from_secs(1)))
+    })
+}
+
+/// The refusal of a request over `ingest.wire_bytes`.
+pub(crate) fn too_long(limit: usize) -> Refused {
+    let message = format!("the request has more than {limit} bytes on the wire (ingest.wire_bytes)");
+    Refused::new(Reason::WireBytes, message)
+}

@@ -1,0 +1,153 @@
+//! From received bytes to rows: inflate, transcode, walk. Ordinary code that blocks; who calls it decides where.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use otlp_wire::WireFault;
+use query::NameTable;
+
+use crate::admit::{AdmitError, Prepared, prepare};
+use crate::budget::{Budget, Charge};
+use crate::drain::jittered;
+use crate::encoding::Encoding;
+use crate::limits::IngestLimits;
+use crate::received::Received;
+use crate::refusal::{Reason, Refused};
+
+/// Inflated bytes are charged and asked for in steps of this size.
+const STEP: usize = 256 << 10;
+/// Work on more than this does not happen where connections are served.
+const HEAVY_RAW: usize = 1 << 20;
+/// The same for compressed bytes, which take longer.
+const HEAVY_COMPRESSED: usize = 64 << 10;
+
+/// A body that is there.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) body: Received,
+    pub(crate) encoding: Encoding,
+    pub(crate) json: bool,
+}
+
+/// A request that can go to the log.
+#[derive(Debug)]
+pub(crate) struct Digested {
+    pub(crate) prepared: Prepared,
+    pub(crate) charge: Charge,
+    pub(crate) wire_bytes: usize,
+}
+
+impl Message {
+    /// Whether it takes so long that it must not hold up a thread which serves connections.
+    pub(crate) fn is_heavy(&self) -> bool {
+        let plain = self.encoding == Encoding::Identity && !self.json;
+        self.body.len() > if plain { HEAVY_RAW } else { HEAVY_COMPRESSED }
+    }
+
+    /// Inflates, transcodes and walks it.
+    ///
+    /// # Errors
+    /// If it is over a limit or not OTLP.
+    pub(crate) fn digest(
+        self,
+        limits: &IngestLimits,
+        budget: &Budget,
+        names: &NameTable,
+    ) -> Result<Digested, Refused> {
+        let wire_bytes = self.body.len();
+        let (json, encoding) = (self.json, self.encoding);
+        let (mut bytes, mut charge) = if encoding == Encoding::Identity {
+            self.body.into_bytes()
+        } else {
+            inflate(self.body, encoding, Inflated::of(json, limits), budget)?
+        };
+        if json {
+            if bytes.len() > limits.json_bytes {
+                return Err(Inflated::of(json, limits).refuse());
+            }
+            let text = bytes.len();
+            let mut protobuf = otlp_wire::json_to_traces(&bytes)
+                .map_err(|error| Refused::new(Reason::Unreadable, error.to_string()))?;
+            protobuf.shrink_to_fit();
+            bytes = protobuf.into();
+            // The text is gone, and its protobuf is not longer.
+            charge.shrink(text.saturating_sub(bytes.len()));
+        }
+        let prepared = prepare(bytes, names, &limits.wire()).map_err(|error| unreadable(&error))?;
+        Ok(Digested { prepared, charge, wire_bytes })
+    }
+}
+
+/// What inflated bytes are held to.
+struct Inflated {
+    limit: usize,
+    reason: Reason,
+    key: &'static str,
+}
+
+impl Inflated {
+    fn of(json: bool, limits: &IngestLimits) -> Self {
+        if json && limits.json_bytes < limits.request_bytes {
+            return Self { limit: limits.json_bytes, reason: Reason::JsonBytes, key: "ingest.json_bytes" };
+        }
+        Self { limit: limits.request_bytes, reason: Reason::RequestBytes, key: "ingest.request_bytes" }
+    }
+
+    fn refuse(&self) -> Refused {
+        let message = format!("the inflated request has more than {} bytes ({})", self.limit, self.key);
+        Refused::new(self.reason, message)
+    }
+}
+
+/// Stops at the limit, whatever the rest would be.
+fn inflate(
+    body: Received,
+    encoding: Encoding,
+    most: Inflated,
+    budget: &Budget,
+) -> Result<(Bytes, Charge), Refused> {
+    let wire = body.len();
+    let (reader, mut charge) = body.into_reader();
+    let broken = |error: std::io::Error| {
+        Refused::new(
+            Reason::BrokenEncoding,
+            format!("cannot inflate the request as {}: {error}", encoding.name()),
+        )
+    };
+    let mut reader = encoding.reader(reader).map_err(broken)?;
+    let mut out = Vec::new();
+    loop {
+        if !charge.grow(STEP) {
+            return Err(overloaded(budget));
+        }
+        out.reserve(STEP);
+        let n = reader.by_ref().take(STEP as u64).read_to_end(&mut out).map_err(broken)?;
+        if out.len() > most.limit {
+            return Err(most.refuse());
+        }
+        if n < STEP {
+            break;
+        }
+    }
+    drop(reader);
+    // What is kept lives until its segment is sealed: not with twice the memory.
+    out.shrink_to_fit();
+    let steps = out.len() / STEP + 1;
+    charge.shrink(wire + steps * STEP - out.len());
+    Ok((out.into(), charge))
+}
+
+/// The refusal of a request that came while too much was on the way.
+pub(crate) fn overloaded(budget: &Budget) -> Refused {
+    let message = "too much is on its way to the log (ingest.queued_bytes)";
+    Refused::until(Reason::Overloaded, message, jittered(budget.wait()))
+}
+
+fn unreadable(error: &AdmitError) -> Refused {
+    let (reason, key) = match error.0.fault {
+        WireFault::TooManySpans { .. } => (Reason::Spans, " (ingest.request_spans)"),
+        WireFault::TooDeep { .. } => (Reason::Depth, " (ingest.value_depth)"),
+        _ => (Reason::Unreadable, ""),
+    };
+    Refused::new(reason, format!("{error}{key}"))
+}

@@ -1,0 +1,69 @@
+//! Bounds on what clients may send.
+
+use std::time::Duration;
+
+use otlp_wire::WireLimits;
+
+/// Bounds on what clients may send. Each is a key of the `ingest` section under the same name.
+#[derive(Debug, Clone, Copy)]
+pub struct IngestLimits {
+    /// Bytes of one request as it comes, compressed or not. Default 16 MiB.
+    pub wire_bytes: usize,
+    /// Bytes of one request once inflated. Default 64 MiB.
+    pub request_bytes: usize,
+    /// Bytes of one OTLP/JSON request once inflated; a parsed document takes many times its text. Default 8 MiB.
+    pub json_bytes: usize,
+    /// Bytes of all requests that are being received or on their way to the log. Default 64 MiB.
+    pub queued_bytes: usize,
+    /// Spans of one request. Default 1,000,000.
+    pub request_spans: usize,
+    /// Attributes of one span. Default 1,000.
+    pub span_attributes: usize,
+    /// Bytes of one span's message. Default 4 MiB.
+    pub span_bytes: usize,
+    /// How deep an attribute's value may nest; no more than 32. Default 32.
+    pub value_depth: usize,
+    /// Connections of one server at a time. Default 1,024.
+    pub connections: usize,
+    /// HTTP/2 streams of one connection at a time. Default 256.
+    pub streams: usize,
+    /// From the first byte of an HTTP/1.1 request, or of a connection, until the headers are there. Default 10 s.
+    pub header_timeout: Duration,
+    /// From the headers of a request until its body is there. Default 30 s.
+    pub body_timeout: Duration,
+    /// How long a connection may be without a request. Default 5 min.
+    pub idle_timeout: Duration,
+}
+
+impl Default for IngestLimits {
+    fn default() -> Self {
+        Self {
+            wire_bytes: 16 << 20,
+            request_bytes: 64 << 20,
+            json_bytes: 8 << 20,
+            queued_bytes: 64 << 20,
+            request_spans: 1_000_000,
+            span_attributes: 1_000,
+            span_bytes: 4 << 20,
+            value_depth: 32,
+            connections: 1_024,
+            streams: 256,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+impl IngestLimits {
+    /// Those of the walk.
+    pub(crate) fn wire(&self) -> WireLimits {
+        let narrow = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
+        WireLimits {
+            depth: narrow(self.value_depth),
+            spans: narrow(self.request_spans),
+            span_attributes: narrow(self.span_attributes),
+            span_bytes: narrow(self.span_bytes),
+        }
+    }
+}
