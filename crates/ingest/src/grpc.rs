@@ -127,7 +127,10 @@ impl GrpcService {
                 }
                 (1, encoding) => encoding,
                 _ => {
-                    return Err(Refused::new(Reason::Unreadable, format!("a frame cannot begin with {flag}")));
+                    return Err(Refused::new(
+                        Reason::Unreadable,
+                        format!("a frame cannot begin with {flag}"),
+                    ));
                 }
             };
             let mut body = self.server.may_come(Some(length))?;

@@ -1,0 +1,190 @@
+//! Bounds on connections, and clients that take their time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ingest::{IngestCounter, IngestLimits};
+use tonic::Code;
+
+use crate::raw_grpc::{Call, TRACES, channel, export, frame};
+use crate::raw_http::{Client, PROTOBUF, post};
+use crate::requests;
+use crate::world::World;
+
+const SHORT: Duration = Duration::from_millis(150);
+
+#[tokio::test]
+async fn connections_over_the_limit_are_told_so_and_closed() {
+    let world = World::limited(IngestLimits { connections: 2, ..IngestLimits::default() }).await;
+    let mut first = Client::connect(&world.http).await;
+    let mut second = Client::connect(&world.http).await;
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.post("/v1/traces", PROTOBUF, &requests::spans(1)).await.status, 200);
+    }
+    let mut third = Client::connect(&world.http).await;
+    let answer = third.post("/v1/traces", PROTOBUF, &requests::spans(1)).await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.header("retry-after").is_some());
+    assert!(String::from_utf8_lossy(&answer.body).contains("ingest.connections"));
+    third.until_closed().await;
+    assert_eq!(world.count(IngestCounter::ConnectionsOverLimit), 1);
+    assert_eq!(world.count(IngestCounter::OverConnectionsRequests), 1);
+
+    // The limit is each server's own, and a place that is given up is free again.
+    assert_eq!(export(&world.grpc, &[], frame(false, &requests::spans(1))).await.code(), Code::Ok);
+    drop(first);
+    let again = async { while post(&world.http, "/v1/traces", PROTOBUF, b"").await.status != 200 {} };
+    assert!(tokio::time::timeout(crate::world::PATIENCE, again).await.is_ok());
+}
+
+#[tokio::test]
+async fn grpc_connections_over_the_limit_are_unavailable() {
+    let world = World::limited(IngestLimits { connections: 1, ..IngestLimits::default() }).await;
+    let first = channel(&world.grpc).await;
+    let under_way = Call::start(&first, TRACES, &[]);
+    world.counts(IngestCounter::Connections, 1).await;
+    let answer = export(&world.grpc, &[], frame(false, &requests::spans(1))).await;
+    assert_eq!(answer.code(), Code::Unavailable);
+    assert!(answer.retry_after().is_some());
+    drop(under_way);
+}
+
+#[tokio::test]
+async fn headers_that_do_not_come_end_the_connection() {
+    let world = World::limited(IngestLimits { header_timeout: SHORT, ..IngestLimits::default() }).await;
+    let mut silent = Client::connect(&world.http).await;
+    let mut halfway = Client::connect(&world.http).await;
+    halfway.send(b"POST /v1/traces HTTP/1.1\r\nhost: te").await;
+    let mut second_request = Client::connect(&world.http).await;
+    assert_eq!(second_request.post("/v1/traces", PROTOBUF, &requests::spans(1)).await.status, 200);
+    second_request.send(b"POST /v1/tr").await;
+    let mut no_preface = Client::connect(&world.grpc).await;
+    no_preface.send(b"PRI * HTT").await;
+    for client in [&mut silent, &mut halfway, &mut second_request, &mut no_preface] {
+        client.until_closed().await;
+    }
+    world.counts(IngestCounter::SlowConnections, 4).await;
+}
+
+#[tokio::test]
+async fn the_header_timeout_leaves_idle_connections_alone() {
+    let world = World::limited(IngestLimits { header_timeout: SHORT, ..IngestLimits::default() }).await;
+    let grpc = channel(&world.grpc).await;
+    let mut client = Client::connect(&world.http).await;
+    assert_eq!(client.post("/v1/traces", PROTOBUF, &requests::spans(1)).await.status, 200);
+    tokio::time::sleep(SHORT * 4).await;
+    assert_eq!(client.post("/v1/traces", PROTOBUF, &requests::spans(1)).await.status, 200);
+    let answer = crate::raw_grpc::call(&grpc, TRACES, &[], frame(false, &requests::spans(1))).await;
+    assert_eq!(answer.code(), Code::Ok);
+    assert_eq!(world.count(IngestCounter::Connections), 2);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up_and_may_be_sent_again() {
+    let world = World::limited(IngestLimits { body_timeout: SHORT, ..IngestLimits::default() }).await;
+    let mut client = Client::connect(&world.http).await;
+    client.head("POST", "/v1/traces", &format!("{PROTOBUF}content-length: 5000\r\n")).await;
+    client.send(&[0; 1_000]).await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.header("retry-after").is_some());
+    assert!(String::from_utf8_lossy(&answer.body).contains("ingest.body_timeout"));
+
+    let grpc = channel(&world.grpc).await;
+    for sent in [0, 3, 1_000] {
+        let mut call = Call::start(&grpc, TRACES, &[]);
+        if sent > 0 {
+            call.send(frame(false, &[0; 5_000]).slice(..sent)).await;
+        }
+        let answer = call.answer().await;
+        assert_eq!(answer.code(), Code::Unavailable, "{sent} bytes");
+        assert!(answer.retry_after().is_some());
+    }
+    assert_eq!(world.count(IngestCounter::SlowRequests), 4);
+    world.charged(0).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let world = World::limited(IngestLimits { idle_timeout: SHORT, ..IngestLimits::default() }).await;
+    let mut client = Client::connect(&world.http).await;
+    assert_eq!(client.post("/v1/traces", PROTOBUF, &requests::spans(1)).await.status, 200);
+    client.until_closed().await;
+    world.counts(IngestCounter::IdleConnections, 1).await;
+    // A request under way is not idle, however long the log takes.
+    world.log.hold();
+    let address = world.grpc.clone();
+    let call = tokio::spawn(async move { export(&address, &[], frame(false, &requests::spans(1))).await });
+    let queued = world.server.queued_bytes();
+    crate::world::until("it waits", || queued() > 0).await;
+    tokio::time::sleep(SHORT * 3).await;
+    world.log.let_go();
+    assert_eq!(call.await.unwrap().code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn slow_clients_do_not_hold_others_up() {
+    let world = World::limited(IngestLimits { queued_bytes: 1 << 20, ..IngestLimits::default() }).await;
+    let grpc = channel(&world.grpc).await;
+    let mut slow_calls = Vec::new();
+    let mut slow_clients = Vec::new();
+    for n in 0..100 {
+        let mut call = Call::start(&grpc, TRACES, &[]);
+        call.send(frame(false, &vec![0; 1 << 19]).slice(..5 + n)).await;
+        slow_calls.push(call);
+        let mut client = Client::connect(&world.http).await;
+        if n % 2 == 0 {
+            client.head("POST", "/v1/traces", &format!("{PROTOBUF}content-length: 500000\r\n")).await;
+            client.send(&[0; 100]).await;
+        } else {
+            client.send(b"POST /v1/traces HTTP/1.1\r\nx: ").await;
+        }
+        slow_clients.push(client);
+    }
+    world.charged(99 * 100 / 2 + 50 * 100).await;
+    for _ in 0..5 {
+        let body = requests::bytes(500_000);
+        assert_eq!(post(&world.http, "/v1/traces", PROTOBUF, &body).await.status, 200);
+        let answer = crate::raw_grpc::call(&grpc, TRACES, &[], frame(false, &body)).await;
+        assert_eq!(answer.code(), Code::Ok);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_has_so_many_streams_and_no_more() {
+    let world = World::limited(IngestLimits { streams: 2, ..IngestLimits::default() }).await;
+    let grpc = channel(&world.grpc).await;
+    let whole = frame(false, &requests::spans(1));
+    let mut open: Vec<Call> = Vec::new();
+    for _ in 0..2 {
+        let mut call = Call::start(&grpc, TRACES, &[]);
+        call.send(whole.slice(..10)).await;
+        open.push(call);
+    }
+    world.charged(10).await;
+    // The client waits with a third, as the server told it to.
+    let mut third = Call::start(&grpc, TRACES, &[]);
+    third.send(whole.clone()).await;
+    third.body = None;
+    let mut first = open.remove(0);
+    first.send(whole.slice(10..)).await;
+    first.body = None;
+    assert_eq!(first.answer().await.code(), Code::Ok);
+    assert_eq!(third.answer().await.code(), Code::Ok);
+    assert_eq!(world.log.spans(), 2);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_idle_or_silent_connections() {
+    let world = World::new().await;
+    let grpc = channel(&world.grpc).await;
+    let mut client = Client::connect(&world.http).await;
+    assert_eq!(client.post("/v1/traces", PROTOBUF, &requests::spans(1)).await.status, 200);
+    let mut silent = Client::connect(&world.http).await;
+    silent.send(b"POST /v1/tra").await;
+    world.counts(IngestCounter::Connections, 3).await;
+    world.stop().await;
+    client.until_closed().await;
+    silent.until_closed().await;
+    drop((grpc, Bytes::new()));
+}
