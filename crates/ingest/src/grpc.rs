@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -22,6 +23,7 @@ use crate::connection::OverLimit;
 use crate::counters::IngestCounter;
 use crate::digest::Message;
 use crate::encoding::{self, Encoding};
+use crate::ending::Ending;
 use crate::received::Received;
 use crate::refusal::{Reason, Refused};
 use crate::server::IngestServer;
@@ -37,13 +39,17 @@ const GRPC: &str = "application/grpc";
 const PREFIX: usize = 5;
 
 /// Tells health checkers about the end.
-#[derive(Debug, Clone)]
-pub(crate) struct Health(HealthReporter);
+#[derive(Debug)]
+pub(crate) struct Health {
+    reporter: HealthReporter,
+    stopped: watch::Sender<bool>,
+}
 
 impl Health {
     pub(crate) async fn stop(&self) {
-        self.0.set_service_status("", ServingStatus::NotServing).await;
-        self.0.set_service_status(SERVICE, ServingStatus::NotServing).await;
+        self.reporter.set_service_status("", ServingStatus::NotServing).await;
+        self.reporter.set_service_status(SERVICE, ServingStatus::NotServing).await;
+        self.stopped.send_replace(true);
     }
 }
 
@@ -52,13 +58,15 @@ impl Health {
 pub(crate) struct GrpcService {
     server: IngestServer,
     health: Routes,
+    stopped: watch::Receiver<bool>,
 }
 
 impl GrpcService {
     pub(crate) async fn new(server: IngestServer) -> (Self, Health) {
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_service_status(SERVICE, ServingStatus::Serving).await;
-        (Self { server, health: Routes::new(health) }, Health(reporter))
+        let (sender, stopped) = watch::channel(false);
+        (Self { server, health: Routes::new(health), stopped }, Health { reporter, stopped: sender })
     }
 
     async fn answer(self, request: Request<Incoming>) -> Response<Body> {
@@ -71,7 +79,7 @@ impl GrpcService {
             METRICS => self.drop_signal(request, "metrics", IngestCounter::MetricsRequests).await,
             LOGS => self.drop_signal(request, "logs", IngestCounter::LogsRequests).await,
             path if path.starts_with(HEALTH) => match self.health.oneshot(request).await {
-                Ok(answer) => answer.map(Body::new),
+                Ok(answer) => answer.map(|body| Body::new(Ending::new(body, self.stopped))),
                 Err(never) => match never {},
             },
             path => {

@@ -138,25 +138,23 @@ async fn drop_signal(
 }
 
 async fn no_such_path(State(server): State<IngestServer>, request: Request) -> Response {
-    let path = request.uri().path();
     let message = format!(
-        "{path:?} is not here; spans go to POST /v1/traces (OTEL_EXPORTER_OTLP_ENDPOINT is the address without a \
-         path, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT the one with it)"
+        "{:?} is not here; spans go to POST /v1/traces (OTEL_EXPORTER_OTLP_ENDPOINT is the address without a path, \
+         OTEL_EXPORTER_OTLP_TRACES_ENDPOINT the one with it)",
+        request.uri().path()
     );
-    refuse(
-        &server,
-        &Refused::new(Reason::Path, message),
-        Format::of(request.headers()).unwrap_or(Format::Json),
-    )
+    misdirected(&server, request, Refused::new(Reason::Path, message))
 }
 
 async fn no_such_method(State(server): State<IngestServer>, request: Request) -> Response {
     let message = format!("{} is not what OTLP/HTTP sends; use POST", request.method());
-    refuse(
-        &server,
-        &Refused::new(Reason::Method, message),
-        Format::of(request.headers()).unwrap_or(Format::Json),
-    )
+    misdirected(&server, request, Refused::new(Reason::Method, message))
+}
+
+fn misdirected(server: &IngestServer, request: Request, refused: Refused) -> Response {
+    let format = Format::of(request.headers()).unwrap_or(Format::Json);
+    Chunks::new(request.into_body()).linger(server.body_limits());
+    refuse(server, &refused, format)
 }
 
 fn unknown_media(media: &str) -> Refused {

@@ -5,8 +5,8 @@
 //! knows no store and no analysis. The way of a request:
 //!
 //! `listen`, `connection` and `activity` accept and watch connections; `grpc` and `http` route requests; `gate` and
-//! `budget` say whether one may come; `body` and `received` take it in; `digest` and `admit` make rows of it; `server`
-//! joins these and waits for the log; `respond`, `refusal` and `rpc_status` are the answers.
+//! `budget` say whether one may come; `body` and `received` take it in; `encoding`, `digest` and `admit` make rows of
+//! it; `server` joins these and waits for the log; `respond`, `refusal` and `rpc_status` are the answers.
 
 mod activity;
 mod admit;
@@ -19,6 +19,7 @@ mod counters;
 mod digest;
 mod drain;
 mod encoding;
+mod ending;
 mod gate;
 mod grpc;
 mod http;

@@ -25,7 +25,11 @@ fn compress(name: &str, bytes: &[u8]) -> Vec<u8> {
             encoder.write_all(bytes).unwrap();
             encoder.finish().unwrap()
         }
-        "zstd" => zstd::bulk::compress(bytes, 3).unwrap(),
+        "zstd" => {
+            let mut compressor = zstd::bulk::Compressor::new(3).unwrap();
+            compressor.include_checksum(true).unwrap();
+            compressor.compress(bytes).unwrap()
+        }
         _ => bytes.to_vec(),
     }
 }
