@@ -29,10 +29,11 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Connects to `host:port` when first used.
+    /// Connects to `host:port` or `unix:/path` when first used.
     pub fn connect(address: &str) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+        let uri = if address.starts_with("unix:") { address.to_owned() } else { format!("http://{address}") };
+        let endpoint = Endpoint::from_shared(uri)?
             .tcp_nodelay(true)
             .connect_timeout(Duration::from_secs(5))
             .timeout(CALL_LIMIT);

@@ -22,6 +22,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct ServerOptions {
     env: Vec<(String, String)>,
+    otlp_grpc: String,
+    otlp_http: String,
     folder: TempDir,
 }
 
@@ -29,13 +31,21 @@ impl ServerOptions {
     /// Defaults and an empty store.
     pub fn new() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("longpole-test-").tempdir()?;
-        Ok(Self { env: Vec::new(), folder })
+        let any = || "127.0.0.1:0".to_owned();
+        Ok(Self { env: Vec::new(), otlp_grpc: any(), otlp_http: any(), folder })
     }
 
     /// Sets a configuration key by its environment variable.
     #[must_use]
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sets where OTLP/gRPC and OTLP/HTTP listen, instead of on free ports.
+    #[must_use]
+    pub fn otlp(mut self, grpc: &str, http: &str) -> Self {
+        (self.otlp_grpc, self.otlp_http) = (grpc.to_owned(), http.to_owned());
         self
     }
 
@@ -89,6 +99,11 @@ impl Server {
     /// `host:port` of OTLP/gRPC.
     pub fn grpc(&self) -> &str {
         self.ready.get("otlp_grpc").map_or("", String::as_str)
+    }
+
+    /// `host:port` of OTLP/HTTP.
+    pub fn otlp_http(&self) -> &str {
+        self.ready.get("otlp_http").map_or("", String::as_str)
     }
 
     /// `host:port` of the API.
@@ -198,9 +213,8 @@ fn spawn(options: &ServerOptions) -> Result<(Child, HashMap<String, String>)> {
 fn command(options: &ServerOptions, log: File) -> Result<Command> {
     let mut command = Command::new(program()?);
     command.arg("serve").arg("--data-dir").arg(options.data_dir());
-    for flag in ["--otlp-grpc", "--otlp-http", "--http"] {
-        command.args([flag, "127.0.0.1:0"]);
-    }
+    command.args(["--otlp-grpc", &options.otlp_grpc, "--otlp-http", &options.otlp_http]);
+    command.args(["--http", "127.0.0.1:0"]);
     // Nothing of the caller's own settings.
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("LONGPOLE_")) {
         command.env_remove(key);
@@ -225,7 +239,7 @@ fn wait_until_ready(stdout: ChildStdout) -> Result<HashMap<String, String>> {
         if let Some(rest) = line.strip_prefix("ready ") {
             let pairs = rest.split_whitespace().filter_map(|pair| pair.split_once('='));
             let ready: HashMap<String, String> = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-            for key in ["otlp_grpc", "http"] {
+            for key in ["otlp_grpc", "otlp_http", "http"] {
                 ready.get(key).with_context(|| format!("no {key} in the ready line: {line}"))?;
             }
             return Ok(ready);

@@ -52,10 +52,10 @@ pub(crate) struct ServeArgs {
     /// Folder of the store [default: ./longpole-data; for the demo one that goes with it].
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Address for OTLP/gRPC [default: 127.0.0.1:4317]; port 0 picks a free one.
+    /// Address for OTLP/gRPC [default: 127.0.0.1:4317]; port 0 picks a free one, unix:/path is a socket.
     #[arg(long, value_name = "ADDR")]
     pub(crate) otlp_grpc: Option<String>,
-    /// Address for OTLP/HTTP [default: 127.0.0.1:4318]; port 0 picks a free one.
+    /// Address for OTLP/HTTP [default: 127.0.0.1:4318]; port 0 picks a free one, unix:/path is a socket.
     #[arg(long, value_name = "ADDR")]
     pub(crate) otlp_http: Option<String>,
     /// Address for the API and /metrics [default: 127.0.0.1:16686]; port 0 picks a free one.

@@ -9,11 +9,12 @@ use tonic::transport::{Channel, Endpoint};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A channel to `host:port` (or `http://host:port`) that connects when first used.
+/// A channel to `host:port`, `http://host:port` or `unix:/path` that connects when first used.
 pub(crate) fn channel(address: &str) -> Result<Endpoint> {
-    let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let is_whole = address.contains("://") || address.starts_with("unix:");
+    let uri = if is_whole { address.to_owned() } else { format!("http://{address}") };
     let endpoint = Channel::from_shared(uri).with_context(|| {
-        format!("`{address}` is not an OTLP/gRPC address: expected host:port, such as 127.0.0.1:4317")
+        format!("`{address}` is not an OTLP/gRPC address: expected host:port, such as 127.0.0.1:4317, or unix:/path")
     })?;
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(REQUEST_TIMEOUT).tcp_nodelay(true))
 }
