@@ -108,8 +108,12 @@ fn text_that_is_not_utf8_never_makes_an_answer_unreadable() {
     bytes[name + 1] = 0xff;
     match server.exporter().unwrap().export_bytes(bytes.into()) {
         Ok(_) => {
-            let answer = server.api().json(&format!("/api/v1/traces/{id}")).unwrap();
-            assert_eq!(spans_of(&answer).len(), spans.len());
+            eventually("the trace by id", Duration::from_secs(5), || {
+                let answer = server.api().json(&format!("/api/v1/traces/{id}"))?;
+                ensure!(spans_of(&answer).len() == spans.len(), "{answer}");
+                Ok(())
+            })
+            .unwrap();
         }
         Err(status) => assert_eq!(status.code(), Code::InvalidArgument),
     }

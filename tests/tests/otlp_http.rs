@@ -20,7 +20,7 @@ const JSON: &str = "application/json";
 
 struct Answer {
     status: u16,
-    headers: ureq::http::HeaderMap,
+    headers: http::HeaderMap,
     body: Vec<u8>,
 }
 
