@@ -1,5 +1,6 @@
 //! Promise: OTLP/HTTP takes what OTLP/gRPC takes, from a collector that needs no configuration: both content types, every
 //! compression, web pages, and answers that clients understand.
+#![allow(clippy::unwrap_used)] // A test that cannot unwrap has failed.
 
 use std::io::Write as _;
 use std::time::Duration;

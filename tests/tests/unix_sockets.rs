@@ -1,4 +1,5 @@
 //! Promise: both OTLP servers speak over unix sockets if asked, survive a crash's left-overs, and leave nothing behind.
+#![allow(clippy::unwrap_used)] // A test that cannot unwrap has failed.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
