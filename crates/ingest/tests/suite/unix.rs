@@ -17,9 +17,9 @@ fn at(folder: &Path, name: &str) -> String {
 #[tokio::test]
 async fn both_servers_serve_and_leave_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
-    let addresses = Some((at(folder.path(), "grpc.sock"), at(folder.path(), "http.sock")));
-    let world = World::with(Options { addresses: addresses.clone(), ..Options::default() }).await;
-    let (grpc, http) = addresses.unwrap();
+    let (grpc, http) = (at(folder.path(), "grpc.sock"), at(folder.path(), "http.sock"));
+    let addresses = Some((grpc.clone(), http.clone()));
+    let world = World::with(Options { addresses, ..Options::default() }).await;
     assert_eq!((world.grpc.to_string(), world.http.to_string()), (grpc, http));
     assert_eq!(export(&world.grpc, &[], frame(false, &requests::spans(2))).await.code(), Code::Ok);
     assert_eq!(post(&world.http, "/v1/traces", PROTOBUF, &requests::spans(3)).await.status, 200);
