@@ -5,13 +5,13 @@ CARGO ?= cargo
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
-VENV := $(CARGO_TARGET_DIR)/python
+CLIENTS := $(CARGO_TARGET_DIR)/clients
 RELEASE := $(CARGO_TARGET_DIR)/release
 BENCH_ARGS ?=
 RUN_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps python build run test bench fmt lint check-pure clean
+.PHONY: help deps clients build run test bench fmt lint check-pure clean
 
 help: ## say what there is
 	@echo "Longpole: distributed tracing collector and latency analyzer"
@@ -24,8 +24,8 @@ help: ## say what there is
 deps: ## check for the compilers that the build needs, and install what is missing
 	@scripts/deps.sh
 
-python: ## make the Python environment of the tests (pinned OpenTelemetry SDK)
-	@scripts/python-env.sh "$(VENV)"
+clients: ## make what the tests run as clients: OpenTelemetry SDKs in Python, Node, Java and Go, and the Collector
+	@scripts/clients.sh "$(CLIENTS)"
 
 build: deps ## build the release binary
 	$(CARGO) build --release --workspace
@@ -33,12 +33,11 @@ build: deps ## build the release binary
 run: build ## build, then run the demo: a shop that sends spans, and what Longpole says about it
 	"$(RELEASE)/longpole" demo $(RUN_ARGS)
 
-# A Python environment that cannot be made does not stop the rest: the test that wants it says so.
-test: deps ## build and run every test, also against the Python SDK
-	@scripts/python-env.sh "$(VENV)" || echo "make test: no Python environment; the Python SDK test will be skipped"
+# A client that cannot be made here does not stop the rest: its test says why it did not run.
+test: deps ## build and run every test, also against the OpenTelemetry SDKs and the Collector
+	@scripts/clients.sh "$(CLIENTS)" || true
 	$(CARGO) build --release --workspace
-	LONGPOLE_TEST_PYTHON="$$(test -f "$(VENV)/ready" && echo "$(VENV)/bin/python" || true)" \
-		$(CARGO) test --release --workspace --no-fail-fast
+	LONGPOLE_TEST_CLIENTS="$(CLIENTS)" $(CARGO) test --release --workspace --no-fail-fast
 
 bench: deps ## throughput, CPU, memory, disk and query latency, beside two null servers (BENCH_ARGS="--runs 3 --spans 2000000")
 	$(CARGO) build --release --workspace

@@ -1,18 +1,24 @@
 //! Harness of the whole-process tests: the real binary on real ports with a real store.
 //!
 //! [`Server`] starts `longpole serve` in a folder of its own and ends it, kindly or not. [`Exporter`] is an OTLP/gRPC
-//! client that can also send bytes which are not OTLP. [`Api`] asks over HTTP. [`traffic`] makes spans.
+//! client that can also send bytes which are not OTLP. [`Api`] asks over HTTP. [`traffic`] makes spans. [`clients`] are
+//! the SDKs and the Collector of OpenTelemetry.
 
 mod api;
+mod child;
+pub mod clients;
 mod export;
 mod files;
+mod metrics;
 mod server;
 pub mod shop;
 pub mod traffic;
 mod wait;
 
 pub use api::{Answer, Api, spans_of};
+pub use child::own_address;
 pub use export::{Exporter, raw_call};
 pub use files::{package_dir, program, shared_data};
+pub use metrics::metric;
 pub use server::{Server, ServerOptions};
 pub use wait::{eventually, seed};

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -12,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::api::Api;
+use crate::child::terminate;
 use crate::export::Exporter;
 use crate::files::program;
 
@@ -24,6 +26,7 @@ pub struct ServerOptions {
     env: Vec<(String, String)>,
     otlp_grpc: String,
     otlp_http: String,
+    http: String,
     folder: TempDir,
 }
 
@@ -32,7 +35,7 @@ impl ServerOptions {
     pub fn new() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("longpole-test-").tempdir()?;
         let any = || "127.0.0.1:0".to_owned();
-        Ok(Self { env: Vec::new(), otlp_grpc: any(), otlp_http: any(), folder })
+        Ok(Self { env: Vec::new(), otlp_grpc: any(), otlp_http: any(), http: any(), folder })
     }
 
     /// Sets a configuration key by its environment variable.
@@ -56,6 +59,16 @@ impl ServerOptions {
             .env("LONGPOLE_ASSEMBLE__ROOT_WAIT", "200ms")
             .env("LONGPOLE_ASSEMBLE__IDLE_ROOTLESS", "2s")
             .env("LONGPOLE_SEAL__INTERVAL", "500ms")
+    }
+
+    /// Listens on a loopback address of its own and on the usual ports, which it finds free again when it is started
+    /// again. See [`own_address`](crate::own_address).
+    #[must_use]
+    pub fn host(mut self, host: Ipv4Addr) -> Self {
+        self.otlp_grpc = format!("{host}:4317");
+        self.otlp_http = format!("{host}:4318");
+        self.http = format!("{host}:16686");
+        self
     }
 
     /// Where the store is.
@@ -141,27 +154,11 @@ impl Server {
 
     /// Asks it to stop and waits until it has.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
-        let mut child = self.child.take().context("the server is not running")?;
-        // `kill` the program, so that this package needs no unsafe code.
-        let sent = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status()?;
-        if !sent.success() {
-            bail!("cannot signal process {}", child.id());
-        }
-        let deadline = Instant::now() + STOP_LIMIT;
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status);
-            }
-            if Instant::now() > deadline {
-                child.kill()?;
-                child.wait()?;
-                bail!("still running {STOP_LIMIT:?} after SIGTERM; it said:\n{}", self.options.log_tail());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let child = self.child.take().context("the server is not running")?;
+        terminate(child, STOP_LIMIT).with_context(|| format!("it said:\n{}", self.options.log_tail()))
     }
 
-    /// Starts it again over the same store. The ports may be others.
+    /// Starts it again over the same store. Unless it has a host of its own, the ports may be others.
     pub fn start_again(&mut self) -> Result<()> {
         if self.child.is_some() {
             bail!("the server is still running");
@@ -214,7 +211,7 @@ fn command(options: &ServerOptions, log: File) -> Result<Command> {
     let mut command = Command::new(program()?);
     command.arg("serve").arg("--data-dir").arg(options.data_dir());
     command.args(["--otlp-grpc", &options.otlp_grpc, "--otlp-http", &options.otlp_http]);
-    command.args(["--http", "127.0.0.1:0"]);
+    command.args(["--http", &options.http]);
     // Nothing of the caller's own settings.
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("LONGPOLE_")) {
         command.env_remove(key);

@@ -81,7 +81,8 @@ fn as_expected(service: &str, span: &Value) -> Result<Expected> {
     })
 }
 
-fn number(value: &Value) -> Result<u64> {
+/// A whole number, also one that is written as text, as JSON has those of 64 bits.
+pub fn number(value: &Value) -> Result<u64> {
     value
         .as_u64()
         .or_else(|| value.as_str().and_then(|text| text.parse().ok()))

@@ -1,8 +1,8 @@
 """One of three services, instrumented with the unmodified OpenTelemetry SDK.
 
-    app.py payment               serves; prints its port, ends when standard input ends
-    app.py checkout PAYMENT_PORT the same, and calls payment
-    app.py frontend CHECKOUT_PORT COUNT   makes COUNT requests, then ends
+    shop.py payment               serves; prints its port, ends when standard input ends
+    shop.py checkout PAYMENT_PORT the same, and calls payment
+    shop.py frontend CHECKOUT_PORT COUNT   makes COUNT requests, then ends
 
 Everything about the export comes from OTEL_* variables. Each prints one JSON line for every span that it ended, as
 the SDK itself has it, so that what arrives can be compared.
@@ -17,11 +17,13 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry import propagate, trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
+EXPORTERS = {"grpc": GrpcExporter, "http/protobuf": HttpExporter}
 LARGE = "x" * 65_536
 UNICODE = "Grüße, 世界 \U0001f600 \u0000 end"
 print_lock = threading.Lock()
@@ -150,7 +152,8 @@ def set_every_type(span):
 
 def main():
     provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    exporter = EXPORTERS[os.environ["OTEL_EXPORTER_OTLP_PROTOCOL"]]()
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     provider.add_span_processor(Account())
     trace.set_tracer_provider(provider)
     tracer = trace.get_tracer("longpole.test", "1.2.3")

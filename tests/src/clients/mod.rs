@@ -1,0 +1,18 @@
+//! Unmodified OpenTelemetry clients in other languages, told where to send by `OTEL_*` variables only.
+//!
+//! The programs are in `tests/clients/`, one folder a language; `scripts/clients.sh` makes the environment of each, and
+//! [`Environment`] finds it. [`Otlp`] is what the variables say. [`App`] is a running program, [`Relay`] counts what it
+//! sends. [`shop`] runs the three services that every SDK has, and compares what arrived with their own account. [`Collector`] stands between them
+//! and the server.
+
+mod app;
+mod environment;
+mod otlp;
+mod relay;
+pub mod shop;
+pub mod stored;
+
+pub use app::App;
+pub use environment::Environment;
+pub use otlp::{Otlp, Protocol};
+pub use relay::Relay;
