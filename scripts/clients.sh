@@ -9,7 +9,7 @@ directory=${1:?usage: clients.sh DIR [NAME...]}
 shift
 here=$(cd "$(dirname "$0")" && pwd)
 if [ $# -eq 0 ]; then
-    set -- python node java go
+    set -- python node java go collector
 fi
 
 mkdir -p "$directory"

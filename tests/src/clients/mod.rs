@@ -6,6 +6,7 @@
 //! and the server.
 
 mod app;
+mod collector;
 mod environment;
 mod otlp;
 mod relay;
@@ -13,6 +14,7 @@ pub mod shop;
 pub mod stored;
 
 pub use app::App;
+pub use collector::Collector;
 pub use environment::Environment;
 pub use otlp::{Otlp, Protocol};
 pub use relay::Relay;
