@@ -37,6 +37,9 @@ pub fn open_at_end(state: &State, each: Each<'_>) -> Result<usize, QueryError> {
         }
     }
     let count = open.len();
+    // The oldest last: the assembler looks there for how far back the next start must look.
+    let mut open: Vec<_> = open.into_iter().collect();
+    open.sort_unstable_by_key(|&(id, listed)| std::cmp::Reverse((listed, id)));
     for (id, listed) in open {
         each(id, listed, spans.remove(&id).unwrap_or_default());
     }

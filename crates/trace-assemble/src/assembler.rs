@@ -67,6 +67,8 @@ pub struct Assembler {
     /// When each open trace was opened, oldest first; entries of traces no longer open are skipped.
     opened: VecDeque<(UnixNanos, TraceId)>,
     touched: Vec<TraceId>,
+    /// When what is observed now arrived, if that was said.
+    arrived: UnixNanos,
     /// Counts cuts, from 1.
     cut: u32,
     sealed_batch: u64,
@@ -85,6 +87,7 @@ impl Assembler {
             deadlines: BinaryHeap::new(),
             opened: VecDeque::new(),
             touched: Vec::new(),
+            arrived: UnixNanos(u64::MAX),
             cut: 1,
             sealed_batch: 0,
             spans: 0,
@@ -167,19 +170,26 @@ impl Assembler {
         }
     }
 
+    /// What is observed from here on arrived at `at`, before the `now` of its observation: segments tell their extent
+    /// by arrival, so a trace must be open since then for the segment that names it.
+    pub fn note_arrival(&mut self, at: UnixNanos) {
+        self.arrived = at;
+    }
+
     /// Takes note of one span. Reopens its trace if that was finished.
     pub fn observe(&mut self, id: TraceId, node: &SpanNode, location: Location, now: UnixNanos) -> Seen {
         self.hold(id, node, location, now)
     }
 
     fn hold(&mut self, id: TraceId, node: &SpanNode, location: Location, now: UnixNanos) -> Seen {
+        let arrived = self.arrived.min(now);
         let trace = match self.traces.entry(id) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 self.open += 1;
                 self.deadlines.push(Reverse((now.saturating_add(self.options.idle_short), id)));
-                self.opened.push_back((now, id));
-                entry.insert(Box::new(OpenTrace::new(now)))
+                self.opened.push_back((arrived, id));
+                entry.insert(Box::new(OpenTrace::new(now, arrived)))
             }
         };
         if trace.contains(&self.hasher, node) {
@@ -189,10 +199,10 @@ impl Assembler {
             trace.phase = Phase::Open;
             trace.revised = true;
             trace.first_seen = now;
-            trace.open_since = now;
+            trace.open_since = arrived;
             self.open += 1;
             self.deadlines.push(Reverse((now.saturating_add(self.options.idle_short), id)));
-            self.opened.push_back((now, id));
+            self.opened.push_back((arrived, id));
         }
         trace.last_seen = now;
         if node.parent.is_none() && trace.root_seen == UnixNanos(u64::MAX) {
@@ -405,6 +415,19 @@ mod tests {
         assert_eq!(assembler.cut(), third);
         assert_eq!(assembler.poll(UnixNanos(61 * S)), [trace_id(3), trace_id(1)]);
         assert_eq!(assembler.cut(), nothing);
+    }
+
+    #[test]
+    fn a_cut_tells_arrivals_and_not_when_they_were_observed() {
+        let mut assembler = Assembler::new(Options::default());
+        assembler.note_arrival(UnixNanos(S));
+        assembler.observe(trace_id(1), &node(1, None), live(1), UnixNanos(2 * S));
+        assert_eq!(assembler.cut().since, Some(UnixNanos(S)));
+        assert_eq!(assembler.poll(UnixNanos(20 * S)), [trace_id(1)]);
+        // A late span opens it again.
+        assembler.note_arrival(UnixNanos(21 * S));
+        assembler.observe(trace_id(1), &node(2, Some(1)), live(2), UnixNanos(22 * S));
+        assert_eq!(assembler.cut().since, Some(UnixNanos(21 * S)));
     }
 
     #[test]

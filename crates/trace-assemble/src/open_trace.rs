@@ -45,14 +45,14 @@ pub struct OpenTrace {
 }
 
 impl OpenTrace {
-    pub(crate) fn new(now: UnixNanos) -> Self {
+    pub(crate) fn new(now: UnixNanos, arrived: UnixNanos) -> Self {
         Self {
             spans: Vec::new(),
             index: None,
             first_seen: now,
             last_seen: now,
             root_seen: UnixNanos(u64::MAX),
-            open_since: now,
+            open_since: arrived,
             searched_since: UnixNanos(u64::MAX),
             last_batch: 0,
             touched: 0,

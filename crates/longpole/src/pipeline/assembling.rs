@@ -109,12 +109,13 @@ impl Assembling {
         {
             let (mut assembly, searched) = self.assembly_with_stored(&batch);
             let mut kept = 0_u32;
-            let arrival = now();
+            let at = now();
+            assembly.assembler.note_arrival(batch.arrival);
             batch.rows.retain(|row| {
                 let location = Location::Live { batch: batch.number, row: kept };
                 let was_finished =
                     assembly.assembler.get(&row.trace_id).is_some_and(|t| t.phase() == Phase::Finished);
-                let seen = assembly.assembler.observe(row.trace_id, &row.node, location, arrival);
+                let seen = assembly.assembler.observe(row.trace_id, &row.node, location, at);
                 kept += u32::from(seen == Seen::New);
                 late += u64::from(was_finished && seen == Seen::New);
                 seen == Seen::New
