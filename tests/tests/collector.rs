@@ -1,7 +1,7 @@
 //! Promise: what an OpenTelemetry Collector has taken arrives once, whatever becomes of Longpole meanwhile: it is asked
 //! to stop, killed, and started again while spans keep coming.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -138,6 +138,11 @@ fn check(api: &Api, sent: &[Sent]) -> Result<()> {
     let stored = counter(api, "longpole_sealed_spans")? + counter(api, "longpole_live_spans")?;
     ensure!(stored == sent.len() as f64, "{stored} spans are stored, {} were sent", sent.len());
     ensure!(counter(api, "longpole_ingest_rejected_spans_total")? == 0.0);
+    let found = api.walk_traces("start=now-1h&end=now&order=newest", 500)?;
+    let found: BTreeSet<&str> = found.iter().filter_map(|t| t["trace_id"].as_str()).collect();
+    let lost: Vec<String> =
+        traces.keys().map(|id| hex(id)).filter(|id| !found.contains(id.as_str())).collect();
+    ensure!(lost.is_empty() && found.len() == traces.len(), "{} traces, not found are {lost:?}", found.len());
     // Counts are those of finished traces.
     eventually("every trace counts", Duration::from_secs(20), || check_counts(api, &services))
 }
