@@ -158,6 +158,11 @@ impl Server {
         terminate(child, STOP_LIMIT).with_context(|| format!("it said:\n{}", self.options.log_tail()))
     }
 
+    /// Sets a configuration key for the next start.
+    pub fn set_env(&mut self, key: &str, value: &str) {
+        self.options.env.push((key.to_owned(), value.to_owned()));
+    }
+
     /// Starts it again over the same store. Unless it has a host of its own, the ports may be others.
     pub fn start_again(&mut self) -> Result<()> {
         if self.child.is_some() {
