@@ -16,6 +16,23 @@ pub enum StoreError {
     /// Another process has the store open.
     #[error("the data folder {0} is in use by another process; stop it or choose another --data-dir")]
     Locked(PathBuf),
+    /// The database is closed, because opening it again has failed so far.
+    #[error("the database is being opened again")]
+    Closed,
+    /// A file is gone or unreadable without which there is no store.
+    #[error("{file} cannot be read and the store cannot do without it ({reason}); restore a backup")]
+    Catalog {
+        /// The file.
+        file: String,
+        /// What RocksDB said.
+        reason: String,
+    },
+    /// What is to be written to exists.
+    #[error("{0} is not empty; choose a folder that is empty or does not exist")]
+    NotEmpty(PathBuf),
+    /// What is to be read is no store.
+    #[error("{0} is no store of longpole: it has no rocksdb/CURRENT")]
+    NoStore(PathBuf),
     /// RocksDB failed.
     #[error("rocksdb: {0}")]
     Rocks(#[from] rocksdb::Error),
@@ -33,4 +50,21 @@ pub enum StoreError {
     /// A request is too large for a frame.
     #[error("a group of requests of {0} bytes does not fit a log frame")]
     FrameTooLarge(usize),
+}
+
+impl StoreError {
+    /// Whether the disk was full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Rocks(error) => says_full(error.as_ref()),
+            Self::Folder { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::Build(error) => says_full(&error.to_string()),
+            _ => false,
+        }
+    }
+}
+
+/// RocksDB hands the system's words on.
+fn says_full(text: &str) -> bool {
+    text.contains("No space left") || text.contains("Disk quota exceeded")
 }

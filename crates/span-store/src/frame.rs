@@ -42,6 +42,12 @@ pub enum FrameError {
     /// The payload is not what was written.
     #[error("log frame is damaged")]
     Damaged,
+    /// It had been written, and is not there any more.
+    #[error("log frame is lost")]
+    Lost,
+    /// The database cannot read it.
+    #[error("log frame cannot be read: {0}")]
+    Unreadable(String),
 }
 
 /// Builds frames, keeping its buffers.

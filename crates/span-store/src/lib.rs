@@ -7,16 +7,26 @@
 //! `p-<slice>` (sealed segments by time of arrival). Retention drops whole `p-` families, sealing drops whole
 //! `log-` families: nothing is ever deleted key by key.
 
+mod copies;
+mod damage;
+mod database;
+mod disk;
 mod error;
 mod frame;
+mod heal;
 mod log;
 mod open;
 mod options;
 mod partition;
+mod room;
 mod store;
+mod wal;
 
+pub use copies::restore;
+pub use disk::{Ballast, DiskGuard, DiskSpace, FreeMin, disk_space};
 pub use error::StoreError;
 pub use frame::{Frame, FrameError};
+pub use heal::Failure;
 pub use log::Replayed;
 pub use options::{Durability, StoreOptions};
 pub use partition::{SegmentHandle, SegmentId};

@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use rocksdb::IteratorMode;
-
+use crate::database::Database;
 use crate::error::StoreError;
 use crate::frame::{Frame, FrameError};
 use crate::partition::Db;
@@ -13,13 +12,29 @@ use crate::partition::Db;
 pub(crate) struct Generation {
     pub(crate) number: u64,
     pub(crate) family: String,
+    pub(crate) first_seq: Option<u64>,
     pub(crate) last_seq: Option<u64>,
     pub(crate) bytes: u64,
 }
 
 impl Generation {
     pub(crate) fn new(number: u64) -> Self {
-        Self { number, family: format!("log-{number:016x}"), last_seq: None, bytes: 0 }
+        Self { number, family: format!("log-{number:016x}"), first_seq: None, last_seq: None, bytes: 0 }
+    }
+
+    /// Learns from the database what it holds. Frames that cannot be read count for nothing.
+    pub(crate) fn measure(&mut self, db: &Db) {
+        let Some(family) = db.cf_handle(&self.family) else { return };
+        let mut frames = db.raw_iterator_cf(&family);
+        frames.seek_to_first();
+        self.first_seq = frames.key().and_then(number);
+        self.bytes = 0;
+        while let Some(value) = frames.value() {
+            self.bytes += value.len() as u64;
+            frames.next();
+        }
+        frames.seek_to_last();
+        self.last_seq = frames.key().and_then(number);
     }
 }
 
@@ -57,7 +72,7 @@ impl LogState {
     }
 }
 
-/// A frame found in the log at start.
+/// A frame of the log at start.
 #[derive(Debug)]
 pub struct Replayed {
     /// Its number.
@@ -66,22 +81,49 @@ pub struct Replayed {
     pub frame: Result<Frame, FrameError>,
 }
 
-/// Tells `each` the frames with these numbers, in order. Stops early when it says so.
+fn number(key: &[u8]) -> Option<u64> {
+    <[u8; 8]>::try_from(key).ok().map(u64::from_be_bytes)
+}
+
+/// Tells `each` the frames with these numbers, in order, also those that are gone or damaged. Stops early when it
+/// says so. The database is held for one frame at a time: who is told may wait for others who need it.
 pub(crate) fn replay(
-    db: &Db,
+    database: &Database,
     generations: &[Generation],
     frames: std::ops::Range<u64>,
     each: &mut dyn FnMut(Replayed) -> bool,
 ) -> Result<(), StoreError> {
-    for generation in generations {
-        let Some(family) = db.cf_handle(&generation.family) else { continue };
-        for item in db.iterator_cf(&family, IteratorMode::Start) {
-            let (key, value) = item?;
-            let Ok(seq) = <[u8; 8]>::try_from(&*key).map(u64::from_be_bytes) else { continue };
-            if frames.contains(&seq) && !each(Replayed { seq, frame: Frame::read(&value) }) {
-                return Ok(());
-            }
+    for seq in frames {
+        let frame = frame(database, generations, seq)?;
+        if !each(Replayed { seq, frame }) {
+            break;
         }
     }
     Ok(())
+}
+
+/// A frame of the log. A frame that failed to be written may be in an earlier generation than its successor of the
+/// same number, so the latest counts.
+fn frame(
+    database: &Database,
+    generations: &[Generation],
+    seq: u64,
+) -> Result<Result<Frame, FrameError>, StoreError> {
+    let db = database.get()?;
+    let mut outcome = Err(FrameError::Lost);
+    let holds = |g: &&Generation| {
+        g.first_seq.is_none_or(|first| first <= seq) && g.last_seq.is_none_or(|last| seq <= last)
+    };
+    for generation in generations.iter().rev().filter(holds) {
+        let Some(family) = db.cf_handle(&generation.family) else { continue };
+        match db.get_pinned_cf(&family, seq.to_be_bytes()) {
+            Ok(None) => {}
+            Ok(Some(bytes)) => match Frame::read(&bytes) {
+                Ok(frame) => return Ok(Ok(frame)),
+                Err(error) => outcome = Err(error),
+            },
+            Err(error) => outcome = Err(FrameError::Unreadable(error.to_string())),
+        }
+    }
+    Ok(outcome)
 }

@@ -5,50 +5,49 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prost::Message;
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Direction, ErrorKind, IteratorMode};
+use rocksdb::{Cache, Direction, IteratorMode};
 use segment::{Key, SegmentMeta};
 
+use crate::damage;
+use crate::database::Database;
 use crate::error::StoreError;
 use crate::log::{Generation, LogState, generation_of};
-use crate::options;
 use crate::partition::{Db, Partition, SegmentHandle, SegmentId, full_key, slice_of};
 use crate::store::StoredSegment;
 
 /// Written under `00 "schema"` in the catalog.
-const SCHEMA: u32 = 1;
-const SCHEMA_KEY: &[u8] = b"\0schema";
+pub(crate) const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA_KEY: &[u8] = b"\0schema";
+/// The number of the next frame when a generation was begun: frames below it had been written.
+pub(crate) const NEXT_FRAME_KEY: &[u8] = b"\x04frame";
 
-pub(crate) fn database(dir: &Path, cache: &Cache) -> Result<Db, StoreError> {
-    std::fs::create_dir_all(dir.join("ingest"))
-        .map_err(|source| StoreError::Folder { dir: dir.to_path_buf(), source })?;
-    let db_dir = dir.join("rocksdb");
-    let families = match DB::list_cf(&options::database(), &db_dir) {
-        Ok(families) => families,
-        Err(_) if !db_dir.join("CURRENT").exists() => vec!["default".to_owned()],
-        Err(error) => return Err(error.into()),
-    };
-    let descriptors = families.into_iter().map(|name| {
-        let options = if slice_of(&name).is_some() {
-            options::partition(cache)
-        } else if generation_of(&name).is_some() {
-            options::log()
-        } else {
-            options::catalog()
-        };
-        ColumnFamilyDescriptor::new(name, options)
-    });
-    let db = Db::open_cf_descriptors(&options::database(), &db_dir, descriptors).map_err(|error| {
-        if is_locked(&error) { StoreError::Locked(dir.to_path_buf()) } else { error.into() }
-    })?;
-    // Not before the lock is held: these files may be another process's, at work on them.
-    clear_unfinished(dir);
-    check_schema(&db)?;
-    Ok(db)
+/// An open database, and what had to be set aside for it.
+pub(crate) struct Opened {
+    pub(crate) db: Db,
+    pub(crate) damaged: Vec<String>,
+    /// The greatest frame number that anything on disk names.
+    pub(crate) last_frame: u64,
+    /// Segments below this were set aside; their numbers are not used again.
+    pub(crate) next_segment: u32,
 }
 
-/// RocksDB names its lock file; "lock" alone would also take a damaged block for a lock.
-fn is_locked(error: &rocksdb::Error) -> bool {
-    error.kind() == ErrorKind::IOError && error.as_ref().contains("rocksdb/LOCK: ")
+pub(crate) fn database(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> {
+    std::fs::create_dir_all(dir.join("ingest"))
+        .map_err(|source| StoreError::Folder { dir: dir.to_path_buf(), source })?;
+    let mut opened = damage::open(dir, cache)?;
+    // Not before the lock is held: these files may be another process's, at work on them.
+    clear_unfinished(dir);
+    check_schema(&opened.db)?;
+    for (id, text) in damage::recorded(&opened.db)? {
+        opened.next_segment = opened.next_segment.max(id.saturating_add(1));
+        if !opened.damaged.contains(&text) {
+            opened.damaged.push(text);
+        }
+    }
+    let noted = opened.db.get(NEXT_FRAME_KEY)?.and_then(|bytes| <[u8; 8]>::try_from(&bytes[..]).ok());
+    let noted = noted.map_or(0, u64::from_be_bytes).saturating_sub(1);
+    opened.last_frame = opened.last_frame.max(noted);
+    Ok(opened)
 }
 
 /// Files that a crash left between being written and being ingested; the log still has their spans.
@@ -68,40 +67,53 @@ fn check_schema(db: &Db) -> Result<(), StoreError> {
     }
 }
 
-pub(crate) fn family_names(dir: &Path) -> Result<Vec<String>, StoreError> {
-    Ok(DB::list_cf(&options::database(), dir.join("rocksdb"))?)
-}
-
 /// The segments of a partition, oldest first: one seek each, from the end, because a segment's meta is its
 /// last key. A meta that cannot be read is reported and its segment left out. Also the number after the last
 /// segment, which a damaged one counts for: its keys are still there.
 pub(crate) fn segments(
-    db: &Arc<Db>,
+    database: &Arc<Database>,
     partition: &Arc<Partition>,
     damaged: &mut Vec<String>,
 ) -> Result<(Vec<StoredSegment>, u32), StoreError> {
+    let db = database.get()?;
     let Some(family) = db.cf_handle(&partition.family) else { return Ok((Vec::new(), 0)) };
+    let files = damage::segments_of_files(&db, &partition.family)?;
     let mut found = Vec::new();
     let mut after = 0;
     let mut below = u32::MAX;
     loop {
         let from = full_key(SegmentId(below), Key::Meta);
         let mut iterator = db.iterator_cf(&family, IteratorMode::From(&from, Direction::Reverse));
-        let Some(item) = iterator.next() else { break };
-        let (key, value) = item?;
+        let item = match iterator.next() {
+            None => break,
+            Some(Ok(item)) => item,
+            Some(Err(error)) => {
+                // A block of the greatest segment at or below is damaged; the catalog of files says which.
+                let Some(&id) = files.iter().rev().find(|&&id| id <= below) else { return Err(error.into()) };
+                damaged.push(format!("segment {id} in {}: {error}", partition.family));
+                after = after.max(id.saturating_add(1));
+                match id.checked_sub(1) {
+                    Some(next) => below = next,
+                    None => break,
+                }
+                continue;
+            }
+        };
+        let (key, value) = item;
         let Some(Ok(id)) = key.get(..4).map(|id| <[u8; 4]>::try_from(id).map(u32::from_be_bytes)) else {
             break;
         };
         after = after.max(id.saturating_add(1));
-        if *key == full_key(SegmentId(id), Key::Meta)[..]
-            && let Ok(meta) = SegmentMeta::decode(&*value)
-            && meta.format <= segment::FORMAT
-        {
-            let handle =
-                SegmentHandle { db: Arc::clone(db), partition: Arc::clone(partition), id: SegmentId(id) };
-            found.push(StoredSegment { handle, meta });
-        } else {
-            damaged.push(format!("segment {id} in {}: its meta cannot be read", partition.family));
+        match meta(id, &key, &value) {
+            Ok(meta) => {
+                let handle = SegmentHandle {
+                    db: Arc::clone(database),
+                    partition: Arc::clone(partition),
+                    id: SegmentId(id),
+                };
+                found.push(StoredSegment { handle, meta });
+            }
+            Err(why) => damaged.push(format!("segment {id} in {}: {why}", partition.family)),
         }
         match id.checked_sub(1) {
             Some(next) => below = next,
@@ -112,25 +124,45 @@ pub(crate) fn segments(
     Ok((found, after))
 }
 
-pub(crate) fn log_state(db: &Db, families: &[String], sealed: u64) -> Result<LogState, StoreError> {
-    let mut numbers: Vec<u64> = families.iter().filter_map(|name| generation_of(name)).collect();
-    numbers.sort_unstable();
-    let mut generations = VecDeque::new();
+/// The meta of a segment, or why it cannot be used.
+fn meta(id: u32, key: &[u8], value: &[u8]) -> Result<SegmentMeta, String> {
+    if *key != full_key(SegmentId(id), Key::Meta)[..] {
+        return Err("its meta is missing".to_owned());
+    }
+    let meta = SegmentMeta::decode(value).map_err(|_| "its meta cannot be read".to_owned())?;
+    if meta.format > segment::FORMAT {
+        let known = segment::FORMAT;
+        return Err(format!(
+            "it has format {}, this version reads up to {known}; use a newer longpole",
+            meta.format
+        ));
+    }
+    Ok(meta)
+}
+
+pub(crate) fn log_state(db: &Db, families: &[String], sealed: u64, last_frame: u64) -> LogState {
+    let numbers: Vec<u64> = families.iter().filter_map(|name| generation_of(name)).collect();
+    let mut found = Vec::new();
     for number in &numbers {
         let mut generation = Generation::new(*number);
-        if let Some(family) = db.cf_handle(&generation.family)
-            && let Some(item) = db.iterator_cf(&family, IteratorMode::End).next()
-        {
-            generation.last_seq = <[u8; 8]>::try_from(&*item?.0).ok().map(u64::from_be_bytes);
-        }
-        generations.push_back(generation);
+        generation.measure(db);
+        found.push(generation);
     }
+    // By their frames: what was rescued from a damaged generation is in one with a later number.
+    found.sort_unstable_by_key(|generation| (generation.first_seq.unwrap_or(u64::MAX), generation.number));
+    let generations = VecDeque::from(found);
     let last = generations.iter().filter_map(|generation| generation.last_seq).max().unwrap_or(0);
-    Ok(LogState {
+    LogState {
         generations,
         spare: None,
-        next_seq: last.max(sealed) + 1,
-        next_number: numbers.last().map_or(0, |last| last + 1),
+        next_seq: last.max(sealed).max(last_frame) + 1,
+        next_number: numbers.iter().max().map_or(0, |last| last + 1),
         switch_wal: false,
-    })
+    }
+}
+
+pub(crate) fn slices(families: &[String]) -> Vec<u64> {
+    let mut slices: Vec<u64> = families.iter().filter_map(|name| slice_of(name)).collect();
+    slices.sort_unstable();
+    slices
 }

@@ -1,7 +1,9 @@
 //! How the store is set up, and RocksDB's options with their reasons.
 
-use rocksdb::{BlockBasedOptions, Cache, DBRecoveryMode, Options};
+use rocksdb::{BlockBasedOptions, Cache, Options};
 use trace_model::NanoDuration;
+
+use crate::disk::FreeMin;
 
 /// When a write counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,6 +28,11 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
     /// Bytes of frames after which a new log generation begins. Default 24 MiB.
     pub generation_bytes: u64,
+    /// Free bytes of the disk below which spans are refused. Default by size of the disk.
+    pub free_min: FreeMin,
+    /// Bytes of the file that is given up when the disk is full, so that what is under way can end. At most a
+    /// fiftieth of the disk; 0 is none. Default 256 MiB.
+    pub ballast: u64,
 }
 
 impl Default for StoreOptions {
@@ -36,6 +43,8 @@ impl Default for StoreOptions {
             bytes_max: 50 << 30,
             cache_bytes: 64 << 20,
             generation_bytes: 24 << 20,
+            free_min: FreeMin::default(),
+            ballast: 256 << 20,
         }
     }
 }
@@ -52,7 +61,10 @@ impl StoreOptions {
 const LOG_MEMTABLE_BYTES: usize = 64 << 20;
 
 pub(crate) fn database() -> Options {
-    let mut options = Options::default();
+    // Log families live in the WAL until they are dropped. Flushing them at every opening would write them twice,
+    // and needs room that a full disk has not. The crate has no setter for this one.
+    let mut options =
+        Options::default().get_options_from_string("avoid_flush_during_recovery=true").unwrap_or_default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_max_background_jobs(2);
@@ -60,8 +72,6 @@ pub(crate) fn database() -> Options {
     options.set_wal_bytes_per_sync(1 << 20);
     // A backstop: rotation switches the WAL long before.
     options.set_max_total_wal_size(6 * LOG_MEMTABLE_BYTES as u64);
-    // The unsynced tail may be torn by a crash of the machine; what precedes it is whole.
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     // A table reader costs memory for as long as it is open.
     options.set_max_open_files(512);
     options.set_keep_log_file_num(4);

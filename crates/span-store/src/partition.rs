@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rocksdb::{AsColumnFamilyRef, DBWithThreadMode, MultiThreaded};
 use segment::{Blocks, Key, ReadError};
 
+use crate::database::Database;
+
 pub(crate) type Db = DBWithThreadMode<MultiThreaded>;
 
 /// A sealed segment's number: rises by one a segment, never used twice.
@@ -45,7 +47,7 @@ pub(crate) fn full_key(id: SegmentId, key: Key) -> Vec<u8> {
 /// Reads the values of one sealed segment.
 #[derive(Clone)]
 pub struct SegmentHandle {
-    pub(crate) db: Arc<Db>,
+    pub(crate) db: Arc<Database>,
     pub(crate) partition: Arc<Partition>,
     pub(crate) id: SegmentId,
 }
@@ -70,11 +72,11 @@ impl SegmentHandle {
 
 impl Blocks for SegmentHandle {
     fn get(&self, key: Key) -> Result<Option<Vec<u8>>, ReadError> {
-        let family = self
-            .db
+        let db = self.db.get().map_err(|error| ReadError::Store(error.to_string()))?;
+        let family = db
             .cf_handle(&self.partition.family)
             .ok_or_else(|| ReadError::Store(format!("partition {} was dropped", self.partition.family)))?;
-        read(&self.db, &family, &full_key(self.id, key))
+        read(&db, &family, &full_key(self.id, key))
     }
 }
 

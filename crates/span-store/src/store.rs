@@ -11,12 +11,14 @@ use rocksdb::{Cache, IngestExternalFileOptions, SstFileWriter, WriteOptions};
 use segment::{BuildError, Key, ReadError, SegmentMeta};
 use trace_model::{TraceId, UnixNanos};
 
+use crate::database::{self, Database};
 use crate::error::StoreError;
 use crate::frame::FrameWriter;
+use crate::heal::Health;
 use crate::log::{self, Generation, LogState, Replayed};
 use crate::open;
 use crate::options::{self, Durability, StoreOptions};
-use crate::partition::{Db, Partition, SegmentHandle, SegmentId, full_key, slice_of};
+use crate::partition::{Partition, SegmentHandle, SegmentId, full_key};
 
 /// A sealed segment: how to read it, and what it says about itself.
 #[derive(Debug, Clone)]
@@ -52,17 +54,20 @@ pub struct StoreSize {
     pub log_bytes: u64,
     /// Partitions.
     pub partitions: u64,
+    /// How often the database was closed and opened again to get over an error.
+    pub reopened: u64,
 }
 
 /// The embedded store. One thread appends; any number read; one seals and keeps house.
 pub struct SpanStore {
-    db: Arc<Db>,
-    dir: PathBuf,
-    options: StoreOptions,
-    cache: Cache,
-    log: Mutex<LogState>,
-    frames: Mutex<FrameWriter>,
-    partitions: RwLock<Vec<Arc<Partition>>>,
+    pub(crate) db: Arc<Database>,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: StoreOptions,
+    /// Taken after `frames` and before the database.
+    pub(crate) log: Mutex<LogState>,
+    pub(crate) frames: Mutex<FrameWriter>,
+    pub(crate) health: Health,
+    pub(crate) partitions: RwLock<Vec<Arc<Partition>>>,
     next_segment: AtomicU32,
     sealed_seq: AtomicU64,
     /// Frames from here on were written by this process.
@@ -85,30 +90,30 @@ impl SpanStore {
         options: StoreOptions,
     ) -> Result<(Self, Vec<StoredSegment>, Vec<String>), StoreError> {
         let cache = Cache::new_lru_cache(options.cache_bytes);
-        let db = Arc::new(open::database(dir, &cache)?);
-        let families = open::family_names(dir)?;
-        let mut slices: Vec<u64> = families.iter().filter_map(|name| slice_of(name)).collect();
-        slices.sort_unstable();
+        let opened = open::database(dir, &cache)?;
+        let db = Arc::new(Database::new(dir, cache, opened.db));
+        let families = database::families(dir)?;
+        let slices = open::slices(&families);
         let partitions: Vec<_> = slices.into_iter().map(|slice| Arc::new(Partition::new(slice))).collect();
 
-        let mut damaged = Vec::new();
+        let mut damaged = opened.damaged;
         let mut segments = Vec::new();
-        let mut next_segment = 0;
+        let mut next_segment = opened.next_segment;
         for partition in &partitions {
             let (found, next) = open::segments(&db, partition, &mut damaged)?;
             segments.extend(found);
             next_segment = next_segment.max(next);
         }
         let sealed = segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
-        let log = open::log_state(&db, &families, sealed)?;
+        let log = open::log_state(&*db.get()?, &families, sealed, opened.last_frame);
         let first_seq = log.next_seq;
         let store = Self {
             db,
             dir: dir.to_path_buf(),
             options,
-            cache,
             log: Mutex::new(log),
             frames: Mutex::default(),
+            health: Health::default(),
             partitions: RwLock::new(partitions),
             next_segment: AtomicU32::new(next_segment),
             sealed_seq: AtomicU64::new(sealed),
@@ -129,18 +134,24 @@ impl SpanStore {
             .ok_or_else(|| StoreError::FrameTooLarge(requests.iter().map(Bytes::len).sum()))?;
         let mut log = self.log.lock();
         let seq = log.next_seq;
-        let family_name = &log.generations.back().ok_or(StoreError::FrameTooLarge(0))?.family;
-        let family = self.db.cf_handle(family_name).ok_or(StoreError::FrameTooLarge(0))?;
-        let mut write = WriteOptions::default();
-        write.set_sync(self.options.durability == Durability::Sync);
-        self.db.put_cf_opt(&family, seq.to_be_bytes(), frame, &write)?;
+        self.health.note(self.put_frame(&log, seq, frame))?;
         log.next_seq += 1;
         if let Some(generation) = log.generations.back_mut() {
+            generation.first_seq.get_or_insert(seq);
             generation.last_seq = Some(seq);
             generation.bytes += frame.len() as u64;
         }
         self.rotate_if_full(&mut log);
         Ok(seq)
+    }
+
+    fn put_frame(&self, log: &LogState, seq: u64, frame: &[u8]) -> Result<(), StoreError> {
+        let family_name = &log.generations.back().ok_or(StoreError::Closed)?.family;
+        let db = self.db.get()?;
+        let family = db.cf_handle(family_name).ok_or(StoreError::Closed)?;
+        let mut write = WriteOptions::default();
+        write.set_sync(self.options.durability == Durability::Sync);
+        Ok(db.put_cf_opt(&family, seq.to_be_bytes(), frame, &write)?)
     }
 
     /// Only swaps in the spare generation; making one and switching the WAL is left to [`Self::keep_house`].
@@ -172,10 +183,12 @@ impl SpanStore {
         now: UnixNanos,
         build: &mut dyn FnMut(Sink<'_>) -> Result<SegmentMeta, BuildError>,
     ) -> Result<StoredSegment, StoreError> {
+        self.forget_doubtful()?;
         let id = SegmentId(self.next_segment.fetch_add(1, Ordering::AcqRel));
-        let partition = self.partition_at(now)?;
+        let partition = self.health.note(self.partition_at(now))?;
         let path = self.dir.join("ingest").join(format!("segment-{:08}.sst", id.0));
-        let meta = self.build_and_ingest(&path, id, &partition, build).inspect_err(|_| {
+        let built = self.build_and_ingest(&path, id, &partition, build);
+        let meta = self.health.note(built).inspect_err(|_| {
             // Every try has its own number: on a full disk, files of failed ones would keep it full.
             let _ = std::fs::remove_file(&path);
         })?;
@@ -192,19 +205,21 @@ impl SpanStore {
         partition: &Partition,
         build: &mut dyn FnMut(Sink<'_>) -> Result<SegmentMeta, BuildError>,
     ) -> Result<SegmentMeta, StoreError> {
-        let options = options::partition(&self.cache);
+        let options = options::partition(self.db.cache());
         let mut writer = SstFileWriter::create(&options);
         writer.open(path)?;
         let meta =
             build(&mut |key, value| writer.put(full_key(id, key), value).map_err(|error| error.to_string()))?;
         writer.finish()?;
-        let family = self
-            .db
+        let db = self.db.get()?;
+        let family = db
             .cf_handle(&partition.family)
             .ok_or_else(|| BuildError::Sink(format!("partition {} is gone", partition.family)))?;
         let mut ingest = IngestExternalFileOptions::default();
         ingest.set_move_files(true);
-        self.db.ingest_external_file_cf_opts(&family, &ingest, vec![path])?;
+        let ingested = db.ingest_external_file_cf_opts(&family, &ingest, vec![path]);
+        // After an error it may be in or not: which, is seen before the next one is built.
+        ingested.inspect_err(|_| self.health.doubt(id, &partition.family))?;
         Ok(meta)
     }
 
@@ -214,7 +229,13 @@ impl SpanStore {
             return Ok(Arc::clone(found));
         }
         let partition = Arc::new(Partition::new(slice));
-        self.db.create_cf(&partition.family, &options::partition(&self.cache))?;
+        {
+            let db = self.db.get()?;
+            // A family may have been made although making it failed, and is there after opening again.
+            if db.cf_handle(&partition.family).is_none() {
+                db.create_cf(&partition.family, &options::partition(self.db.cache()))?;
+            }
+        }
         let mut partitions = self.partitions.write();
         partitions.push(Arc::clone(&partition));
         partitions.sort_unstable_by_key(|partition| partition.slice);
@@ -227,6 +248,10 @@ impl SpanStore {
     /// # Errors
     /// If RocksDB fails.
     pub fn keep_house(&self) -> Result<(), StoreError> {
+        self.health.note(self.keep_log())
+    }
+
+    fn keep_log(&self) -> Result<(), StoreError> {
         if self.log.lock().spare.is_none() {
             let generation = self.new_generation()?;
             self.log.lock().spare = Some(generation);
@@ -234,17 +259,27 @@ impl SpanStore {
         let sealed = self.sealed_seq.load(Ordering::Acquire);
         let done = self.log.lock().take_sealed(sealed);
         for generation in &done {
-            self.db.drop_cf(&generation.family)?;
+            self.db.get()?.drop_cf(&generation.family)?;
         }
         let switch_wal = std::mem::take(&mut self.log.lock().switch_wal);
         if switch_wal || !done.is_empty() {
-            // RocksDB begins a new WAL file only when some memtable is switched, and log families are never
-            // flushed: without this the WAL would grow for as long as the process lives.
-            let newest = self.log.lock().generations.back().map_or(0, |generation| generation.number);
-            self.db.put(b"\x03generation", newest.to_be_bytes())?;
-            self.db.flush()?;
+            self.switch_wal().inspect_err(|_| self.log.lock().switch_wal = true)?;
         }
         Ok(())
+    }
+
+    /// RocksDB begins a new WAL file only when some memtable is switched, and log families are never flushed:
+    /// without this the WAL would grow for as long as the process lives.
+    fn switch_wal(&self) -> Result<(), StoreError> {
+        let (newest, next) = {
+            let log = self.log.lock();
+            (log.generations.back().map_or(0, |generation| generation.number), log.next_seq)
+        };
+        let db = self.db.get()?;
+        db.put(b"\x03generation", newest.to_be_bytes())?;
+        // So that frames which are missing later are missed.
+        db.put(open::NEXT_FRAME_KEY, next.to_be_bytes())?;
+        Ok(db.flush()?)
     }
 
     /// Lets go of a log that is wholly sealed, so that a store at rest holds every span once. For stopping
@@ -258,22 +293,21 @@ impl SpanStore {
             self.begin_generation()?;
         }
         self.keep_house()?;
-        self.db.flush_wal(true)?;
-        Ok(())
+        Ok(self.db.get()?.flush_wal(true)?)
     }
 
-    fn new_generation(&self) -> Result<Generation, StoreError> {
+    pub(crate) fn new_generation(&self) -> Result<Generation, StoreError> {
         let number = {
             let mut log = self.log.lock();
             log.next_number += 1;
             log.next_number - 1
         };
         let generation = Generation::new(number);
-        self.db.create_cf(&generation.family, &options::log())?;
+        self.db.get()?.create_cf(&generation.family, &options::log())?;
         Ok(generation)
     }
 
-    fn begin_generation(&self) -> Result<(), StoreError> {
+    pub(crate) fn begin_generation(&self) -> Result<(), StoreError> {
         let generation = self.new_generation()?;
         let mut log = self.log.lock();
         log.generations.push_back(generation);
@@ -320,7 +354,7 @@ impl SpanStore {
             };
             if let Some(partition) = found {
                 partition.dropped.store(true, Ordering::Release);
-                self.db.drop_cf(&partition.family)?;
+                self.db.get()?.drop_cf(&partition.family)?;
             }
         }
         Ok(())
@@ -333,6 +367,10 @@ impl SpanStore {
 
     /// How much is stored.
     pub fn size(&self) -> StoreSize {
-        StoreSize { log_bytes: self.log.lock().bytes(), partitions: self.partitions.read().len() as u64 }
+        StoreSize {
+            log_bytes: self.log.lock().bytes(),
+            partitions: self.partitions.read().len() as u64,
+            reopened: self.db.reopened(),
+        }
     }
 }

@@ -1,0 +1,128 @@
+//! The open database, which can be closed and opened again while others hold on to it.
+//!
+//! RocksDB turns read-only when a write to its log fails, and what it offers to get out of that is not in the
+//! crate. Closing and opening again always works once there is room, so everybody reaches the database through
+//! this: readers hold a shared lock for the length of one read, and opening again waits for them.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind};
+
+use crate::error::StoreError;
+use crate::log::generation_of;
+use crate::options;
+use crate::partition::{Db, slice_of};
+
+/// A database in a folder, with the cache that outlives each opening of it.
+pub(crate) struct Database {
+    dir: PathBuf,
+    cache: Cache,
+    open: RwLock<Option<Db>>,
+    reopened: AtomicU64,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Database({})", self.dir.display())
+    }
+}
+
+/// How a database is opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening {
+    pub(crate) recovery: DBRecoveryMode,
+    /// Off only to take a file out that keeps the database from opening.
+    pub(crate) paranoid: bool,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        // The unsynced tail may be torn by a crash of the machine; what precedes it is whole.
+        Self { recovery: DBRecoveryMode::PointInTime, paranoid: true }
+    }
+}
+
+impl Database {
+    pub(crate) fn new(dir: &Path, cache: Cache, db: Db) -> Self {
+        Self { dir: dir.to_owned(), cache, open: RwLock::new(Some(db)), reopened: AtomicU64::new(0) }
+    }
+
+    /// The database, for one read or write. Do not ask again while holding it: who opens again would wait for
+    /// the first and the second for who opens.
+    pub(crate) fn get(&self) -> Result<MappedRwLockReadGuard<'_, Db>, StoreError> {
+        RwLockReadGuard::try_map(self.open.read(), Option::as_ref).map_err(|_| StoreError::Closed)
+    }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// How often it was opened again.
+    pub(crate) fn reopened(&self) -> u64 {
+        self.reopened.load(Ordering::Relaxed)
+    }
+
+    /// Closes it and opens it again. If that fails it stays closed, and this may be tried again.
+    pub(crate) fn reopen(&self) -> Result<(), StoreError> {
+        let mut open = self.open.write();
+        // Closed before it is opened: there is one lock file.
+        drop(open.take());
+        *open = Some(open_rocks(&self.dir, &self.cache, Opening::default())?);
+        self.reopened.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Opens the database with every column family it has, or makes it.
+pub(crate) fn open_rocks(dir: &Path, cache: &Cache, opening: Opening) -> Result<Db, StoreError> {
+    let db_dir = rocks_dir(dir);
+    let descriptors = families(dir)?.into_iter().map(|name| {
+        let options = family_options(&name, cache);
+        ColumnFamilyDescriptor::new(name, options)
+    });
+    let mut options = options::database();
+    options.set_wal_recovery_mode(opening.recovery);
+    options.set_paranoid_checks(opening.paranoid);
+    Db::open_cf_descriptors(&options, &db_dir, descriptors)
+        .map_err(|error| if is_locked(&error) { StoreError::Locked(dir.to_path_buf()) } else { error.into() })
+}
+
+/// Opens it beside a process that may be serving it: nothing is written, no lock is taken.
+pub(crate) fn open_to_read(dir: &Path, cache: &Cache) -> Result<Db, StoreError> {
+    let descriptors = families(dir)?.into_iter().map(|name| {
+        let options = family_options(&name, cache);
+        ColumnFamilyDescriptor::new(name, options)
+    });
+    Ok(Db::open_cf_descriptors_read_only(&options::database(), rocks_dir(dir), descriptors, false)?)
+}
+
+pub(crate) fn rocks_dir(dir: &Path) -> PathBuf {
+    dir.join("rocksdb")
+}
+
+/// The column families; `default` alone where there is no database yet.
+pub(crate) fn families(dir: &Path) -> Result<Vec<String>, StoreError> {
+    let db_dir = rocks_dir(dir);
+    match DB::list_cf(&options::database(), &db_dir) {
+        Ok(families) => Ok(families),
+        Err(_) if !db_dir.join("CURRENT").exists() => Ok(vec!["default".to_owned()]),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn family_options(name: &str, cache: &Cache) -> rocksdb::Options {
+    if slice_of(name).is_some() {
+        options::partition(cache)
+    } else if generation_of(name).is_some() {
+        options::log()
+    } else {
+        options::catalog()
+    }
+}
+
+/// RocksDB names its lock file; "lock" alone would also take a damaged block for a lock.
+fn is_locked(error: &rocksdb::Error) -> bool {
+    error.kind() == ErrorKind::IOError && error.as_ref().contains("rocksdb/LOCK: ")
+}

@@ -1,0 +1,287 @@
+//! The promises of the store when its files are damaged: it opens, serves the rest, and says what is lost, to the
+//! frame.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use prost::Message;
+use segment::{Blocks, BuildError, Key, SegmentMeta};
+use span_store::{SpanStore, StoreOptions, StoredSegment};
+use trace_model::UnixNanos;
+
+const HOUR: u64 = 3_600_000_000_000;
+const SEGMENTS: u32 = 3;
+/// The frames that the segments hold.
+const SEALED: u64 = 30;
+const LAST: u64 = 70;
+
+fn options() -> StoreOptions {
+    StoreOptions { generation_bytes: 40_000, ..StoreOptions::default() }
+}
+
+/// Bytes that do not compress, so that places in files differ.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+fn request(seq: u64) -> Bytes {
+    noise(seq, 3_000).into()
+}
+
+fn publish(store: &SpanStore, at: u64, frames: (u64, u64)) -> StoredSegment {
+    store
+        .publish(UnixNanos(at), &mut |sink| {
+            let (seq_low, seq_high) = frames;
+            let meta = SegmentMeta { format: segment::FORMAT, seq_low, seq_high, ..SegmentMeta::default() };
+            for block in 0..8 {
+                sink(Key::Chunk(block), &noise(seq_low + u64::from(block), 5_000))
+                    .map_err(BuildError::Sink)?;
+            }
+            sink(Key::Meta, &meta.encode_to_vec()).map_err(BuildError::Sink)?;
+            Ok(meta)
+        })
+        .unwrap()
+}
+
+/// Three segments in three partitions, two of them with ten frames each that are gone from the log, and forty
+/// frames that are in the log alone.
+fn make(dir: &Path) {
+    let (store, ..) = SpanStore::open(dir, options()).unwrap();
+    for seq in 1..=LAST {
+        store.append(&[request(seq)], UnixNanos(seq)).unwrap();
+        store.keep_house().unwrap();
+        if seq <= SEALED && seq % 10 == 0 {
+            publish(&store, (seq / 10) * 12 * HOUR, (seq - 9, seq));
+        }
+    }
+}
+
+/// What a store says after it was damaged.
+#[derive(Debug)]
+struct Found {
+    frames: BTreeSet<u64>,
+    lost: BTreeSet<u64>,
+    segments: BTreeSet<u32>,
+    damaged: Vec<String>,
+}
+
+fn open(dir: &Path) -> Found {
+    let (store, segments, damaged) = SpanStore::open(dir, options()).unwrap();
+    let (mut frames, mut lost) = (BTreeSet::new(), BTreeSet::new());
+    store
+        .replay(&mut |replayed| {
+            match replayed.frame {
+                // From an earlier opening.
+                Ok(_) if replayed.seq > LAST => {}
+                Ok(frame) => {
+                    assert_eq!(frame.requests, [request(replayed.seq)]);
+                    frames.insert(replayed.seq);
+                }
+                Err(_) => {
+                    lost.insert(replayed.seq);
+                }
+            }
+            true
+        })
+        .unwrap();
+    // It takes frames and seals again, whatever happened.
+    let next = store.append(&[request(1_000)], UnixNanos(1)).unwrap();
+    assert!(frames.last().is_none_or(|&last| next > last));
+    store.keep_house().unwrap();
+    let segments: BTreeSet<u32> = segments
+        .into_iter()
+        .filter(|stored| (0..8).all(|block| matches!(stored.handle.get(Key::Chunk(block)), Ok(Some(_)))))
+        .map(|stored| stored.handle.id().0)
+        .collect();
+    Found { frames, lost, segments, damaged }
+}
+
+fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(dir.join("rocksdb")).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> = paths.filter(|path| path.to_string_lossy().ends_with(ending)).collect();
+    found.sort();
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to.join("rocksdb")).unwrap();
+    for path in files(from, "") {
+        let name = path.file_name().unwrap();
+        if name != "LOCK" && !name.to_string_lossy().starts_with("LOG") {
+            std::fs::copy(&path, to.join("rocksdb").join(name)).unwrap();
+        }
+    }
+}
+
+fn flip(path: &Path, at: u64) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at as usize] ^= 0x55;
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn places(length: u64) -> Vec<u64> {
+    let mut places: Vec<u64> = (0..8).chain((1..16).map(|n| length * n / 16)).collect();
+    places.extend(length.saturating_sub(8)..length);
+    places.retain(|&at| at < length);
+    places
+}
+
+#[test]
+fn a_whole_store_says_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path());
+    let found = open(dir.path());
+    assert_eq!(found.frames, (SEALED + 1..=LAST).collect());
+    assert_eq!((found.lost.len(), found.segments.len()), (0, SEGMENTS as usize));
+    assert_eq!(found.damaged, Vec::<String>::new());
+}
+
+#[test]
+fn a_flipped_byte_anywhere_in_the_log_costs_the_frames_it_hits_and_no_other() {
+    let original = tempfile::tempdir().unwrap();
+    make(original.path());
+    for file in files(original.path(), ".log") {
+        for at in places(file.metadata().unwrap().len()) {
+            let dir = tempfile::tempdir().unwrap();
+            copy(original.path(), dir.path());
+            let name = file.file_name().unwrap();
+            flip(&dir.path().join("rocksdb").join(name), at);
+            let found = open(dir.path());
+            let case = format!("{name:?} flipped at {at}: {found:?}");
+            assert_eq!(found.segments.len(), SEGMENTS as usize, "{case}");
+            // A block of 32 KiB holds at most 11 frames and the ends of two more.
+            let gone: Vec<u64> = (SEALED + 1..=LAST).filter(|seq| !found.frames.contains(seq)).collect();
+            assert!(gone.len() <= 13, "{case}");
+            assert!(gone.windows(2).all(|pair| pair[1] == pair[0] + 1), "{case}");
+            // Named, but for the last of all, of which nothing else is known.
+            let known: Vec<u64> =
+                gone.iter().copied().filter(|&seq| seq < *found.frames.last().unwrap()).collect();
+            assert!(known.iter().all(|seq| found.lost.contains(seq)), "{case}");
+            assert!(found.lost.iter().all(|seq| gone.contains(seq)), "{case}");
+            if !known.is_empty() {
+                assert!(found.damaged.iter().any(|text| text.starts_with("log: ")), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_file_that_is_cut_or_gone_costs_its_frames_and_no_other() {
+    let original = tempfile::tempdir().unwrap();
+    make(original.path());
+    let logs = files(original.path(), ".log");
+    let newest = logs.last().unwrap();
+    for file in &logs {
+        let length = file.metadata().unwrap().len();
+        for keep in [None, Some(0), Some(length / 3), Some(length.saturating_sub(1))] {
+            let dir = tempfile::tempdir().unwrap();
+            copy(original.path(), dir.path());
+            let damaged = dir.path().join("rocksdb").join(file.file_name().unwrap());
+            match keep {
+                None => std::fs::remove_file(&damaged).unwrap(),
+                Some(keep) => {
+                    std::fs::OpenOptions::new().write(true).open(&damaged).unwrap().set_len(keep).unwrap();
+                }
+            }
+            let found = open(dir.path());
+            let case = format!("{file:?} cut to {keep:?} of {length}: {found:?}");
+            assert_eq!(found.segments.len(), SEGMENTS as usize, "{case}");
+            let gone: BTreeSet<u64> = (SEALED + 1..=LAST).filter(|seq| !found.frames.contains(seq)).collect();
+            if file == newest {
+                // What was in the newest alone is known to no other file.
+                assert!(found.lost.is_subset(&gone), "{case}");
+            } else {
+                assert_eq!(found.lost, gone, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_byte_anywhere_in_a_segment_costs_that_segment_at_most() {
+    let original = tempfile::tempdir().unwrap();
+    make(original.path());
+    for file in files(original.path(), ".sst").into_iter().filter(|f| f.metadata().unwrap().len() > 10_000) {
+        for at in places(file.metadata().unwrap().len()) {
+            let dir = tempfile::tempdir().unwrap();
+            copy(original.path(), dir.path());
+            let name = file.file_name().unwrap();
+            flip(&dir.path().join("rocksdb").join(name), at);
+            let found = open(dir.path());
+            let case = format!("{name:?} flipped at {at}: {found:?}");
+            assert!(found.segments.len() as u32 >= SEGMENTS - 1, "{case}");
+            assert!(found.frames.is_superset(&(SEALED + 1..=LAST).collect()), "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_of_a_segment_costs_that_segment_and_is_remembered() {
+    let original = tempfile::tempdir().unwrap();
+    make(original.path());
+    for file in files(original.path(), ".sst").into_iter().filter(|f| f.metadata().unwrap().len() > 10_000) {
+        for keep in [None, Some(0), Some(20_000)] {
+            let dir = tempfile::tempdir().unwrap();
+            copy(original.path(), dir.path());
+            let path = dir.path().join("rocksdb").join(file.file_name().unwrap());
+            match keep {
+                None => std::fs::remove_file(&path).unwrap(),
+                Some(keep) => {
+                    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(keep).unwrap()
+                }
+            }
+            for round in 0..2 {
+                let found = open(dir.path());
+                let case = format!("{path:?} cut to {keep:?}, round {round}: {found:?}");
+                assert_eq!(found.segments.len() as u32, SEGMENTS - 1, "{case}");
+                assert!(found.frames.is_superset(&(SEALED + 1..=LAST).collect()), "{case}");
+                assert_eq!(found.damaged.len(), 1, "{case}");
+                assert!(found.damaged[0].starts_with("segment "), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_size_of_the_log_is_known_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ..) = SpanStore::open(dir.path(), StoreOptions::default()).unwrap();
+    for seq in 1..=9 {
+        store.append(&[request(seq)], UnixNanos(seq)).unwrap();
+    }
+    let before = store.size().log_bytes;
+    assert!(before > 27_000);
+    drop(store);
+    let (store, ..) = SpanStore::open(dir.path(), StoreOptions::default()).unwrap();
+    assert_eq!(store.size().log_bytes, before);
+}
+
+#[test]
+fn opening_again_keeps_every_frame_and_every_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ..) = SpanStore::open(dir.path(), options()).unwrap();
+    let segment = publish(&store, HOUR, (0, 0));
+    for seq in 1..=40 {
+        assert_eq!(store.append(&[request(seq)], UnixNanos(seq)).unwrap(), seq);
+        store.keep_house().unwrap();
+        if seq % 7 == 0 {
+            store.reopen().unwrap();
+            assert_eq!(segment.handle.get(Key::Chunk(3)).unwrap().unwrap(), noise(3, 5_000));
+        }
+    }
+    assert_eq!(store.size().reopened, 5);
+    drop((store, segment));
+    let found = open(dir.path());
+    assert_eq!(found.frames, (1..=40).collect());
+    assert!(found.lost.is_empty() && found.damaged.is_empty(), "{found:?}");
+}
