@@ -235,6 +235,8 @@ pub(crate) fn status() -> StatusAnswer {
         oldest: Some(UnixNanos(NOON)),
         open_traces: 1,
         open_spans: 3,
+        reopened: 1,
+        disk: query::DiskStatus { free: 900, total: 1_000, free_min: 50, ballast: 20, state: "ok" },
         counters: vec![("late_spans", 7)],
         damaged: Vec::new(),
         refusing: vec!["the disk is full".into()],

@@ -309,11 +309,20 @@ fn status() -> Value {
         ("log_bytes", integer()),
         ("bytes_last_day", integer()),
         ("oldest_unix_nano", nullable(instant())),
+        ("reopened", integer()),
+    ]);
+    let disk = object([
+        ("state", string()),
+        ("free_bytes", integer()),
+        ("total_bytes", integer()),
+        ("free_min_bytes", integer()),
+        ("ballast_bytes", integer()),
     ]);
     object([
         ("build", object([("version", string()), ("commit", nullable(string()))])),
         ("uptime_nanos", integer()),
         ("store", store),
+        ("disk", disk),
         ("open", object([("traces", integer()), ("spans", integer())])),
         ("counters", json!({ "type": "object", "additionalProperties": integer() })),
         ("damaged", list(string())),

@@ -87,7 +87,8 @@ pub(crate) async fn run(
     tokio::task::spawn_blocking(move || loading.add_stored(segments)).await?;
 
     let (queue, admitted) = mpsc::channel(QUEUE_REQUESTS);
-    let pipeline = Pipeline::start(Arc::clone(&state), Arc::clone(&store), config.seal, admitted)?;
+    let pipeline =
+        Pipeline::start(Arc::clone(&state), Arc::clone(&store), config.seal, &config.store, admitted)?;
     let counters = Arc::new(IngestCounters::default());
     let refusing = Arc::clone(&state);
     let server = IngestServer::new(IngestParts {

@@ -332,12 +332,37 @@ pub struct StatusAnswer {
     pub open_traces: u64,
     /// Skeletons held for them.
     pub open_spans: u64,
+    /// How often the database was closed and opened again to get over an error.
+    pub reopened: u64,
+    /// Room on the disk.
+    pub disk: DiskStatus,
     /// Counters by name: outcomes that are worth knowing.
     pub counters: Vec<(&'static str, u64)>,
     /// Damaged segments that were set aside, with the reason.
     pub damaged: Vec<String>,
     /// What is being refused and why; empty when all is well.
     pub refusing: Vec<String>,
+}
+
+/// Room on the disk, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskStatus {
+    /// What may still be written.
+    pub free: u64,
+    /// The whole disk.
+    pub total: u64,
+    /// What must stay free; below it spans are refused.
+    pub free_min: u64,
+    /// Held in reserve, to be given up when the disk is full.
+    pub ballast: u64,
+    /// `ok`, `full` (spans are refused) or `failing` (the database cannot be written).
+    pub state: &'static str,
+}
+
+impl Default for DiskStatus {
+    fn default() -> Self {
+        Self { free: 0, total: 0, free_min: 0, ballast: 0, state: "ok" }
+    }
 }
 
 /// Cumulative calls, errors and latency of one operation since the process began, for `/metrics`.

@@ -11,6 +11,7 @@ use span_store::{SegmentId, StoredSegment};
 use trace_assemble::Assembler;
 use trace_model::{TraceId, UnixNanos};
 
+use crate::answer::DiskStatus;
 use crate::cache::BlockCache;
 use crate::directory::TraceDirectory;
 use crate::metrics::{self, Metrics};
@@ -121,6 +122,14 @@ pub struct Counters {
     pub seals: AtomicU64,
     /// Log frames found damaged at start.
     pub damaged_frames: AtomicU64,
+    /// Log frames that had been written and were gone at start.
+    pub lost_frames: AtomicU64,
+    /// Requests that the log did not take.
+    pub refused_requests: AtomicU64,
+    /// Times that the disk became too full to take spans.
+    pub disk_full: AtomicU64,
+    /// Segments dropped before their time to make room on a full disk.
+    pub dropped_for_room: AtomicU64,
     /// Look-ups of a trace in sealed segments on arrival of a span.
     pub reopen_lookups: AtomicU64,
 }
@@ -150,7 +159,9 @@ pub struct State {
     /// Why queries are not answered yet.
     pub not_ready: Mutex<Option<String>>,
     /// Why spans are refused, by what refuses them.
-    refusing: Mutex<[Option<String>; 2]>,
+    refusing: Mutex<[Option<String>; 3]>,
+    /// Room on the disk.
+    pub disk: Mutex<DiskStatus>,
 }
 
 /// What may refuse spans.
@@ -161,6 +172,8 @@ pub enum Refusal {
     Log = 0,
     /// Segments cannot be sealed.
     Sealing = 1,
+    /// The disk is too full.
+    Disk = 2,
 }
 
 impl State {
@@ -188,6 +201,7 @@ impl State {
             blocks,
             not_ready: Mutex::new(Some("starting".to_owned())),
             refusing: Mutex::default(),
+            disk: Mutex::default(),
         }
     }
 
@@ -197,6 +211,11 @@ impl State {
         if refusing[by as usize] != why {
             refusing[by as usize] = why;
         }
+    }
+
+    /// Why this refuses spans, if it does.
+    pub fn refuses(&self, by: Refusal) -> Option<String> {
+        self.refusing.lock()[by as usize].clone()
     }
 
     /// Why spans are refused; empty when all is well.

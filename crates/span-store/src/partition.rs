@@ -64,6 +64,11 @@ impl SegmentHandle {
         self.id
     }
 
+    /// The name of its partition's column family.
+    pub fn partition_name(&self) -> &str {
+        &self.partition.family
+    }
+
     /// Whether retention has dropped the segment since.
     pub fn is_dropped(&self) -> bool {
         self.partition.dropped.load(Ordering::Acquire)

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use trace_model::UnixNanos;
 
 use crate::error::StoreError;
-use crate::partition::SegmentHandle;
+use crate::partition::{SegmentHandle, slice_of};
 use crate::store::SpanStore;
 
 impl SpanStore {
@@ -18,6 +18,14 @@ impl SpanStore {
         }
         let of_oldest = segments.iter().filter(|handle| Some(handle.partition.slice) == oldest);
         of_oldest.cloned().collect()
+    }
+
+    /// Whether a text that names a partition names one that is not there any more.
+    pub fn names_gone_partition(&self, text: &str) -> bool {
+        let words = text.split_whitespace().map(|word| word.trim_end_matches(':'));
+        let named = words.filter(|word| slice_of(word).is_some()).collect::<Vec<_>>();
+        let partitions = self.partitions.read();
+        !named.is_empty() && named.iter().all(|name| partitions.iter().all(|p| p.family != **name))
     }
 
     /// Drops partitions that are too old and of which nobody offers a segment, because all of them are damaged.

@@ -360,6 +360,11 @@ impl SpanStore {
         Ok(())
     }
 
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The last frame that a segment holds; 0 if none does.
     pub fn sealed_seq(&self) -> u64 {
         self.sealed_seq.load(Ordering::Acquire)

@@ -72,6 +72,16 @@ fn of_status(status: &StatusAnswer) -> Vec<Counter> {
         gauge("longpole_stored_bytes_last_day", "Bytes added in 24 hours.", status.bytes_last_day),
         gauge("longpole_open_traces", "Traces that are not finished.", status.open_traces),
         gauge("longpole_open_spans", "Spans of traces that are not finished.", status.open_spans),
+        gauge("longpole_disk_free_bytes", "Bytes that may still be written.", status.disk.free),
+        gauge("longpole_disk_total_bytes", "Bytes of the disk.", status.disk.total),
+        gauge("longpole_disk_free_min_bytes", "Bytes that must stay free.", status.disk.free_min),
+        gauge("longpole_ballast_bytes", "Bytes held to be given up on a full disk.", status.disk.ballast),
+        gauge(
+            "longpole_disk_full",
+            "1 while the disk is too full or fails.",
+            u64::from(status.disk.state != "ok"),
+        ),
+        Counter::new("longpole_store_reopened", "Openings after an error.", status.reopened),
         gauge("longpole_damaged_segments", "Segments set aside as damaged.", status.damaged.len() as u64),
         gauge(
             "longpole_refusing",

@@ -15,6 +15,7 @@ pub(crate) struct Status<'a> {
     build: Build<'a>,
     uptime_nanos: u64,
     store: Store,
+    disk: Disk,
     open: Open,
     counters: BTreeMap<&'static str, u64>,
     damaged: &'a [String],
@@ -37,6 +38,16 @@ struct Store {
     log_bytes: u64,
     bytes_last_day: u64,
     oldest_unix_nano: Option<Text<u64>>,
+    reopened: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Disk {
+    state: &'static str,
+    free_bytes: u64,
+    total_bytes: u64,
+    free_min_bytes: u64,
+    ballast_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,6 +62,13 @@ impl<'a> Status<'a> {
             build: Build { version: &build.version, commit: build.commit.as_deref() },
             uptime_nanos: u64::try_from(uptime.as_nanos()).unwrap_or(u64::MAX),
             store: status.into(),
+            disk: Disk {
+                state: status.disk.state,
+                free_bytes: status.disk.free,
+                total_bytes: status.disk.total,
+                free_min_bytes: status.disk.free_min,
+                ballast_bytes: status.disk.ballast,
+            },
             open: Open { traces: status.open_traces, spans: status.open_spans },
             counters: status.counters.iter().copied().collect(),
             damaged: &status.damaged,
@@ -70,6 +88,7 @@ impl From<&StatusAnswer> for Store {
             log_bytes: status.log_bytes,
             bytes_last_day: status.bytes_last_day,
             oldest_unix_nano: status.oldest.map(|at| Text(at.0)),
+            reopened: status.reopened,
         }
     }
 }
@@ -87,7 +106,9 @@ mod tests {
         let wanted = json!({
             "build": {"version": "0.1.0", "commit": null}, "uptime_nanos": 5,
             "store": {"segments": 2, "partitions": 1, "sealed_spans": 10, "live_spans": 3, "stored_bytes": 4096,
-                "log_bytes": 512, "bytes_last_day": 4096, "oldest_unix_nano": "1700000000000000000"},
+                "log_bytes": 512, "bytes_last_day": 4096, "oldest_unix_nano": "1700000000000000000", "reopened": 1},
+            "disk": {"state": "ok", "free_bytes": 900, "total_bytes": 1000, "free_min_bytes": 50,
+                "ballast_bytes": 20},
             "open": {"traces": 1, "spans": 3},
             "counters": {"late_spans": 7},
             "damaged": [], "refusing": ["the disk is full"]

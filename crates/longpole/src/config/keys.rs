@@ -156,6 +156,21 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key!("store.bytes_max", "50GiB", "Bytes stored above which the oldest go.", bytes64, store.bytes_max),
     key!("store.cache_bytes", AUTO, "RocksDB's cache for blocks that were read.", part, store.cache_bytes),
+    key!(
+        "store.free_min",
+        "auto",
+        "Free bytes of the disk (`2GiB`) or hundredths of it (`5%`) below which spans are refused. `auto` is 2 %, \
+         and at least four log generations and two segments, but for these at most 10 %.",
+        free_min,
+        store.free_min
+    ),
+    key!(
+        "store.ballast",
+        "256MiB",
+        "Bytes of a file that is given up when the disk is full; at most 2 % of it. 0B is none.",
+        bytes_or_none,
+        store.ballast
+    ),
     key!("seal.bytes", AUTO, "Bytes of requests after which a segment is sealed.", part, seal.bytes),
     key!(
         "seal.interval",
@@ -368,6 +383,38 @@ mod origins {
     }
     pub(super) fn show(value: &AllowedOrigins) -> String {
         value.to_string()
+    }
+}
+
+mod bytes_or_none {
+    pub(super) fn parse(text: &str) -> Result<u64, String> {
+        if matches!(text, "0" | "0B") { Ok(0) } else { super::bytes64::parse(text) }
+    }
+    pub(super) fn show(value: &u64) -> String {
+        if *value == 0 { "0B".to_owned() } else { super::bytes64::show(value) }
+    }
+}
+
+mod free_min {
+    use span_store::FreeMin;
+
+    pub(super) fn parse(text: &str) -> Result<FreeMin, String> {
+        if text == "auto" {
+            return Ok(FreeMin::Auto);
+        }
+        let Some(percent) = text.strip_suffix('%') else {
+            return super::bytes64::parse(text).map(FreeMin::Bytes);
+        };
+        let percent = percent.trim().parse().ok().filter(|&percent: &u8| percent < 100);
+        percent.map(FreeMin::Percent).ok_or_else(|| format!("must be below 100%, not `{text}`"))
+    }
+
+    pub(super) fn show(value: &FreeMin) -> String {
+        match value {
+            FreeMin::Auto => "auto".to_owned(),
+            FreeMin::Bytes(bytes) => super::bytes64::show(bytes),
+            FreeMin::Percent(percent) => format!("{percent}%"),
+        }
     }
 }
 

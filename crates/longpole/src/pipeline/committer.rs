@@ -45,8 +45,21 @@ pub(super) fn run(
     }
 }
 
+/// Tells the clients to try again.
+fn refuse(state: &State, group: &mut Vec<Admitted>, error: &CommitError) {
+    state.count(&state.counters.refused_requests, group.len() as u64);
+    for admitted in group.drain(..) {
+        let _ = admitted.done.send(Err(error.clone()));
+    }
+}
+
 /// False when the next stage has ended, which only happens when the process stops.
 fn commit(store: &SpanStore, state: &State, group: &mut Vec<Admitted>, next: &SyncSender<Committed>) -> bool {
+    // Before the write and not after it fails: what is under way still needs the room.
+    if let Some(why) = state.refuses(Refusal::Disk) {
+        refuse(state, group, &CommitError::Log(why));
+        return true;
+    }
     let arrival = now();
     let requests: Vec<Bytes> = group.iter().map(|admitted| admitted.prepared.batch.request.clone()).collect();
     let seq = match store.append(&requests, arrival) {
@@ -57,9 +70,7 @@ fn commit(store: &SpanStore, state: &State, group: &mut Vec<Admitted>, next: &Sy
         Err(error) => {
             tracing::error!(%error, requests = requests.len(), "cannot write the log");
             state.set_refusing(Refusal::Log, Some(format!("the log cannot be written: {error}")));
-            for admitted in group.drain(..) {
-                let _ = admitted.done.send(Err(CommitError::Log(error.to_string())));
-            }
+            refuse(state, group, &CommitError::Log(error.to_string()));
             return true;
         }
     };

@@ -8,6 +8,7 @@
 
 mod assembling;
 mod committer;
+mod guard;
 mod recovery;
 mod sealer;
 
@@ -19,7 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use ingest::Admitted;
 use query::State;
-use span_store::SpanStore;
+use span_store::{SpanStore, StoreOptions};
 use tokio::sync::mpsc;
 use trace_model::{NanoDuration, UnixNanos};
 
@@ -66,6 +67,7 @@ impl Pipeline {
         state: Arc<State>,
         store: Arc<SpanStore>,
         seal: SealOptions,
+        options: &StoreOptions,
         admitted: mpsc::Receiver<Admitted>,
     ) -> anyhow::Result<Self> {
         let (to_assembling, committed) = std::sync::mpsc::sync_channel(FRAMES_AHEAD);
@@ -73,8 +75,11 @@ impl Pipeline {
         let stopping = Arc::new(AtomicBool::new(false));
         let sealer = sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store), Arc::clone(&stopping));
         let log_state = Arc::clone(&state);
+        let guarded = (Arc::clone(&state), Arc::clone(&store));
+        let guard = guard::Guard::new(guarded.0, guarded.1, options, seal.bytes, Arc::clone(&stopping));
         let assembling = assembling::Assembling::new(state, Arc::clone(&store), seal, to_sealer);
         let threads = vec![
+            spawn("guard", move || guard.run())?,
             spawn("sealer", move || sealer.run(&cuts))?,
             spawn("assembling", move || assembling.run(&committed))?,
             spawn("committer", move || committer::run(&store, &log_state, admitted, &to_assembling))?,

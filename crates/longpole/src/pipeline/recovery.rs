@@ -3,7 +3,7 @@
 
 use otlp_wire::WireLimits;
 use query::State;
-use span_store::SpanStore;
+use span_store::{FrameError, SpanStore};
 use std::sync::atomic::Ordering;
 
 use super::assembling::Assembling;
@@ -16,6 +16,7 @@ pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State) {
     let reopened = reopen(stage, state);
     let mut frames = 0_u64;
     let mut spans = 0;
+    let mut unread = Unread::default();
     let result = store.replay(&mut |replayed| {
         match replayed.frame {
             Ok(frame) => {
@@ -29,14 +30,11 @@ pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State) {
                 spans += batches.iter().map(|batch| batch.rows.len()).sum::<usize>();
                 stage.take(Committed { seq: replayed.seq, batches });
             }
-            Err(error) => {
-                state.counters.damaged_frames.fetch_add(1, Ordering::Relaxed);
-                state.damaged.lock().push(format!("log frame {}: {error}", replayed.seq));
-                tracing::error!(seq = replayed.seq, %error, "a log frame cannot be read");
-            }
+            Err(error) => unread.note(state, replayed.seq, &error),
         }
         true
     });
+    unread.report(state);
     if let Err(error) = result {
         state.damaged.lock().push(format!("log: {error}"));
         tracing::error!(%error, "the log cannot be read to its end");
@@ -46,6 +44,39 @@ pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State) {
     if frames > 0 || reopened > 0 {
         let ms = started.elapsed().as_millis() as u64;
         tracing::info!(frames, spans, reopened, ms, "recovered what was not sealed");
+    }
+}
+
+/// Runs of frames that cannot be read, told in one line each.
+#[derive(Debug, Default)]
+struct Unread {
+    run: Option<(u64, u64, String)>,
+}
+
+impl Unread {
+    fn note(&mut self, state: &State, seq: u64, error: &FrameError) {
+        let lost = *error == FrameError::Lost;
+        let counter = if lost { &state.counters.lost_frames } else { &state.counters.damaged_frames };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let why = error.to_string();
+        match &mut self.run {
+            Some((_, last, before)) if *last + 1 == seq && *before == why => *last = seq,
+            _ => {
+                self.report(state);
+                self.run = Some((seq, seq, why));
+            }
+        }
+    }
+
+    fn report(&mut self, state: &State) {
+        let Some((first, last, why)) = self.run.take() else { return };
+        let text = if first == last {
+            format!("log frame {first}: {why}")
+        } else {
+            format!("log frames {first} to {last}: {why}")
+        };
+        tracing::error!(first, last, "{text}");
+        state.damaged.lock().push(text);
     }
 }
 

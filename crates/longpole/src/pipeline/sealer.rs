@@ -112,7 +112,20 @@ impl Sealer {
         if self.retention_checked.elapsed() >= RETENTION {
             self.retention_checked = Instant::now();
             self.retain();
+            self.forget();
         }
+    }
+
+    /// Partitions of which every segment is damaged go with age, too, and what went is not reported any more.
+    fn forget(&self) {
+        let view = self.state.snapshot();
+        let offered: Vec<_> = view.sealed.iter().map(|segment| segment.handle.clone()).collect();
+        match self.store.drop_forgotten(&offered, now()) {
+            Ok(gone) if gone.is_empty() => {}
+            Ok(gone) => tracing::info!(partitions = gone.len(), "retention dropped damaged partitions"),
+            Err(error) => tracing::error!(%error, "retention cannot drop a damaged partition"),
+        }
+        self.state.damaged.lock().retain(|text| !self.store.names_gone_partition(text));
     }
 
     fn retain(&self) {
