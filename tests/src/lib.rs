@@ -7,6 +7,7 @@
 mod api;
 mod child;
 pub mod clients;
+mod disk;
 mod export;
 mod files;
 mod metrics;
@@ -17,6 +18,7 @@ mod wait;
 
 pub use api::{Answer, Api, spans_of};
 pub use child::own_address;
+pub use disk::SmallDisk;
 pub use export::{Exporter, raw_call};
 pub use files::{package_dir, program, shared_data};
 pub use metrics::metric;

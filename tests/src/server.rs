@@ -28,6 +28,7 @@ pub struct ServerOptions {
     otlp_http: String,
     http: String,
     folder: TempDir,
+    data: Option<PathBuf>,
 }
 
 impl ServerOptions {
@@ -35,7 +36,14 @@ impl ServerOptions {
     pub fn new() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("longpole-test-").tempdir()?;
         let any = || "127.0.0.1:0".to_owned();
-        Ok(Self { env: Vec::new(), otlp_grpc: any(), otlp_http: any(), http: any(), folder })
+        Ok(Self {
+            env: Vec::new(),
+            otlp_grpc: any(),
+            otlp_http: any(),
+            http: any(),
+            folder,
+            data: None,
+        })
     }
 
     /// Sets a configuration key by its environment variable.
@@ -49,6 +57,13 @@ impl ServerOptions {
     #[must_use]
     pub fn otlp(mut self, grpc: &str, http: &str) -> Self {
         (self.otlp_grpc, self.otlp_http) = (grpc.to_owned(), http.to_owned());
+        self
+    }
+
+    /// Puts the store elsewhere, for instance on another disk.
+    #[must_use]
+    pub fn data_in(mut self, folder: &Path) -> Self {
+        self.data = Some(folder.to_owned());
         self
     }
 
@@ -73,7 +88,7 @@ impl ServerOptions {
 
     /// Where the store is.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data.clone().unwrap_or_else(|| self.folder.path().join("data"))
     }
 
     /// Starts it and waits until it is ready.

@@ -78,6 +78,13 @@ impl DiskGuard {
     }
 }
 
+const BALLAST: &str = "ballast";
+
+/// Gives up the ballast of a folder. Whether there was any.
+pub(crate) fn give_up_ballast(dir: &Path) -> bool {
+    std::fs::remove_file(dir.join(BALLAST)).is_ok()
+}
+
 /// A file that holds room on the disk, to be given up when there is none left.
 #[derive(Debug)]
 pub struct Ballast {
@@ -88,7 +95,7 @@ pub struct Ballast {
 impl Ballast {
     /// Of so many bytes in a folder, but at most a fiftieth of the disk. Nothing is written yet.
     pub fn new(dir: &Path, bytes: u64, total: u64) -> Self {
-        Self { path: dir.join("ballast"), bytes: bytes.min(total / 50) }
+        Self { path: dir.join(BALLAST), bytes: bytes.min(total / 50) }
     }
 
     /// Bytes that it holds at the moment.

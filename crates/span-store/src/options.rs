@@ -62,9 +62,11 @@ const LOG_MEMTABLE_BYTES: usize = 64 << 20;
 
 pub(crate) fn database() -> Options {
     // Log families live in the WAL until they are dropped. Flushing them at every opening would write them twice,
-    // and needs room that a full disk has not. The crate has no setter for this one.
-    let mut options =
-        Options::default().get_options_from_string("avoid_flush_during_recovery=true").unwrap_or_default();
+    // and needs room that a full disk has not. A log file that reserves 70 MiB ahead
+    // of what is written would look like a full disk on a small one. The crate has no setters for these.
+    let mut options = Options::default()
+        .get_options_from_string("avoid_flush_during_recovery=true;allow_fallocate=false")
+        .unwrap_or_default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_max_background_jobs(2);

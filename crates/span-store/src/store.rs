@@ -12,6 +12,7 @@ use segment::{BuildError, Key, ReadError, SegmentMeta};
 use trace_model::{TraceId, UnixNanos};
 
 use crate::database::{self, Database};
+use crate::disk;
 use crate::error::StoreError;
 use crate::frame::FrameWriter;
 use crate::heal::Health;
@@ -90,7 +91,11 @@ impl SpanStore {
         options: StoreOptions,
     ) -> Result<(Self, Vec<StoredSegment>, Vec<String>), StoreError> {
         let cache = Cache::new_lru_cache(options.cache_bytes);
-        let opened = open::database(dir, &cache)?;
+        let opened = match open::database(dir, &cache) {
+            // Opening needs some room, too.
+            Err(error) if error.is_full() && disk::give_up_ballast(dir) => open::database(dir, &cache)?,
+            other => other?,
+        };
         let db = Arc::new(Database::new(dir, cache, opened.db));
         let families = database::families(dir)?;
         let slices = open::slices(&families);

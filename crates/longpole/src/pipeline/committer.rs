@@ -10,6 +10,7 @@ use segment::LiveBatch;
 use span_store::SpanStore;
 use tokio::sync::mpsc;
 
+use super::guard::DiskWatch;
 use super::now;
 
 /// Requests of one group at most.
@@ -27,6 +28,7 @@ pub(super) struct Committed {
 pub(super) fn run(
     store: &SpanStore,
     state: &State,
+    disk: &DiskWatch,
     mut queue: mpsc::Receiver<Admitted>,
     next: &SyncSender<Committed>,
 ) {
@@ -39,7 +41,7 @@ pub(super) fn run(
             bytes += admitted.prepared.batch.request.len();
             group.push(admitted);
         }
-        if !commit(store, state, &mut group, next) {
+        if !commit(store, state, disk, &mut group, next) {
             return;
         }
     }
@@ -54,9 +56,15 @@ fn refuse(state: &State, group: &mut Vec<Admitted>, error: &CommitError) {
 }
 
 /// False when the next stage has ended, which only happens when the process stops.
-fn commit(store: &SpanStore, state: &State, group: &mut Vec<Admitted>, next: &SyncSender<Committed>) -> bool {
+fn commit(
+    store: &SpanStore,
+    state: &State,
+    disk: &DiskWatch,
+    group: &mut Vec<Admitted>,
+    next: &SyncSender<Committed>,
+) -> bool {
     // Before the write and not after it fails: what is under way still needs the room.
-    if let Some(why) = state.refuses(Refusal::Disk) {
+    if let Some(why) = disk.refuses() {
         refuse(state, group, &CommitError::Log(why));
         return true;
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use query::{DiskStatus, Refusal, State};
 use span_store::{
     Ballast, DiskGuard, DiskSpace, Failure, SegmentHandle, SpanStore, StoreOptions, disk_space,
@@ -24,15 +25,73 @@ const STEP: Duration = Duration::from_millis(50);
 const REOPEN_AFTER: Duration = Duration::from_secs(30);
 /// The longest wait between two tries to open the database again.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Room in which a database opens, and seals what lets its log go. The ballast is there to make it.
+const REOPEN_ROOM: u64 = 3 << 20;
 /// Files of a dropped partition go in the background; so long after one, no other is dropped for room.
 const BETWEEN_DROPS: Duration = Duration::from_secs(2);
+
+/// Looks at the disk and refuses spans when it is too full. Asking costs a microsecond, so the committer asks before
+/// every write: however fast spans come, it is not they who fill the disk to its end.
+#[derive(Debug)]
+pub(super) struct DiskWatch {
+    state: Arc<State>,
+    dir: PathBuf,
+    disk: Mutex<DiskGuard>,
+}
+
+impl DiskWatch {
+    pub(super) fn new(state: Arc<State>, dir: PathBuf, options: &StoreOptions, segment_bytes: usize) -> Self {
+        let disk = DiskGuard::new(options.free_min, options.generation_bytes, segment_bytes as u64);
+        Self { state, dir, disk: Mutex::new(disk) }
+    }
+
+    /// Why nothing may be written now.
+    pub(super) fn refuses(&self) -> Option<String> {
+        // What cannot be asked is not a reason to refuse; the guard says so in the log.
+        let space = disk_space(&self.dir).ok()?;
+        self.observe(space);
+        self.state.refuses(Refusal::Disk)
+    }
+
+    fn observe(&self, space: DiskSpace) -> bool {
+        let mut disk = self.disk.lock();
+        let full = disk.observe(space);
+        self.refuse_if(full, &disk, space);
+        full
+    }
+
+    fn refuse_if(&self, full: bool, disk: &DiskGuard, space: DiskSpace) {
+        let was = self.state.refuses(Refusal::Disk).is_some();
+        if !full {
+            self.state.set_refusing(Refusal::Disk, None);
+            if was {
+                tracing::info!(free = space.free, "there is room on the disk again");
+            }
+            return;
+        }
+        let mib = |bytes: u64| bytes >> 20;
+        let (least, resume) = (disk.free_min(space.total), disk.resume_at(space.total));
+        let why = format!(
+            "the disk is too full: {} MiB are free and {} MiB must stay (store.free_min); spans are taken again \
+             from {} MiB on",
+            mib(space.free),
+            mib(least),
+            mib(resume)
+        );
+        if !was {
+            self.state.count(&self.state.counters.disk_full, 1);
+            tracing::error!("{why}");
+        }
+        self.state.set_refusing(Refusal::Disk, Some(why));
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Guard {
     state: Arc<State>,
     store: Arc<SpanStore>,
+    watch: Arc<DiskWatch>,
     dir: PathBuf,
-    disk: DiskGuard,
     ballast: Option<Ballast>,
     ballast_bytes: u64,
     stopping: Arc<AtomicBool>,
@@ -45,19 +104,18 @@ impl Guard {
     pub(super) fn new(
         state: Arc<State>,
         store: Arc<SpanStore>,
-        options: &StoreOptions,
-        segment_bytes: usize,
+        watch: Arc<DiskWatch>,
+        ballast_bytes: u64,
         stopping: Arc<AtomicBool>,
     ) -> Self {
         let dir = store.dir().to_owned();
-        let disk = DiskGuard::new(options.free_min, options.generation_bytes, segment_bytes as u64);
         Self {
             state,
             store,
+            watch,
             dir,
-            disk,
             ballast: None,
-            ballast_bytes: options.ballast,
+            ballast_bytes,
             stopping,
             dropped: None,
             backoff: QUICK_TICK,
@@ -87,11 +145,13 @@ impl Guard {
 
     /// Acts on what there is; whether to look again soon.
     fn look(&mut self, space: DiskSpace) -> bool {
-        let least = self.disk.free_min(space.total);
-        let full = self.disk.observe(space) && !self.made_room(space);
-        self.refuse_if(full, space);
+        let least = self.watch.disk.lock().free_min(space.total);
+        let full = self.watch.observe(space);
+        if full {
+            self.make_room(space);
+        }
         if let Some(failure) = self.store.failure() {
-            self.heal(&failure, full);
+            self.heal(&failure, full, space.free);
         }
         let failing = self.store.failure().is_some();
         self.keep_ballast(space, full || failing);
@@ -109,48 +169,22 @@ impl Guard {
         full || failing || space.free < least.saturating_mul(TIGHT)
     }
 
-    fn refuse_if(&self, full: bool, space: DiskSpace) {
-        let was = self.state.refuses(Refusal::Disk).is_some();
-        if !full {
-            self.state.set_refusing(Refusal::Disk, None);
-            if was {
-                tracing::info!(free = space.free, "there is room on the disk again");
-            }
-            return;
-        }
-        let mib = |bytes: u64| bytes >> 20;
-        let (least, resume) = (self.disk.free_min(space.total), self.disk.resume_at(space.total));
-        let why = format!(
-            "the disk is too full: {} MiB are free and {} MiB must stay (store.free_min); spans are taken again \
-             from {} MiB on",
-            mib(space.free),
-            mib(least),
-            mib(resume)
-        );
-        if !was {
-            self.state.count(&self.state.counters.disk_full, 1);
-            tracing::error!("{why}");
-        }
-        self.state.set_refusing(Refusal::Disk, Some(why));
-    }
-
     /// Drops the oldest partition if it is this store that fills the disk: at least half of what is used are its
-    /// segments. What others filled is not made good with spans. True while that is taking effect.
-    fn made_room(&mut self, space: DiskSpace) -> bool {
-        let desperate = space.free < self.disk.free_min(space.total) / 2;
+    /// segments. What others filled is not made good with spans.
+    fn make_room(&mut self, space: DiskSpace) {
         if self.dropped.is_some_and(|at| at.elapsed() < BETWEEN_DROPS) {
-            return !desperate;
+            return;
         }
         let view = self.state.snapshot();
         let stored: u64 = view.sealed.iter().map(|segment| segment.meta.bytes).sum();
         if stored < (space.total - space.free.min(space.total)) / 2 {
-            return false;
+            return;
         }
         let handles: Vec<SegmentHandle> = view.sealed.iter().map(|segment| segment.handle.clone()).collect();
         drop(view);
         let oldest = self.store.oldest_partition(&handles);
         if oldest.is_empty() {
-            return false;
+            return;
         }
         self.dropped = Some(Instant::now());
         let ids: Vec<_> = oldest.iter().map(SegmentHandle::id).collect();
@@ -160,11 +194,10 @@ impl Guard {
             Ok(()) => tracing::warn!(segments = ids.len(), "dropped the oldest partition: the disk is full"),
             Err(error) => tracing::error!(%error, "cannot drop the oldest partition"),
         }
-        !desperate
     }
 
     /// Tries whether writing works again, and if not, opens the database again when that is likely to help.
-    fn heal(&mut self, failure: &Failure, full: bool) {
+    fn heal(&mut self, failure: &Failure, full: bool, free: u64) {
         if failure.full && self.ballast.as_ref().is_some_and(Ballast::release) {
             tracing::warn!("gave up the ballast: the disk is full");
         }
@@ -174,9 +207,10 @@ impl Guard {
         };
         self.state.set_refusing(Refusal::Log, Some(format!("the log cannot be written: {error}")));
         let due = self.next_try.is_none_or(|at| Instant::now() >= at);
-        // On a full disk the database can be read as it is, and would not open.
-        let likely = !full && (failure.full || failure.lasted >= REOPEN_AFTER || self.next_try.is_some());
-        if !due || !likely {
+        // Without any room the database can be read as it is, and would not open.
+        let room = !full || free >= REOPEN_ROOM;
+        let likely = failure.full || failure.lasted >= REOPEN_AFTER || self.next_try.is_some();
+        if !(due && room && likely) {
             return;
         }
         let started = Instant::now();
@@ -203,7 +237,7 @@ impl Guard {
         let (dir, bytes) = (&self.dir, self.ballast_bytes);
         let ballast = self.ballast.get_or_insert_with(|| Ballast::new(dir, bytes, space.total));
         if !trouble {
-            ballast.take(space, self.disk.resume_at(space.total));
+            ballast.take(space, self.watch.disk.lock().resume_at(space.total));
         }
     }
 }

@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use guard::{DiskWatch, Guard};
 use ingest::Admitted;
 use query::State;
 use span_store::{SpanStore, StoreOptions};
@@ -76,13 +77,16 @@ impl Pipeline {
         let sealer = sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store), Arc::clone(&stopping));
         let log_state = Arc::clone(&state);
         let guarded = (Arc::clone(&state), Arc::clone(&store));
-        let guard = guard::Guard::new(guarded.0, guarded.1, options, seal.bytes, Arc::clone(&stopping));
+        let watch = DiskWatch::new(Arc::clone(&state), store.dir().to_owned(), options, seal.bytes);
+        let watch = Arc::new(watch);
+        let guard =
+            Guard::new(guarded.0, guarded.1, Arc::clone(&watch), options.ballast, Arc::clone(&stopping));
         let assembling = assembling::Assembling::new(state, Arc::clone(&store), seal, to_sealer);
         let threads = vec![
             spawn("guard", move || guard.run())?,
             spawn("sealer", move || sealer.run(&cuts))?,
             spawn("assembling", move || assembling.run(&committed))?,
-            spawn("committer", move || committer::run(&store, &log_state, admitted, &to_assembling))?,
+            spawn("committer", move || committer::run(&store, &log_state, &watch, admitted, &to_assembling))?,
         ];
         Ok(Self { stopping, threads })
     }
