@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::client::{self, LiveOverview, OverviewUrls, Screen, Server};
 use crate::config::Config;
+use crate::copies;
 use crate::demo::{ShopOptions, run_shop};
 use crate::import;
 use crate::serve::{self, Addresses};
@@ -31,6 +32,13 @@ enum Command {
     Demo(DemoArgs),
     /// Send files of spans to a running server, the same way as an SDK would.
     Import(import::ImportArgs),
+    /// Copy a store, while it serves or not, and verify the copy.
+    Backup(copies::BackupArgs),
+    /// Copy a backup into a folder that is empty or does not exist, and verify it.
+    Restore(copies::RestoreArgs),
+    /// Read everything that is stored and say what is wrong with it; a server may have it open. Exit code 1 if
+    /// anything is.
+    Check(copies::CheckArgs),
     /// Ask a running server whether it is ready; for container health checks. Exit code 0 if it is.
     Healthcheck {
         /// The server's HTTP address.
@@ -106,12 +114,19 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             report.write(&mut out)?;
             Ok(ExitCode::from(u8::from(!report.is_clean())))
         }
+        Command::Backup(args) => Ok(clean(copies::backup(&args, &mut out)?)),
+        Command::Restore(args) => Ok(clean(copies::restore(&args, &mut out)?)),
+        Command::Check(args) => Ok(clean(copies::run_check(&args, &mut out)?)),
         Command::Healthcheck { server } => Ok(healthcheck(&server)),
         Command::Config(args) => {
             Config::load(&args)?.write(&mut out)?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn clean(clean: bool) -> ExitCode {
+    ExitCode::from(u8::from(!clean))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -3,6 +3,7 @@
 pub mod client;
 mod command;
 mod config;
+mod copies;
 pub mod demo;
 pub mod import;
 mod memory;

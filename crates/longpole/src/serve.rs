@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use trace_assemble::Assembler;
 use tracing_subscriber::EnvFilter;
 
+use crate::copies;
 use crate::config::{Config, LogOptions};
 use crate::pipeline::Pipeline;
 
@@ -99,8 +100,9 @@ pub(crate) async fn run(
         counters: Arc::clone(&counters),
         refusing: Box::new(move || refusing.refusing().into_iter().next()),
     });
-    let engine = Arc::new(Engine::new(Arc::clone(&state), store));
-    let api = api::router(api_state(engine, Arc::clone(&state), counters, server.queued_bytes()));
+    let engine = Arc::new(Engine::new(Arc::clone(&state), Arc::clone(&store)));
+    let api = api::router(api_state(engine, Arc::clone(&state), counters, server.queued_bytes()))
+        .merge(copies::routes(store));
 
     let (stop, _) = watch::channel(false);
     let stopped = || {

@@ -58,11 +58,19 @@ fn is_about_log(reason: &str) -> bool {
 }
 
 fn report(scan: &Scan, kept: &str) -> Vec<String> {
+    places(scan).into_iter().map(|place| format!("{place}; {kept}")).collect()
+}
+
+/// Damaged places of the log, if they are more than the torn end that any crash may leave.
+pub(crate) fn places(scan: &Scan) -> Vec<String> {
+    if !scan.hole {
+        return Vec::new();
+    }
     let places = scan.bad.iter().take(16);
     places
         .map(|bad| {
             let after = bad.after_frame.map_or_else(String::new, |frame| format!(" after frame {frame}"));
-            format!("log: {} is damaged at byte {}{after}; {kept}", bad.file, bad.offset)
+            format!("log: {} is damaged at byte {}{after}", bad.file, bad.offset)
         })
         .collect()
 }
@@ -185,6 +193,15 @@ pub(crate) fn recorded(db: &Db) -> Result<Vec<(u32, String)>, StoreError> {
         }
     }
     Ok(found)
+}
+
+/// What was set aside at earlier starts, without forgetting anything.
+pub(crate) fn recorded_texts(db: &Db) -> Result<Vec<String>, StoreError> {
+    let items = db.prefix_iterator(SET_ASIDE).map_while(|item| match item {
+        Ok((key, _)) if !key.starts_with(SET_ASIDE) => None,
+        item => Some(item.map(|(_, text)| String::from_utf8_lossy(&text).into_owned())),
+    });
+    Ok(items.collect::<Result<_, _>>()?)
 }
 
 /// The segments that a family's files say they hold, rising.

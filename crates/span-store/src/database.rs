@@ -90,12 +90,18 @@ pub(crate) fn open_rocks(dir: &Path, cache: &Cache, opening: Opening) -> Result<
 }
 
 /// Opens it beside a process that may be serving it: nothing is written, no lock is taken.
-pub(crate) fn open_to_read(dir: &Path, cache: &Cache) -> Result<Db, StoreError> {
+pub(crate) fn open_to_read(dir: &Path, cache: &Cache, hole: bool) -> Result<Db, StoreError> {
     let descriptors = families(dir)?.into_iter().map(|name| {
         let options = family_options(&name, cache);
         ColumnFamilyDescriptor::new(name, options)
     });
-    Ok(Db::open_cf_descriptors_read_only(&options::database(), rocks_dir(dir), descriptors, false)?)
+    let mut options = options::database();
+    // RocksDB opens it with what is damaged left out; what that is, is looked for one by one.
+    options.set_paranoid_checks(false);
+    if hole {
+        options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+    }
+    Ok(Db::open_cf_descriptors_read_only(&options, rocks_dir(dir), descriptors, false)?)
 }
 
 pub(crate) fn rocks_dir(dir: &Path) -> PathBuf {

@@ -44,10 +44,25 @@ pub(crate) fn database(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> 
             opened.damaged.push(text);
         }
     }
-    let noted = opened.db.get(NEXT_FRAME_KEY)?.and_then(|bytes| <[u8; 8]>::try_from(&bytes[..]).ok());
-    let noted = noted.map_or(0, u64::from_be_bytes).saturating_sub(1);
-    opened.last_frame = opened.last_frame.max(noted);
+    opened.last_frame = opened.last_frame.max(known(&opened.db)?);
     Ok(opened)
+}
+
+/// The greatest frame number that the catalog knows to have been written.
+///
+/// # Errors
+/// If RocksDB fails, or the store was written by a newer version.
+pub(crate) fn known(db: &Db) -> Result<u64, StoreError> {
+    if let Some(found) = db.get(SCHEMA_KEY)? {
+        known_schema(&found)?;
+    }
+    let noted = db.get(NEXT_FRAME_KEY)?.and_then(|bytes| <[u8; 8]>::try_from(&bytes[..]).ok());
+    Ok(noted.map_or(0, u64::from_be_bytes).saturating_sub(1))
+}
+
+fn known_schema(bytes: &[u8]) -> Result<(), StoreError> {
+    let found = <[u8; 4]>::try_from(bytes).map_or(u32::MAX, u32::from_le_bytes);
+    if found > SCHEMA { Err(StoreError::Schema { found, known: SCHEMA }) } else { Ok(()) }
 }
 
 /// Files that a crash left between being written and being ingested; the log still has their spans.
@@ -60,10 +75,7 @@ fn clear_unfinished(dir: &Path) {
 fn check_schema(db: &Db) -> Result<(), StoreError> {
     match db.get(SCHEMA_KEY)? {
         None => Ok(db.put(SCHEMA_KEY, SCHEMA.to_le_bytes())?),
-        Some(bytes) => {
-            let found = <[u8; 4]>::try_from(&bytes[..]).map_or(u32::MAX, u32::from_le_bytes);
-            if found > SCHEMA { Err(StoreError::Schema { found, known: SCHEMA }) } else { Ok(()) }
-        }
+        Some(bytes) => known_schema(&bytes),
     }
 }
 

@@ -1,0 +1,148 @@
+//! Verifies one segment: every value decodes, and what they say of each other agrees.
+
+use hashbrown::HashMap;
+use segment::{
+    Blocks, ChunkBlock, ContextBlock, Key, ReadError, RowBlock, SegmentMeta, TraceFilter, TraceHeads,
+    TracePaths, decode_minute, open_traces,
+};
+use span_store::SegmentHandle;
+
+/// Problems told of one segment at most; a damaged one may have one a block.
+const PROBLEMS_MAX: usize = 20;
+
+/// What is wrong with a segment; empty if nothing is.
+pub(super) fn problems(handle: &SegmentHandle, meta: &SegmentMeta) -> Vec<String> {
+    let mut check = Check { blocks: handle, meta, problems: Vec::new(), contexts: HashMap::new() };
+    check.chunks();
+    check.rows();
+    check.analyses();
+    check.histograms();
+    if let Err(error) = open_traces(check.blocks) {
+        check.problem(error.to_string());
+    }
+    check.problems
+}
+
+struct Check<'a> {
+    blocks: &'a dyn Blocks,
+    meta: &'a SegmentMeta,
+    problems: Vec<String>,
+    contexts: HashMap<u32, Result<ContextBlock, String>>,
+}
+
+impl Check<'_> {
+    fn problem(&mut self, text: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(text);
+        }
+    }
+
+    /// Keeps what was read, and tells what could not be.
+    fn kept<T>(&mut self, what: &str, read: Result<T, ReadError>) -> Option<T> {
+        read.map_err(|error| self.problem(format!("{what}: {error}"))).ok()
+    }
+
+    fn agree(&mut self, what: &str, found: u64, said: u64) {
+        if found != said {
+            self.problem(format!("{what} {found}, its meta says {said}"));
+        }
+    }
+
+    fn filter(&mut self) -> Option<TraceFilter> {
+        let bytes = self.blocks.get(Key::Filter).and_then(|bytes| bytes.ok_or(ReadError::Missing(Key::Filter)));
+        let read = bytes.and_then(TraceFilter::from_bytes);
+        self.kept("filter", read)
+    }
+
+    fn chunks(&mut self) {
+        let filter = self.filter();
+        let (mut spans, mut whole) = (0, true);
+        let firsts = self.meta.chunk_first_trace.clone();
+        for (number, &first) in firsts.iter().enumerate() {
+            let what = format!("chunk block {number}");
+            let block = ChunkBlock::read(self.blocks, number as u32);
+            let Some(block) = self.kept(&what, block) else {
+                whole = false;
+                continue;
+            };
+            let next = firsts.get(number + 1).map_or(self.meta.traces, |&next| u64::from(next));
+            for nth in 0..next.saturating_sub(u64::from(first)) {
+                match self.trace(&block, nth as u32, filter.as_ref()) {
+                    Ok(count) => spans += count,
+                    Err(problem) => {
+                        self.problem(format!("{what}: {problem}"));
+                        whole = false;
+                        break;
+                    }
+                }
+            }
+        }
+        if whole {
+            self.agree("spans in chunk blocks:", spans, self.meta.spans);
+        }
+    }
+
+    /// The spans of one trace of a block.
+    fn trace(&mut self, block: &ChunkBlock, nth: u32, filter: Option<&TraceFilter>) -> Result<u64, String> {
+        let id = block.trace_at(nth).map_err(|error| error.to_string())?;
+        if filter.is_some_and(|filter| !filter.may_contain(&id)) {
+            return Err(format!("the filter does not know trace {id}"));
+        }
+        let spans = block.spans(&id).map_err(|error| error.to_string())?;
+        for span in &spans {
+            let number = ContextBlock::number_of(span.context);
+            let blocks = self.blocks;
+            let context = self
+                .contexts
+                .entry(number)
+                .or_insert_with(|| ContextBlock::read(blocks, number).map_err(|error| error.to_string()));
+            let context = context.as_ref().map_err(|error| format!("context block {number}: {error}"))?;
+            context.get(span.context).map_err(|error| format!("context {}: {error}", span.context))?;
+        }
+        Ok(spans.len() as u64)
+    }
+
+    fn rows(&mut self) {
+        let (mut rows, mut whole) = (0, true);
+        for (number, said) in self.meta.row_blocks.iter().enumerate() {
+            let what = format!("row block {number}");
+            let block = RowBlock::read(self.blocks, number as u32);
+            let Some(block) = self.kept(&what, block) else {
+                whole = false;
+                continue;
+            };
+            self.agree(&format!("rows in {what}:"), block.len() as u64, u64::from(said.rows));
+            rows += block.len() as u64;
+        }
+        if whole {
+            self.agree("rows:", rows, self.meta.spans);
+        }
+    }
+
+    fn analyses(&mut self) {
+        for (number, said) in self.meta.trace_blocks.iter().enumerate() {
+            let heads = TraceHeads::read(self.blocks, number as u32);
+            if let Some(heads) = self.kept(&format!("head block {number}"), heads) {
+                self.agree(&format!("rows in head block {number}:"), heads.rows.len() as u64, said.rows.into());
+            }
+            let paths = TracePaths::read(self.blocks, number as u32);
+            if let Some(paths) = self.kept(&format!("path block {number}"), paths) {
+                self.agree(&format!("rows in path block {number}:"), paths.rows.len() as u64, said.rows.into());
+            }
+        }
+    }
+
+    fn histograms(&mut self) {
+        let (mut counted, mut whole) = (0, true);
+        for &minute in &self.meta.minutes {
+            let rows = decode_minute(self.blocks, minute, &|_, _| true);
+            match self.kept(&format!("histograms of minute {minute}"), rows) {
+                Some(rows) => counted += rows.iter().map(|row| row.histogram.count).sum::<u64>(),
+                None => whole = false,
+            }
+        }
+        if whole {
+            self.agree("spans in histograms:", counted, self.meta.spans);
+        }
+    }
+}

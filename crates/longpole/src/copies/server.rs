@@ -1,0 +1,84 @@
+//! A backup while serving: the server makes a checkpoint inside its own folder, and the command copies it.
+//!
+//! The route takes no path from outside, so whoever reaches the port can at most make the one checkpoint anew.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde_json::{Value, json};
+use span_store::{SpanStore, StoreError};
+use tokio::sync::Mutex;
+
+const PATH: &str = "/api/v1/backup";
+/// Folder of checkpoints, in the data folder.
+const CHECKPOINTS: &str = "backup";
+
+/// `POST /api/v1/backup`: makes a checkpoint of all that was acknowledged before, and answers with its folder.
+pub(crate) fn routes(store: Arc<SpanStore>) -> Router {
+    // One at a time: a second takes the place of the first.
+    let turn = Arc::new(Mutex::new(()));
+    Router::new().route(
+        PATH,
+        post(move |headers: HeaderMap| {
+            let (store, turn) = (Arc::clone(&store), Arc::clone(&turn));
+            async move {
+                let _turn = turn.lock().await;
+                answer(store, &headers).await
+            }
+        }),
+    )
+}
+
+async fn answer(store: Arc<SpanStore>, headers: &HeaderMap) -> Response {
+    // A page in a browser cannot send this without asking first.
+    if headers.get(header::CONTENT_TYPE).is_none_or(|value| value != "application/json") {
+        let message = "the content type must be application/json";
+        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message);
+    }
+    match tokio::task::spawn_blocking(move || checkpoint(&store)).await {
+        Ok(Ok(path)) => axum::Json(json!({"path": path})).into_response(),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "cannot make a checkpoint");
+            refused(StatusCode::INTERNAL_SERVER_ERROR, "backup_failed", &error.to_string())
+        }
+        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
+    }
+}
+
+fn refused(status: StatusCode, code: &str, message: &str) -> Response {
+    (status, axum::Json(json!({"error": {"code": code, "message": message, "parameter": null}}))).into_response()
+}
+
+/// Makes a checkpoint in the data folder; one that an earlier command left behind goes.
+pub(super) fn checkpoint(store: &SpanStore) -> Result<PathBuf, StoreError> {
+    let folder = std::path::absolute(store.dir()).unwrap_or_else(|_| store.dir().to_owned()).join(CHECKPOINTS);
+    let _ = std::fs::remove_dir_all(&folder);
+    store.backup(&folder)?;
+    Ok(folder)
+}
+
+/// Asks a server for a checkpoint.
+pub(super) fn ask(endpoint: &str) -> anyhow::Result<PathBuf> {
+    let url = format!("{}{PATH}", endpoint.trim_end_matches('/'));
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut answer = agent
+        .post(&url)
+        .header("content-type", "application/json")
+        .send("{}")
+        .with_context(|| format!("no server at {endpoint}; give --data-dir if none has the store open"))?;
+    let body: Value = serde_json::from_slice(&answer.body_mut().read_to_vec()?)
+        .with_context(|| format!("{url} does not answer as a longpole server does"))?;
+    if answer.status() != 200 {
+        bail!("{}", body["error"]["message"].as_str().unwrap_or("the server refused"));
+    }
+    let path = PathBuf::from(body["path"].as_str().context("the answer names no path")?);
+    if !path.is_dir() {
+        bail!("{} is not on this machine; run the command where the server is", path.display());
+    }
+    Ok(path)
+}

@@ -1,0 +1,85 @@
+//! Looking at a store without changing it, also while another process serves it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rocksdb::{Cache, IteratorMode};
+
+use crate::damage;
+use crate::database::{self, Database};
+use crate::error::StoreError;
+use crate::log::{self, Generation, Replayed};
+use crate::open;
+use crate::partition::{Partition, SegmentHandle};
+use crate::store::StoredSegment;
+use crate::wal;
+
+const CACHE_BYTES: usize = 32 << 20;
+
+/// A store, opened to look at it.
+#[derive(Debug)]
+pub struct Inspection {
+    db: Arc<Database>,
+    generations: Vec<Generation>,
+    sealed: u64,
+    next: u64,
+}
+
+impl Inspection {
+    /// Opens the store in a folder without writing to it or locking it: its segments oldest first, and what is
+    /// damaged.
+    ///
+    /// # Errors
+    /// If there is no store, it was written by a newer version, or RocksDB cannot open it even to read.
+    pub fn open(dir: &Path) -> Result<(Self, Vec<StoredSegment>, Vec<String>), StoreError> {
+        if !database::rocks_dir(dir).join("CURRENT").is_file() {
+            return Err(StoreError::NoStore(dir.to_owned()));
+        }
+        let scan = wal::scan(&database::rocks_dir(dir))?;
+        let mut damaged = damage::places(&scan);
+        let cache = Cache::new_lru_cache(CACHE_BYTES);
+        let families = database::families(dir)?;
+        let db = database::open_to_read(dir, &cache, scan.hole)?;
+        let noted = open::known(&db)?;
+        damaged.extend(damage::recorded_texts(&db)?);
+        let db = Arc::new(Database::new(dir, cache, db));
+        let mut segments = Vec::new();
+        for slice in open::slices(&families) {
+            let (found, _) = open::segments(&db, &Arc::new(Partition::new(slice)), &mut damaged)?;
+            segments.extend(found);
+        }
+        let sealed = segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
+        let last = noted.max(scan.last_frame.unwrap_or(0));
+        let log = open::log_state(&*db.get()?, &families, sealed, last);
+        let generations = log.generations.into_iter().collect();
+        Ok((Self { db, generations, sealed, next: log.next_seq }, segments, damaged))
+    }
+
+    /// Tells `each` the frames that no segment holds, in order, also those that are gone or damaged.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn frames(&self, each: &mut dyn FnMut(Replayed) -> bool) -> Result<(), StoreError> {
+        log::replay(&self.db, &self.generations, self.sealed + 1..self.next, each)
+    }
+
+    /// Reads every block of a segment's file, so that its checksums are compared. The number of its values.
+    ///
+    /// # Errors
+    /// What RocksDB says of the first block that is not as it was written.
+    pub fn read_all(&self, segment: &SegmentHandle) -> Result<u64, StoreError> {
+        let db = self.db.get()?;
+        let Some(family) = db.cf_handle(segment.partition_name()) else { return Ok(0) };
+        let first = segment.id().0.to_be_bytes();
+        let mut values = 0;
+        for item in
+            db.iterator_cf(&family, IteratorMode::From(&first, rocksdb::Direction::Forward))
+        {
+            if !item?.0.starts_with(&first) {
+                break;
+            }
+            values += 1;
+        }
+        Ok(values)
+    }
+}
