@@ -154,6 +154,11 @@ impl Server {
         self.options.data_dir()
     }
 
+    /// Its process, if it runs.
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// What it said on standard error, the end of it.
     pub fn log_tail(&self) -> String {
         self.options.log_tail()

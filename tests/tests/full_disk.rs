@@ -34,6 +34,16 @@ struct Load {
 
 #[test]
 fn a_full_disk_loses_nothing_and_heals_alone() {
+    run(true);
+}
+
+/// Without the guard RocksDB itself meets the full disk, in the middle of writes.
+#[test]
+fn a_write_that_meets_a_full_disk_loses_nothing_and_heals_alone() {
+    run(false);
+}
+
+fn run(guarded: bool) {
     let disk = match SmallDisk::new(DISK_MIB) {
         Ok(disk) => disk,
         Err(reason) => {
@@ -44,6 +54,7 @@ fn a_full_disk_loses_nothing_and_heals_alone() {
     let seed = seed();
     let options = ServerOptions::new().unwrap().hasty().data_in(&disk.path().join("data"));
     let options = options.env("LONGPOLE_SEAL__BYTES", "4MiB").env("LONGPOLE_STORE__CACHE_BYTES", "8MiB");
+    let options = if guarded { options } else { options.env("LONGPOLE_STORE__FREE_MIN", "1B") };
     let mut server = options.start().unwrap();
     let load = Arc::new(Load {
         address: RwLock::new(server.grpc().to_owned()),
@@ -59,7 +70,7 @@ fn a_full_disk_loses_nothing_and_heals_alone() {
             std::thread::spawn(move || client(&load, seed.wrapping_add(n + 1)))
         })
         .collect();
-    let outcome = ordeal(&disk, &mut server, &load, seed);
+    let outcome = ordeal(&disk, &mut server, &load, seed, guarded);
     load.stop.store(true, Ordering::Relaxed);
     load.paused.store(false, Ordering::Relaxed);
     let said = server.log_tail();
@@ -77,10 +88,11 @@ fn a_full_disk_loses_nothing_and_heals_alone() {
     drop(server);
 }
 
-fn ordeal(disk: &SmallDisk, server: &mut Server, load: &Load, seed: u64) -> Result<()> {
+fn ordeal(disk: &SmallDisk, server: &mut Server, load: &Load, seed: u64, guarded: bool) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(seed);
-    filled_by_the_load(disk, server, load)?;
-    // From here on the load would fill the disk by itself in no time.
+    if guarded {
+        filled_by_the_load(disk, server, load)?;
+    }
     let mut reopened = 0;
     for round in 0..ROUNDS {
         load.paused.store(false, Ordering::Relaxed);
@@ -118,7 +130,7 @@ fn ordeal(disk: &SmallDisk, server: &mut Server, load: &Load, seed: u64) -> Resu
 /// The guard refuses before RocksDB meets a full disk; when room comes back it takes spans again.
 fn filled_by_the_load(disk: &SmallDisk, server: &Server, load: &Load) -> Result<()> {
     disk.take(DISK_MIB * 2 / 3)?;
-    eventually("the load fills the disk", Duration::from_secs(20), || {
+    eventually("the load fills the disk", Duration::from_secs(120), || {
         let found = server.api().json("/api/v1/status")?;
         ensure!(found["disk"]["state"] == "full", "{}", found["disk"]);
         Ok(())

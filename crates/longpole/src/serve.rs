@@ -14,8 +14,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use trace_assemble::Assembler;
 use tracing_subscriber::EnvFilter;
 
-use crate::copies;
 use crate::config::{Config, LogOptions};
+use crate::copies;
 use crate::pipeline::Pipeline;
 
 /// Requests that wait for the committer at most; their bytes are bounded besides.

@@ -47,6 +47,16 @@ pub enum StoreError {
         /// The newest schema known.
         known: u32,
     },
+    /// A segment was written by a newer version. To leave it out would be to count its spans again from the log.
+    #[error("segment {segment} has format {found}, this version reads up to {known}; use a newer longpole")]
+    Format {
+        /// The segment's number.
+        segment: u32,
+        /// Its format.
+        found: u32,
+        /// The newest format known.
+        known: u32,
+    },
     /// A request is too large for a frame.
     #[error("a group of requests of {0} bytes does not fit a log frame")]
     FrameTooLarge(usize),

@@ -72,9 +72,7 @@ impl Inspection {
         let Some(family) = db.cf_handle(segment.partition_name()) else { return Ok(0) };
         let first = segment.id().0.to_be_bytes();
         let mut values = 0;
-        for item in
-            db.iterator_cf(&family, IteratorMode::From(&first, rocksdb::Direction::Forward))
-        {
+        for item in db.iterator_cf(&family, IteratorMode::From(&first, rocksdb::Direction::Forward)) {
             if !item?.0.starts_with(&first) {
                 break;
             }

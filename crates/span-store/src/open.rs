@@ -117,6 +117,9 @@ pub(crate) fn segments(
         };
         after = after.max(id.saturating_add(1));
         match meta(id, &key, &value) {
+            Ok(meta) if meta.format > segment::FORMAT => {
+                return Err(StoreError::Format { segment: id, found: meta.format, known: segment::FORMAT });
+            }
             Ok(meta) => {
                 let handle = SegmentHandle {
                     db: Arc::clone(database),
@@ -141,15 +144,7 @@ fn meta(id: u32, key: &[u8], value: &[u8]) -> Result<SegmentMeta, String> {
     if *key != full_key(SegmentId(id), Key::Meta)[..] {
         return Err("its meta is missing".to_owned());
     }
-    let meta = SegmentMeta::decode(value).map_err(|_| "its meta cannot be read".to_owned())?;
-    if meta.format > segment::FORMAT {
-        let known = segment::FORMAT;
-        return Err(format!(
-            "it has format {}, this version reads up to {known}; use a newer longpole",
-            meta.format
-        ));
-    }
-    Ok(meta)
+    SegmentMeta::decode(value).map_err(|_| "its meta cannot be read".to_owned())
 }
 
 pub(crate) fn log_state(db: &Db, families: &[String], sealed: u64, last_frame: u64) -> LogState {

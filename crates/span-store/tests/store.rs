@@ -294,3 +294,82 @@ fn a_dropped_partition_is_gone_and_says_so() {
     drop((old, new, store));
     assert_eq!(ids(&open(dir.path()).1), [1]);
 }
+
+#[test]
+fn a_store_of_a_newer_version_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let raw = rocksdb::DB::list_cf(&rocksdb::Options::default(), dir.path().join("rocksdb")).unwrap();
+    let raw = rocksdb::DB::open_cf(&rocksdb::Options::default(), dir.path().join("rocksdb"), raw).unwrap();
+    raw.put(b"\0schema", 7_u32.to_le_bytes()).unwrap();
+    drop(raw);
+    let error = SpanStore::open(dir.path(), options()).unwrap_err();
+    assert!(error.to_string().contains("schema 7"), "{error}");
+    let error = span_store::Inspection::open(dir.path()).unwrap_err();
+    assert!(error.to_string().contains("use a newer longpole"), "{error}");
+}
+
+#[test]
+fn a_segment_of_a_newer_version_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let newer = SegmentMeta { format: segment::FORMAT + 1, ..SegmentMeta::default() };
+    let put = |sink: Sink<'_>| {
+        sink(Key::Meta, &newer.encode_to_vec()).map_err(BuildError::Sink)?;
+        Ok(newer.clone())
+    };
+    store.publish(UnixNanos(HOUR), &mut |sink| put(sink)).unwrap();
+    drop(store);
+    let error = SpanStore::open(dir.path(), options()).unwrap_err();
+    assert!(matches!(error, StoreError::Format { segment: 0, .. }), "{error}");
+}
+
+#[test]
+fn a_partition_of_which_nobody_offers_a_segment_goes_with_age() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let broken = publish(&store, 100 * SLICE, (0, 0), 10).handle;
+    let new = publish(&store, 101 * SLICE, (0, 0), 10).handle;
+    let text = format!("segment 0 in {}: its meta cannot be read", broken.partition_name());
+    let offered = std::slice::from_ref(&new);
+    assert!(store.drop_forgotten(offered, UnixNanos(101 * SLICE + 24 * HOUR - 1)).unwrap().is_empty());
+    assert!(!store.names_gone_partition(&text));
+    let gone = store.drop_forgotten(offered, UnixNanos(101 * SLICE + 24 * HOUR)).unwrap();
+    assert_eq!(gone, [broken.partition_name()]);
+    assert!(store.names_gone_partition(&text) && !store.names_gone_partition("log frame 3: lost"));
+    drop((broken, new, store));
+    assert_eq!(ids(&open(dir.path()).1), [1]);
+}
+
+#[test]
+fn a_backup_has_everything_up_to_it_and_restores_into_an_empty_folder_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(&dir.path().join("data"));
+    append(&store, 1..=20);
+    publish(&store, HOUR, (1, 15), 1);
+    store.keep_house().unwrap();
+    let (copy, back) = (dir.path().join("copy"), dir.path().join("back"));
+    store.backup(&copy).unwrap();
+    append(&store, 21..=22);
+    assert!(matches!(store.backup(&copy), Err(StoreError::NotEmpty(_))));
+    span_store::restore(&copy, &back).unwrap();
+    assert!(matches!(span_store::restore(&copy, &back), Err(StoreError::NotEmpty(_))));
+    assert!(matches!(span_store::restore(dir.path(), &dir.path().join("x")), Err(StoreError::NoStore(_))));
+    // Also beside the process that has it open, and without changing anything.
+    for (folder, last) in [(&back, 20), (&dir.path().join("data"), 22)] {
+        let (look, segments, damaged) = span_store::Inspection::open(folder).unwrap();
+        let mut frames = Vec::new();
+        look.frames(&mut |read| {
+            frames.push((read.seq, read.frame.is_ok()));
+            true
+        })
+        .unwrap();
+        assert_eq!(frames, (16..=last).map(|seq| (seq, true)).collect::<Vec<_>>());
+        assert_eq!((ids(&segments), damaged.len()), (vec![0], 0));
+        assert_eq!(look.read_all(&segments[0].handle).unwrap(), 3);
+    }
+    drop(store);
+    let (store, segments) = open(&back);
+    assert_eq!(replayed(&store), [16, 17, 18, 19, 20]);
+    assert_eq!(ids(&segments), [0]);
+}

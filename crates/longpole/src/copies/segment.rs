@@ -2,8 +2,8 @@
 
 use hashbrown::HashMap;
 use segment::{
-    Blocks, ChunkBlock, ContextBlock, Key, ReadError, RowBlock, SegmentMeta, TraceFilter, TraceHeads,
-    TracePaths, decode_minute, open_traces,
+    Blocks, ChunkBlock, ContextBlock, ReadError, RowBlock, SegmentMeta, TraceHeads, TracePaths,
+    decode_minute, open_numbers, trace_hash, trace_hashes,
 };
 use span_store::SegmentHandle;
 
@@ -17,7 +17,7 @@ pub(super) fn problems(handle: &SegmentHandle, meta: &SegmentMeta) -> Vec<String
     check.rows();
     check.analyses();
     check.histograms();
-    if let Err(error) = open_traces(check.blocks) {
+    if let Err(error) = open_numbers(check.blocks) {
         check.problem(error.to_string());
     }
     check.problems
@@ -48,14 +48,12 @@ impl Check<'_> {
         }
     }
 
-    fn filter(&mut self) -> Option<TraceFilter> {
-        let bytes = self.blocks.get(Key::Filter).and_then(|bytes| bytes.ok_or(ReadError::Missing(Key::Filter)));
-        let read = bytes.and_then(TraceFilter::from_bytes);
-        self.kept("filter", read)
-    }
-
     fn chunks(&mut self) {
-        let filter = self.filter();
+        let hashes = trace_hashes(self.blocks, self.meta.chunk_first_trace.len() as u32);
+        let hashes = self.kept("trace hashes", hashes);
+        if let Some(hashes) = &hashes {
+            self.agree("trace hashes:", hashes.len() as u64, self.meta.traces);
+        }
         let (mut spans, mut whole) = (0, true);
         let firsts = self.meta.chunk_first_trace.clone();
         for (number, &first) in firsts.iter().enumerate() {
@@ -67,7 +65,7 @@ impl Check<'_> {
             };
             let next = firsts.get(number + 1).map_or(self.meta.traces, |&next| u64::from(next));
             for nth in 0..next.saturating_sub(u64::from(first)) {
-                match self.trace(&block, nth as u32, filter.as_ref()) {
+                match self.trace(&block, nth as u32, hashes.as_deref()) {
                     Ok(count) => spans += count,
                     Err(problem) => {
                         self.problem(format!("{what}: {problem}"));
@@ -83,10 +81,10 @@ impl Check<'_> {
     }
 
     /// The spans of one trace of a block.
-    fn trace(&mut self, block: &ChunkBlock, nth: u32, filter: Option<&TraceFilter>) -> Result<u64, String> {
+    fn trace(&mut self, block: &ChunkBlock, nth: u32, hashes: Option<&[u32]>) -> Result<u64, String> {
         let id = block.trace_at(nth).map_err(|error| error.to_string())?;
-        if filter.is_some_and(|filter| !filter.may_contain(&id)) {
-            return Err(format!("the filter does not know trace {id}"));
+        if hashes.is_some_and(|hashes| hashes.binary_search(&trace_hash(&id)).is_err()) {
+            return Err(format!("the trace hashes do not list trace {id}"));
         }
         let spans = block.spans(&id).map_err(|error| error.to_string())?;
         for span in &spans {
@@ -123,11 +121,19 @@ impl Check<'_> {
         for (number, said) in self.meta.trace_blocks.iter().enumerate() {
             let heads = TraceHeads::read(self.blocks, number as u32);
             if let Some(heads) = self.kept(&format!("head block {number}"), heads) {
-                self.agree(&format!("rows in head block {number}:"), heads.rows.len() as u64, said.rows.into());
+                self.agree(
+                    &format!("rows in head block {number}:"),
+                    heads.rows.len() as u64,
+                    said.rows.into(),
+                );
             }
             let paths = TracePaths::read(self.blocks, number as u32);
             if let Some(paths) = self.kept(&format!("path block {number}"), paths) {
-                self.agree(&format!("rows in path block {number}:"), paths.rows.len() as u64, said.rows.into());
+                self.agree(
+                    &format!("rows in path block {number}:"),
+                    paths.rows.len() as u64,
+                    said.rows.into(),
+                );
             }
         }
     }
@@ -137,7 +143,7 @@ impl Check<'_> {
         for &minute in &self.meta.minutes {
             let rows = decode_minute(self.blocks, minute, &|_, _| true);
             match self.kept(&format!("histograms of minute {minute}"), rows) {
-                Some(rows) => counted += rows.iter().map(|row| row.histogram.count).sum::<u64>(),
+                Some(rows) => counted += rows.iter().map(|row| row.histogram.count()).sum::<u64>(),
                 None => whole = false,
             }
         }

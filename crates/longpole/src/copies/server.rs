@@ -51,12 +51,14 @@ async fn answer(store: Arc<SpanStore>, headers: &HeaderMap) -> Response {
 }
 
 fn refused(status: StatusCode, code: &str, message: &str) -> Response {
-    (status, axum::Json(json!({"error": {"code": code, "message": message, "parameter": null}}))).into_response()
+    (status, axum::Json(json!({"error": {"code": code, "message": message, "parameter": null}})))
+        .into_response()
 }
 
 /// Makes a checkpoint in the data folder; one that an earlier command left behind goes.
 pub(super) fn checkpoint(store: &SpanStore) -> Result<PathBuf, StoreError> {
-    let folder = std::path::absolute(store.dir()).unwrap_or_else(|_| store.dir().to_owned()).join(CHECKPOINTS);
+    let folder =
+        std::path::absolute(store.dir()).unwrap_or_else(|_| store.dir().to_owned()).join(CHECKPOINTS);
     let _ = std::fs::remove_dir_all(&folder);
     store.backup(&folder)?;
     Ok(folder)
@@ -66,11 +68,10 @@ pub(super) fn checkpoint(store: &SpanStore) -> Result<PathBuf, StoreError> {
 pub(super) fn ask(endpoint: &str) -> anyhow::Result<PathBuf> {
     let url = format!("{}{PATH}", endpoint.trim_end_matches('/'));
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let mut answer = agent
-        .post(&url)
-        .header("content-type", "application/json")
-        .send("{}")
-        .with_context(|| format!("no server at {endpoint}; give --data-dir if none has the store open"))?;
+    let mut answer =
+        agent.post(&url).header("content-type", "application/json").send("{}").with_context(|| {
+            format!("no server at {endpoint}; give --data-dir if none has the store open")
+        })?;
     let body: Value = serde_json::from_slice(&answer.body_mut().read_to_vec()?)
         .with_context(|| format!("{url} does not answer as a longpole server does"))?;
     if answer.status() != 200 {

@@ -1,0 +1,169 @@
+//! Promise: a backup made under load holds all that was acknowledged before it, restores into a working store, and
+//! `check` finds what is wrong and nothing else.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use longpole_tests::traffic::{Sent, hex, now_nanos, request, trace};
+use longpole_tests::{Exporter, Server, ServerOptions, eventually, program, seed};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+fn longpole(args: &[&str], path: &Path) -> Result<Output> {
+    Ok(Command::new(program()?).args(args).arg(path).output()?)
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn some_traces(rng: &mut StdRng, count: usize) -> Vec<Vec<Sent>> {
+    (0..count).map(|_| trace(rng, now_nanos() - 600_000_000)).collect()
+}
+
+fn all_are_there(server: &Server, traces: &[Vec<Sent>]) -> Result<()> {
+    for spans in traces {
+        let id = hex(&spans.first().context("an empty trace")?.span.trace_id);
+        let found = server.api().trace_spans(&id)?;
+        ensure!(found.len() == spans.len(), "trace {id} has {} of {} spans", found.len(), spans.len());
+    }
+    Ok(())
+}
+
+/// Sends until told to stop.
+fn load(address: &str, seed: u64, stop: &AtomicBool) -> Result<()> {
+    let exporter = Exporter::connect(address)?;
+    let mut rng = StdRng::seed_from_u64(seed);
+    while !stop.load(Ordering::Relaxed) {
+        exporter.deliver(&request(&some_traces(&mut rng, 20).concat()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_backup_under_load_restores_all_that_was_acknowledged_before_it() {
+    let seed = seed();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let server = ServerOptions::new().unwrap().hasty().start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let loading = scope.spawn(|| load(server.grpc(), seed + 1, &stop));
+        let outcome = backups(&mut rng, &server, folder.path());
+        stop.store(true, Ordering::Relaxed);
+        loading.join().unwrap().unwrap();
+        outcome.unwrap();
+    });
+}
+
+fn backups(rng: &mut StdRng, server: &Server, folder: &Path) -> Result<()> {
+    let mut traces = Vec::new();
+    for round in 0..3 {
+        let more = some_traces(rng, 30);
+        server.exporter()?.deliver(&request(&more.concat()))?;
+        traces.extend(more);
+        let copy = folder.join(format!("copy-{round}"));
+        let endpoint = format!("http://{}", server.http());
+        let output = longpole(&["backup", "--endpoint", &endpoint], &copy)?;
+        ensure!(output.status.success(), "backup: {}", said(&output));
+        ensure!(!server.data_dir().join("backup").exists(), "the checkpoint is still there");
+        // The store itself, while it is being written.
+        let output = longpole(&["check", "--data-dir"], &server.data_dir())?;
+        ensure!(output.status.success(), "check: {}", said(&output));
+
+        let options = ServerOptions::new()?.hasty();
+        let data = options.data_dir().display().to_string();
+        let output = longpole(&["restore", "--data-dir", &data], &copy)?;
+        ensure!(output.status.success(), "restore: {}", said(&output));
+        let again = longpole(&["restore", "--data-dir", &data], &copy)?;
+        ensure!(again.status.code() == Some(1) && said(&again).contains("is not empty"), "{}", said(&again));
+        let mut restored = options.start()?;
+        all_are_there(&restored, &traces)?;
+        ensure!(restored.terminate()?.success(), "{}", restored.log_tail());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_backup_of_a_store_at_rest_needs_no_server_and_one_that_is_open_says_so() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let mut server = ServerOptions::new().unwrap().hasty().start().unwrap();
+    let traces = some_traces(&mut rng, 30);
+    server.exporter().unwrap().deliver(&request(&traces.concat())).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let data = server.data_dir().display().to_string();
+    let open = longpole(&["backup", "--data-dir", &data], &folder.path().join("x")).unwrap();
+    assert!(!open.status.success() && said(&open).contains("--endpoint"), "{}", said(&open));
+    server.kill().unwrap();
+    let output = longpole(&["backup", "--data-dir", &data], &folder.path().join("copy")).unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let none = longpole(&["backup", "--data-dir", "/nowhere"], &folder.path().join("y")).unwrap();
+    assert!(!none.status.success() && said(&none).contains("no store"), "{}", said(&none));
+    let options = ServerOptions::new().unwrap();
+    let target = options.data_dir().display().to_string();
+    let output = longpole(&["restore", "--data-dir", &target], &folder.path().join("copy")).unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    all_are_there(&options.start().unwrap(), &traces).unwrap();
+}
+
+#[test]
+fn check_names_the_segment_that_is_damaged_and_the_server_serves_the_rest() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let mut server = ServerOptions::new().unwrap().hasty().start().unwrap();
+    for n in 1..=3_u64 {
+        let traces = some_traces(&mut rng, 60);
+        server.exporter().unwrap().deliver(&request(&traces.concat())).unwrap();
+        eventually("a segment is sealed", Duration::from_secs(20), || {
+            let status = server.api().json("/api/v1/status")?;
+            ensure!(status["store"]["segments"].as_u64() >= Some(n), "{status}");
+            ensure!(status["store"]["live_spans"] == 0, "{status}");
+            Ok(())
+        })
+        .unwrap();
+    }
+    assert!(server.terminate().unwrap().success());
+    let clean = longpole(&["check", "--data-dir"], &server.data_dir()).unwrap();
+    assert!(clean.status.success(), "{}", said(&clean));
+
+    let mut tables = tables(&server.data_dir());
+    let damaged = tables.pop().unwrap();
+    let file = OpenOptions::new().write(true).open(&damaged).unwrap();
+    file.write_all_at(b"damage", 3_000).unwrap();
+    drop(file);
+    let found = longpole(&["check", "--data-dir"], &server.data_dir()).unwrap();
+    assert_eq!(found.status.code(), Some(1), "{}", said(&found));
+    assert!(said(&found).lines().any(|line| line.starts_with("segment ")), "{}", said(&found));
+
+    // Without a file, too, the server starts, says which segment it was, and takes spans.
+    std::fs::remove_file(&damaged).unwrap();
+    server.start_again().unwrap();
+    let status = server.api().json("/api/v1/status").unwrap();
+    let list = status["damaged"].as_array().unwrap();
+    assert!(list.len() == 1 && list[0].as_str().unwrap().starts_with("segment "), "{status}");
+    let services = server.api().json("/api/v1/services").unwrap();
+    assert_eq!(services["complete"], false, "{services}");
+    assert_eq!(services["incomplete"][0]["reason"], "damaged_segment", "{services}");
+    let metrics = server.api().get("/metrics", "text/plain").unwrap();
+    let text = String::from_utf8(metrics.body).unwrap();
+    assert!(text.contains("longpole_damaged_segments 1"), "{text}");
+    let traces = some_traces(&mut rng, 10);
+    server.exporter().unwrap().deliver(&request(&traces.concat())).unwrap();
+    eventually("what is new is there", Duration::from_secs(10), || all_are_there(&server, &traces)).unwrap();
+}
+
+/// Files of segments, smallest first.
+fn tables(data: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(data.join("rocksdb")).unwrap();
+    let mut found: Vec<(u64, PathBuf)> = entries
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().extension().is_some_and(|ending| ending == "sst"))
+        .map(|entry| (entry.metadata().unwrap().len(), entry.path()))
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
+}
