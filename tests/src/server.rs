@@ -36,14 +36,7 @@ impl ServerOptions {
     pub fn new() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("longpole-test-").tempdir()?;
         let any = || "127.0.0.1:0".to_owned();
-        Ok(Self {
-            env: Vec::new(),
-            otlp_grpc: any(),
-            otlp_http: any(),
-            http: any(),
-            folder,
-            data: None,
-        })
+        Ok(Self { env: Vec::new(), otlp_grpc: any(), otlp_http: any(), http: any(), folder, data: None })
     }
 
     /// Sets a configuration key by its environment variable.

@@ -81,7 +81,10 @@ fn run(guarded: bool) {
     let acknowledged = load.acknowledged.lock().unwrap();
     let spans: usize = acknowledged.values().map(HashSet::len).sum();
     println!("{spans} spans acknowledged, {} requests refused", load.refused.load(Ordering::Relaxed));
-    all_are_there(&server.api(), &acknowledged).unwrap();
+    // What was acknowledged last may wait for a segment to be sealed before it can be seen.
+    eventually("all is there", HEALED, || all_are_there(&server.api(), &acknowledged))
+        .with_context(|| server.log_tail())
+        .unwrap();
     assert!(server.terminate().unwrap().success());
     server.start_again().unwrap();
     all_are_there(&server.api(), &acknowledged).unwrap();

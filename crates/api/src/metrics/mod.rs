@@ -82,7 +82,7 @@ fn of_status(status: &StatusAnswer) -> Vec<Counter> {
             u64::from(status.disk.state != "ok"),
         ),
         Counter::new("longpole_store_reopened", "Openings after an error.", status.reopened),
-        gauge("longpole_damaged_segments", "Segments set aside as damaged.", status.damaged.len() as u64),
+        gauge("longpole_damaged_segments", "Segments set aside as damaged.", damaged_segments(status)),
         gauge(
             "longpole_refusing",
             "Reasons for which spans are being refused.",
@@ -96,6 +96,11 @@ fn of_status(status: &StatusAnswer) -> Vec<Counter> {
     let outcome = |(name, value): &(&'static str, u64)| Counter::new(*name, "An outcome, counted.", *value);
     counters.extend(status.counters.iter().map(outcome));
     counters
+}
+
+/// The list names damaged and lost parts of the log as well.
+fn damaged_segments(status: &StatusAnswer) -> u64 {
+    status.damaged.iter().filter(|text| text.starts_with("segment ")).count() as u64
 }
 
 /// Writes a label's or a help text's value with what must be escaped escaped.
