@@ -130,7 +130,7 @@ fn check_names_the_segment_that_is_damaged_and_the_server_serves_the_rest() {
     let clean = longpole(&["check", "--data-dir"], &server.data_dir()).unwrap();
     assert!(clean.status.success(), "{}", said(&clean));
 
-    let mut tables = tables(&server.data_dir());
+    let mut tables = tables(&server.data_dir()).unwrap();
     let damaged = tables.pop().unwrap();
     let file = OpenOptions::new().write(true).open(&damaged).unwrap();
     file.write_all_at(b"damage", 3_000).unwrap();
@@ -161,13 +161,14 @@ fn check_names_the_segment_that_is_damaged_and_the_server_serves_the_rest() {
 }
 
 /// Files of segments, smallest first.
-fn tables(data: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(data.join("rocksdb")).unwrap();
-    let mut found: Vec<(u64, PathBuf)> = entries
-        .map(|entry| entry.unwrap())
-        .filter(|entry| entry.path().extension().is_some_and(|ending| ending == "sst"))
-        .map(|entry| (entry.metadata().unwrap().len(), entry.path()))
-        .collect();
+fn tables(data: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(data.join("rocksdb"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "sst") {
+            found.push((path.metadata()?.len(), path));
+        }
+    }
     found.sort();
-    found.into_iter().map(|(_, path)| path).collect()
+    Ok(found.into_iter().map(|(_, path)| path).collect())
 }
