@@ -34,28 +34,28 @@ struct Load {
 
 #[test]
 fn a_full_disk_loses_nothing_and_heals_alone() {
-    run(true);
+    run(true).unwrap();
 }
 
 /// Without the guard RocksDB itself meets the full disk, in the middle of writes.
 #[test]
 fn a_write_that_meets_a_full_disk_loses_nothing_and_heals_alone() {
-    run(false);
+    run(false).unwrap();
 }
 
-fn run(guarded: bool) {
+fn run(guarded: bool) -> Result<()> {
     let disk = match SmallDisk::new(DISK_MIB) {
         Ok(disk) => disk,
         Err(reason) => {
             println!("skipped: no small disk can be mounted here: {reason:#}");
-            return;
+            return Ok(());
         }
     };
     let seed = seed();
-    let options = ServerOptions::new().unwrap().hasty().data_in(&disk.path().join("data"));
+    let options = ServerOptions::new()?.hasty().data_in(&disk.path().join("data"));
     let options = options.env("LONGPOLE_SEAL__BYTES", "4MiB").env("LONGPOLE_STORE__CACHE_BYTES", "8MiB");
     let options = if guarded { options } else { options.env("LONGPOLE_STORE__FREE_MIN", "1B") };
-    let mut server = options.start().unwrap();
+    let mut server = options.start()?;
     let load = Arc::new(Load {
         address: RwLock::new(server.grpc().to_owned()),
         stop: AtomicBool::new(false),
@@ -74,21 +74,22 @@ fn run(guarded: bool) {
     load.stop.store(true, Ordering::Relaxed);
     load.paused.store(false, Ordering::Relaxed);
     let said = server.log_tail();
-    outcome.with_context(|| said.clone()).unwrap();
+    outcome.with_context(|| said.clone())?;
     for client in clients {
-        client.join().unwrap().unwrap();
+        client.join().expect("no client panics")?;
     }
-    let acknowledged = load.acknowledged.lock().unwrap();
+    let acknowledged = load.acknowledged.lock().expect("no client panics");
     let spans: usize = acknowledged.values().map(HashSet::len).sum();
     println!("{spans} spans acknowledged, {} requests refused", load.refused.load(Ordering::Relaxed));
     // What was acknowledged last may wait for a segment to be sealed before it can be seen.
     eventually("all is there", HEALED, || all_are_there(&server.api(), &acknowledged))
-        .with_context(|| server.log_tail())
-        .unwrap();
-    assert!(server.terminate().unwrap().success());
-    server.start_again().unwrap();
-    all_are_there(&server.api(), &acknowledged).unwrap();
+        .with_context(|| server.log_tail())?;
+    ensure!(server.terminate()?.success(), "{}", server.log_tail());
+    server.start_again()?;
+    let outcome = all_are_there(&server.api(), &acknowledged);
+    // Before its disk goes.
     drop(server);
+    outcome
 }
 
 fn ordeal(disk: &SmallDisk, server: &mut Server, load: &Load, seed: u64, guarded: bool) -> Result<()> {
