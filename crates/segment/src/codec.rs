@@ -6,6 +6,10 @@ use std::io;
 /// giant trace is the largest thing there is.
 const INFLATED_MAX: usize = 1 << 30;
 
+/// No zstd frame inflates to more than this many times its length: its blocks inflate to 128 KiB at most and take
+/// four bytes at least.
+const ZSTD_RATIO_MAX: usize = 32 << 10;
+
 /// zstd level of all blocks: the fastest that still finds most of what repeats.
 const LEVEL: i32 = 1;
 
@@ -63,6 +67,11 @@ impl<'a> Cursor<'a> {
         ReadError::Damaged(self.what)
     }
 
+    /// Nothing must be left: bytes behind the last value are not what was written.
+    pub(crate) fn end(&self) -> Result<(), ReadError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(self.damaged()) }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
@@ -80,6 +89,10 @@ impl<'a> Cursor<'a> {
     pub(crate) fn u64(&mut self) -> Result<u64, ReadError> {
         let mut value = 0;
         for (at, &byte) in self.rest.iter().take(10).enumerate() {
+            // The tenth byte holds only the top bit of a 64-bit number.
+            if at == 9 && byte > 1 {
+                return Err(self.damaged());
+            }
             value |= u64::from(byte & 0x7f) << (7 * at);
             if byte < 0x80 {
                 self.rest = &self.rest[at + 1..];
@@ -130,9 +143,36 @@ impl Packer {
 pub(crate) fn unpack(packed: &[u8], what: &'static str) -> Result<Vec<u8>, ReadError> {
     let mut cursor = Cursor::new(packed, what);
     let length = u32::from_le_bytes(cursor.array()?) as usize;
-    if length > INFLATED_MAX {
+    // The stored length alone must not decide how much memory is taken.
+    if length > INFLATED_MAX.min(cursor.rest.len().saturating_mul(ZSTD_RATIO_MAX)) {
         return Err(cursor.damaged());
     }
     let raw = zstd::bulk::decompress(cursor.rest, length).map_err(|_| ReadError::Damaged(what))?;
     if raw.len() == length { Ok(raw) } else { Err(ReadError::Damaged(what)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_varint_over_64_bits_is_damage() {
+        let mut longest = [0xff; 10];
+        longest[9] = 1;
+        assert_eq!(Cursor::new(&longest, "a number").u64().unwrap(), u64::MAX);
+        longest[9] = 2;
+        assert!(Cursor::new(&longest, "a number").u64().is_err());
+    }
+
+    #[test]
+    fn a_length_that_the_frame_cannot_have_is_damage() {
+        let packed = Packer::new().unwrap().pack(b"a few bytes").unwrap();
+        assert_eq!(unpack(&packed, "block").unwrap(), b"a few bytes");
+        let mut swollen = packed;
+        swollen[..4].copy_from_slice(&(INFLATED_MAX as u32).to_le_bytes());
+        assert!(unpack(&swollen, "block").is_err());
+        let zeros = vec![0; 64 << 20];
+        let squeezed = Packer::new().unwrap().pack(&zeros).unwrap();
+        assert_eq!(unpack(&squeezed, "block").unwrap(), zeros, "as small as a frame gets");
+    }
 }

@@ -60,6 +60,9 @@ impl ContextBlock {
         let mut cursor = Cursor::new(&raw, "context block");
         let mut contexts = Vec::new();
         while !cursor.is_empty() {
+            if contexts.len() == PER_BLOCK {
+                return Err(cursor.damaged());
+            }
             contexts.push(cursor.sized()?.to_vec());
         }
         Ok(Self { contexts })

@@ -84,6 +84,7 @@ impl RowBlock {
         let mut numbers = || (0..count).map(|_| cursor.u32()).collect::<Result<Vec<_>, _>>();
         let (traces, spans, operations) = (numbers()?, numbers()?, numbers()?);
         let flags = cursor.bytes(count)?.to_vec();
+        cursor.end()?;
         Ok(Self { durations, starts, traces, spans, operations, flags })
     }
 

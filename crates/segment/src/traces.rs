@@ -113,6 +113,7 @@ impl TraceHeads {
         let mut cursor = Cursor::new(&raw, "trace block");
         let count = cursor.count()?;
         let rows = (0..count).map(|_| read_head(&mut cursor)).collect::<Result<_, _>>()?;
+        cursor.end()?;
         Ok(Self { rows })
     }
 }
@@ -171,6 +172,7 @@ impl TracePaths {
         let rows = (0..count)
             .map(|_| (0..cursor.count()?).map(|_| read_share(&mut cursor)).collect())
             .collect::<Result<_, ReadError>>()?;
+        cursor.end()?;
         Ok(Self { rows })
     }
 }

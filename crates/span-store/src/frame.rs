@@ -20,6 +20,8 @@ const LZ4: u8 = 1;
 const HEADER: usize = 26;
 /// No frame is written larger than this; a larger one on disk is damage.
 const PAYLOAD_MAX: usize = 512 << 20;
+/// No LZ4 block inflates to more than this many times its length: a byte of match length adds 255.
+const LZ4_RATIO_MAX: usize = 255;
 
 /// A frame, read back.
 #[derive(Debug)]
@@ -101,6 +103,10 @@ impl Frame {
         if length > PAYLOAD_MAX {
             return Err(FrameError::Damaged);
         }
+        // Taken before anything is allocated: the stored length alone must not decide how much.
+        if length > packed.len().saturating_mul(LZ4_RATIO_MAX) {
+            return Err(FrameError::Damaged);
+        }
         let payload = if header[1] & LZ4 != 0 {
             lz4_flex::block::decompress(packed, length).map_err(|_| FrameError::Damaged)?
         } else {
@@ -118,6 +124,10 @@ fn split(payload: &Bytes, count: u32) -> Result<Vec<Bytes>, FrameError> {
     let mut requests = Vec::new();
     let mut at = 0;
     while at < payload.len() {
+        // Empty requests take a byte each and would take many times that in memory.
+        if requests.len() == count as usize {
+            return Err(FrameError::Damaged);
+        }
         let (length, used) = read_varint(&payload[at..]).ok_or(FrameError::Damaged)?;
         at += used;
         let end = at.checked_add(length as usize).filter(|&end| end <= payload.len());
@@ -147,6 +157,10 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0;
     for (at, &byte) in bytes.iter().take(10).enumerate() {
+        // The tenth byte holds only the top bit of a 64-bit number.
+        if at == 9 && byte > 1 {
+            return None;
+        }
         value |= u64::from(byte & 0x7f) << (7 * at);
         if byte < 0x80 {
             return Some((value, at + 1));
@@ -170,6 +184,25 @@ mod tests {
         assert_eq!(frame.arrival, UnixNanos(42));
         assert_eq!(frame.requests.len(), 3);
         assert_eq!(&frame.requests[2][..], b"abc");
+    }
+
+    #[test]
+    fn a_length_that_the_block_cannot_have_is_refused_before_memory_is_taken() {
+        let mut bytes = sample();
+        bytes[2..6].copy_from_slice(&(PAYLOAD_MAX as u32).to_le_bytes());
+        assert_eq!(Frame::read(&bytes).unwrap_err(), FrameError::Damaged);
+        let zeros = [Bytes::from(vec![0; 1 << 20])];
+        let squeezed = FrameWriter::default().write(&zeros, UnixNanos(1)).unwrap().to_vec();
+        assert_eq!(Frame::read(&squeezed).unwrap().requests, zeros, "as small as a block gets");
+    }
+
+    #[test]
+    fn a_varint_over_64_bits_is_none() {
+        let mut longest = [0xff; 10];
+        longest[9] = 1;
+        assert_eq!(read_varint(&longest), Some((u64::MAX, 10)));
+        longest[9] = 2;
+        assert_eq!(read_varint(&longest), None);
     }
 
     #[test]

@@ -51,6 +51,30 @@ fn unpack(packed: &[u8]) -> Vec<u8> {
     zstd::bulk::decompress(&packed[4..], length as usize).unwrap()
 }
 
+/// The smallest block of contexts has a byte for each, and a context in memory has many.
+#[test]
+fn a_context_block_holds_no_more_than_is_written_into_one() {
+    let mut memory = Memory::default();
+    for (contexts, sound) in [(64, true), (65, false), (100_000, false)] {
+        memory.0.insert(Key::Contexts(0).to_bytes(), pack(&vec![0; contexts]));
+        assert_eq!(ContextBlock::read(&memory, 0).is_ok(), sound, "{contexts} contexts");
+    }
+}
+
+/// Bytes behind the last value are not what was written.
+#[test]
+fn a_block_ends_where_its_last_value_does() {
+    let mut memory = Memory::default();
+    for key in [Key::Rows(0), Key::Traces(0), Key::Paths(0)] {
+        let empty: &[u8] = if matches!(key, Key::Rows(_)) { &[0, 0, 0] } else { &[0] };
+        for (raw, sound) in [(empty.to_vec(), true), ([empty, &[0]].concat(), false)] {
+            memory.0.insert(key.to_bytes(), pack(&raw));
+            let id = TraceId::new([1; 16]).unwrap();
+            assert_eq!(read(&memory, key, &id).is_ok(), sound, "{key:?} {raw:?}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
