@@ -11,7 +11,7 @@ BENCH_ARGS ?=
 RUN_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps clients build run test bench fmt lint check-pure clean
+.PHONY: help deps clients build run test bench fuzz fmt lint check-pure clean
 
 help: ## say what there is
 	@echo "Longpole: distributed tracing collector and latency analyzer"
@@ -42,6 +42,9 @@ test: deps ## build and run every test, also against the OpenTelemetry SDKs and 
 bench: deps ## throughput, CPU, memory, disk and query latency, beside two null servers (BENCH_ARGS="--runs 3 --spans 2000000")
 	$(CARGO) build --release --workspace
 	"$(RELEASE)/bench" $(BENCH_ARGS)
+
+fuzz: ## fuzz a parser, guided by coverage (TARGET=walker FUZZ_SECONDS=120); grows fuzz/corpus
+	scripts/fuzz.sh "$(TARGET)" $(or $(FUZZ_SECONDS),120)
 
 fmt: ## format the code
 	$(CARGO) fmt --all

@@ -21,6 +21,8 @@ mod state;
 
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod fuzz;
 
 pub use backend::{Backend, Rows};
 pub use error::ApiError;

@@ -1,9 +1,7 @@
 //! OTLP/JSON against prost with serde: either reads what the other writes.
 #![allow(clippy::unwrap_used)] // A test that cannot unwrap has failed.
 
-mod drawn_requests;
-
-use drawn_requests::{mutate, mutations, request};
+use longpole_fuzz::otlp::drawn::{mutate, mutations, request};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use otlp_wire::{JsonError, json_to_traces, traces_to_json};
 use proptest::prelude::*;

@@ -13,6 +13,8 @@ mod database;
 mod disk;
 mod error;
 mod frame;
+#[cfg(test)]
+mod frame_fuzz;
 mod heal;
 mod inspect;
 mod log;

@@ -1,0 +1,37 @@
+//! A fixed number of seeded inputs for every parser. Longer and guided by coverage: `make fuzz TARGET=walker`.
+
+fn drive(name: &str) {
+    let target = longpole_fuzz::target(name).expect("a target");
+    longpole_fuzz::drive(target, &longpole_fuzz::corpus_dir());
+}
+
+macro_rules! parsers {
+    ($($name:ident),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            drive(stringify!($name));
+        })*
+
+        #[test]
+        fn every_target_is_driven() {
+            let driven = [$(stringify!($name)),*];
+            assert!(longpole_fuzz::TARGETS.iter().map(|target| target.name).eq(driven));
+        }
+    };
+}
+
+parsers!(
+    walker,
+    json,
+    chunks,
+    rows,
+    heads,
+    paths,
+    contexts,
+    minutes,
+    filter,
+    open_traces,
+    meta,
+    histogram,
+    exemplars,
+);
