@@ -6,8 +6,9 @@ use query::{BottleneckQuery, Engine, GroupBy, LatencyQuery, Window};
 use segment::SegmentMeta;
 use span_store::{SpanStore, StoreOptions};
 
-use crate::model::{live, random_search};
-use crate::spans::{Dice, SERVICES};
+use crate::checks::random_search;
+use crate::model::live;
+use crate::spans::{Dice, SERVICES, STEP};
 use crate::world::state_of;
 
 fn damage(meta: &mut SegmentMeta, dice: &mut Dice) {
@@ -47,7 +48,7 @@ fn a_damaged_meta_is_no_panic() {
         let state = state_of(segments);
         let engine = Engine::new(state, Arc::new(store));
         for _ in 0..8 {
-            let _ = engine.search(&random_search(&mut dice));
+            let _ = engine.search(&random_search(&mut dice, STEP));
         }
         for id in oracle.traces.keys() {
             let _ = engine.trace(*id);

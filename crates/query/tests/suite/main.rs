@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod checks;
 mod damage;
 mod model;
 mod oracle;

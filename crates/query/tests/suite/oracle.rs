@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use query::{Order, TraceSearch, Window};
 use trace_model::{SpanId, StatusCode, TraceId, UnixNanos};
 
-use crate::spans::Span;
+use super::spans::Span;
 
 /// Every distinct span by its trace.
 #[derive(Debug, Default)]

@@ -7,6 +7,8 @@ use query::NameTable;
 use trace_model::{SpanId, SpanKind, SpanNode, StatusCode, TraceId, UnixNanos};
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
+/// The spans of a life of the query suite begin within ten of these.
+pub(crate) const STEP: u64 = 20 * SECOND;
 pub(crate) const BASE: u64 = 1_700_000_000 * SECOND;
 pub(crate) const SERVICES: [&str; 3] = ["shop", "cart", "bank"];
 pub(crate) const NAMES: [&str; 3] = ["GET /", "pay", "query"];

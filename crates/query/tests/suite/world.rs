@@ -12,7 +12,8 @@ use span_store::{SpanStore, StoreOptions, StoredSegment};
 use trace_assemble::{Assembler, Location, OpenAtCut, Options, Phase, Seen};
 use trace_model::{NanoDuration, SpanNode, TraceId, UnixNanos};
 
-use crate::spans::{BASE, SECOND};
+use crate::checks::Asked;
+use crate::spans::{BASE, SECOND, STEP};
 
 const LOOK_BACK: NanoDuration = NanoDuration::from_secs(3600);
 
@@ -205,10 +206,9 @@ impl World {
         self.store.keep_house().unwrap();
     }
 
-    /// Whether the trace may still get spans.
-    pub(crate) fn is_open(&self, id: &TraceId) -> bool {
-        let assembly = self.state.assembly.lock();
-        assembly.assembler.get(id).is_some_and(|trace| trace.phase() == Phase::Open)
+    /// What checks ask.
+    pub(crate) fn asked(&self) -> Asked<'_> {
+        Asked { engine: &self.engine, state: &self.state, step: STEP }
     }
 
     /// Ends this life of the store and returns its folder.
