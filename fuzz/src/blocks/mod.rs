@@ -7,8 +7,8 @@ mod sample;
 mod values;
 
 use segment::{
-    Blocks, ChunkBlock, ContextBlock, Key, ReadError, RowBlock, SegmentMeta, TraceFilter, TraceHeads,
-    TracePaths, decode_minute, open_traces,
+    Blocks, ChunkBlock, ContextBlock, Key, ReadError, RowBlock, SegmentMeta, TraceHeads, TracePaths,
+    decode_minute, open_numbers, trace_hashes,
 };
 use trace_model::TraceId;
 
@@ -32,10 +32,8 @@ pub const PATHS: Target = target("paths", paths, || drawn(Key::Paths(0)));
 pub const CONTEXTS: Target = target("contexts", contexts, || drawn(Key::Contexts(0)));
 /// Histograms of a minute.
 pub const MINUTES: Target = target("minutes", minutes, || drawn(Key::Minute(sample::MINUTE)));
-/// The trace filter.
-pub const FILTER: Target = target("filter", filter, || drawn(Key::Filter));
-/// The traces open at a cut.
-pub const OPEN_TRACES: Target = target("open_traces", open, || drawn(Key::OpenTraces));
+/// The hashes of trace ids.
+pub const HASHES: Target = target("hashes", hashes, || drawn(Key::Hashes));
 /// What a segment says about itself.
 pub const META: Target =
     Target { shape: Shape::Protobuf, ..target("meta", meta, || drawn_as(Key::Meta, false)) };
@@ -111,6 +109,10 @@ fn chunks(input: &[u8]) -> bool {
             Err(_) => sound = false,
         }
     }
+    if let Ok(ids) = block.trace_ids() {
+        let looked_up = (0..ids.len().min(64) as u32).map(|nth| block.trace_at(nth).unwrap());
+        assert!(looked_up.eq(ids.iter().copied().take(64)));
+    }
     let absent = TraceId::new([0xee; 16]).unwrap();
     sound & block.spans(&absent).is_ok()
 }
@@ -155,24 +157,16 @@ fn minutes(input: &[u8]) -> bool {
     true
 }
 
-fn filter(input: &[u8]) -> bool {
-    let value = damaged(Key::Filter, input).value;
-    let Ok(mut filter) = TraceFilter::from_bytes(value.clone()) else { return false };
-    assert_eq!(filter.as_bytes(), value);
-    for n in 1..16 {
-        let id = TraceId::new([n; 16]).unwrap();
-        let _ = filter.may_contain(&id);
-        filter.insert(&id);
-        assert!(filter.may_contain(&id));
-    }
-    true
-}
-
-fn open(input: &[u8]) -> bool {
-    let blocks = damaged(Key::OpenTraces, input);
-    let Ok(open) = open_traces(&blocks) else { return false };
-    let bytes: Vec<u8> = open.iter().flat_map(|id| *id.as_bytes()).collect();
+fn hashes(input: &[u8]) -> bool {
+    let blocks = damaged(Key::Hashes, input);
+    let Ok(hashes) = trace_hashes(&blocks, 0) else { return false };
+    assert!(hashes.is_sorted());
+    let bytes: Vec<u8> = hashes.iter().flat_map(|hash| hash.to_le_bytes()).collect();
     assert_eq!(bytes, blocks.value);
+    // The traces that were open are read from a value of the same look, and any bytes are one.
+    let open = open_numbers(&damaged(Key::Open, input)).unwrap();
+    assert!(open.is_sorted_by(|a, b| a < b));
+    assert_eq!(open.len() as u32, blocks.value.iter().map(|byte| byte.count_ones()).sum());
     true
 }
 

@@ -166,12 +166,14 @@ pub(super) fn sealed(dice: &mut Dice) -> Memory {
     let batches = [batch(dice)];
     let count = dice.pick(&[1, 4, 30]);
     let analysed: Vec<_> = (0..count).map(|nth| analysis(dice, nth)).collect();
-    let open: Vec<TraceId> = (0..1 + dice.below(5)).map(|_| trace_id(dice, 200)).collect();
+    // Open traces are named by their number among those that have spans here.
+    let open: Vec<TraceId> = batches[0].rows.iter().take(1 + dice.below(5)).map(|row| row.trace_id).collect();
     let input = SegmentInput {
         batches: &batches,
         frames: Some((1, 9)),
         analysed: &analysed,
         open: &open,
+        open_since: Some(UnixNanos(BASE)),
         names: &Numbered,
         now: UnixNanos(BASE),
     };

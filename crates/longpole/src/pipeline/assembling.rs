@@ -14,7 +14,7 @@ use trace_assemble::{Location, OpenAtCut, OpenTrace, Phase, Seen};
 use trace_model::{NanoDuration, SpanNode, TraceId, UnixNanos};
 
 use super::committer::Committed;
-use super::{SealOptions, now, recovery};
+use super::{Clock, SealOptions, recovery};
 
 /// How far a client's clock may be ahead: a span cannot be stored from longer before it began than this.
 const CLOCK_SLACK: NanoDuration = NanoDuration::from_secs(60);
@@ -41,6 +41,7 @@ pub(super) struct Assembling {
     state: Arc<State>,
     store: Arc<SpanStore>,
     options: SealOptions,
+    clock: Clock,
     sealer: SyncSender<Cut>,
     pending: Vec<Arc<LiveBatch>>,
     pending_bytes: usize,
@@ -56,36 +57,44 @@ impl Assembling {
         state: Arc<State>,
         store: Arc<SpanStore>,
         options: SealOptions,
+        clock: Clock,
         sealer: SyncSender<Cut>,
     ) -> Self {
+        let last_cut = clock.now();
         Self {
             state,
             store,
             options,
+            clock,
             sealer,
             pending: Vec::new(),
             pending_bytes: 0,
             pending_frames: None,
             pending_analysed: Vec::new(),
             next_batch: 1,
-            last_cut: now(),
+            last_cut,
         }
     }
 
     pub(super) fn run(mut self, frames: &Receiver<Committed>) {
-        let (store, state) = (Arc::clone(&self.store), Arc::clone(&self.state));
-        recovery::run(&mut self, &store, &state);
+        self.recover();
         loop {
             match frames.recv_timeout(TICK) {
                 Ok(committed) => self.take(committed),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.finish_quiet(now());
-            self.cut_if_due(now());
+            self.finish_quiet(self.clock.now());
+            self.cut_if_due(self.clock.now());
         }
         // What is still open stays open: the last segment names it, and the next start goes on from there.
-        self.cut(now());
+        self.cut(self.clock.now());
+    }
+
+    /// Takes in what earlier processes left.
+    pub(super) fn recover(&mut self) {
+        let (store, state, clock) = (Arc::clone(&self.store), Arc::clone(&self.state), self.clock.clone());
+        recovery::run(self, &store, &state, &clock);
     }
 
     /// Takes in one frame.
@@ -97,7 +106,7 @@ impl Assembling {
         let low = self.pending_frames.map_or(seq, |(low, _)| low);
         self.pending_frames = Some((low, seq));
         if self.pending_bytes >= self.options.bytes || self.pending.len() >= BATCHES_MAX {
-            self.cut(now());
+            self.cut(self.clock.now());
         }
     }
 
@@ -109,7 +118,7 @@ impl Assembling {
         {
             let (mut assembly, searched) = self.assembly_with_stored(&batch);
             let mut kept = 0_u32;
-            let at = now();
+            let at = self.clock.now();
             assembly.assembler.note_arrival(batch.arrival);
             batch.rows.retain(|row| {
                 let location = Location::Live { batch: batch.number, row: kept };
@@ -153,7 +162,7 @@ impl Assembling {
             for (id, since) in wanted {
                 match stored.may_hold(&id, since.saturating_sub(LOOK_BACK), since) {
                     // All of it, not only what came since: its analysis replaces an earlier one.
-                    Ok(true) => self.reopen(id, now()),
+                    Ok(true) => self.reopen(id, self.clock.now()),
                     Ok(false) => {}
                     Err(error) => tracing::error!(trace = %id, %error, "cannot look for a stored trace"),
                 }
@@ -188,7 +197,7 @@ impl Assembling {
         self.next_batch - 1
     }
 
-    fn finish_quiet(&mut self, at: UnixNanos) {
+    pub(super) fn finish_quiet(&mut self, at: UnixNanos) {
         let mut assembly = self.state.assembly.lock();
         let due = assembly.assembler.poll(at);
         for id in due {
@@ -200,7 +209,7 @@ impl Assembling {
         }
     }
 
-    fn cut_if_due(&mut self, at: UnixNanos) {
+    pub(super) fn cut_if_due(&mut self, at: UnixNanos) {
         let waiting = !self.pending.is_empty() || !self.pending_analysed.is_empty();
         if waiting && at.since(self.last_cut) >= self.options.interval {
             self.cut(at);
@@ -211,7 +220,7 @@ impl Assembling {
     }
 
     /// Hands everything that is pending to the sealer; waits if that still works on the last cut.
-    fn cut(&mut self, at: UnixNanos) {
+    pub(super) fn cut(&mut self, at: UnixNanos) {
         self.last_cut = at;
         if self.pending.is_empty() && self.pending_analysed.is_empty() && self.pending_frames.is_none() {
             return;

@@ -10,8 +10,8 @@ use segment::LiveBatch;
 use span_store::SpanStore;
 use tokio::sync::mpsc;
 
+use super::Clock;
 use super::guard::DiskWatch;
-use super::now;
 
 /// Requests of one group at most.
 const GROUP_REQUESTS: usize = 256;
@@ -29,6 +29,7 @@ pub(super) fn run(
     store: &SpanStore,
     state: &State,
     disk: &DiskWatch,
+    clock: &Clock,
     mut queue: mpsc::Receiver<Admitted>,
     next: &SyncSender<Committed>,
 ) {
@@ -41,7 +42,7 @@ pub(super) fn run(
             bytes += admitted.prepared.batch.request.len();
             group.push(admitted);
         }
-        if !commit(store, state, disk, &mut group, next) {
+        if !commit(store, state, disk, clock, &mut group, next) {
             return;
         }
     }
@@ -56,10 +57,11 @@ fn refuse(state: &State, group: &mut Vec<Admitted>, error: &CommitError) {
 }
 
 /// False when the next stage has ended, which only happens when the process stops.
-fn commit(
+pub(super) fn commit(
     store: &SpanStore,
     state: &State,
     disk: &DiskWatch,
+    clock: &Clock,
     group: &mut Vec<Admitted>,
     next: &SyncSender<Committed>,
 ) -> bool {
@@ -68,7 +70,7 @@ fn commit(
         refuse(state, group, &CommitError::Log(why));
         return true;
     }
-    let arrival = now();
+    let arrival = clock.now();
     let requests: Vec<Bytes> = group.iter().map(|admitted| admitted.prepared.batch.request.clone()).collect();
     let seq = match store.append(&requests, arrival) {
         Ok(seq) => {

@@ -7,8 +7,11 @@
 //! One thread a stage. A stage that falls behind blocks the one before it, and in the end ingest refuses.
 
 mod assembling;
+mod clock;
 mod committer;
 mod guard;
+#[cfg(test)]
+mod model;
 mod recovery;
 mod sealer;
 
@@ -24,6 +27,8 @@ use query::State;
 use span_store::{SpanStore, StoreOptions};
 use tokio::sync::mpsc;
 use trace_model::{NanoDuration, UnixNanos};
+
+pub(crate) use clock::Clock;
 
 /// When a segment is sealed.
 #[derive(Debug, Clone, Copy)]
@@ -74,19 +79,24 @@ impl Pipeline {
         let (to_assembling, committed) = std::sync::mpsc::sync_channel(FRAMES_AHEAD);
         let (to_sealer, cuts) = std::sync::mpsc::sync_channel(CUTS_AHEAD);
         let stopping = Arc::new(AtomicBool::new(false));
-        let sealer = sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store), Arc::clone(&stopping));
+        let clock = Clock::new(now);
+        let sealer =
+            sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store), clock.clone(), Arc::clone(&stopping));
         let log_state = Arc::clone(&state);
         let guarded = (Arc::clone(&state), Arc::clone(&store));
         let watch = DiskWatch::new(Arc::clone(&state), store.dir().to_owned(), options, seal.bytes);
         let watch = Arc::new(watch);
         let guard =
             Guard::new(guarded.0, guarded.1, Arc::clone(&watch), options.ballast, Arc::clone(&stopping));
-        let assembling = assembling::Assembling::new(state, Arc::clone(&store), seal, to_sealer);
+        let assembling =
+            assembling::Assembling::new(state, Arc::clone(&store), seal, clock.clone(), to_sealer);
         let threads = vec![
             spawn("guard", move || guard.run())?,
             spawn("sealer", move || sealer.run(&cuts))?,
             spawn("assembling", move || assembling.run(&committed))?,
-            spawn("committer", move || committer::run(&store, &log_state, &watch, admitted, &to_assembling))?,
+            spawn("committer", move || {
+                committer::run(&store, &log_state, &watch, &clock, admitted, &to_assembling)
+            })?,
         ];
         Ok(Self { stopping, threads })
     }

@@ -6,14 +6,14 @@ use query::State;
 use span_store::{FrameError, SpanStore};
 use std::sync::atomic::Ordering;
 
+use super::Clock;
 use super::assembling::Assembling;
 use super::committer::Committed;
-use super::now;
 
 /// Reopens, replays, and says how much there was.
-pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State) {
+pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State, clock: &Clock) {
     let started = std::time::Instant::now();
-    let reopened = reopen(stage, state);
+    let reopened = reopen(stage, state, clock);
     let mut frames = 0_u64;
     let mut spans = 0;
     let mut unread = Unread::default();
@@ -80,8 +80,8 @@ impl Unread {
     }
 }
 
-fn reopen(stage: &mut Assembling, state: &State) -> usize {
-    let arrival = now();
+fn reopen(stage: &mut Assembling, state: &State, clock: &Clock) -> usize {
+    let arrival = clock.now();
     match query::open_at_end(state, &mut |id, listed, nodes| stage.resume(id, listed, nodes, arrival)) {
         Ok(count) => count,
         Err(error) => {

@@ -10,8 +10,8 @@ use query::{Refusal, State};
 use segment::{Names, SegmentInput, build};
 use span_store::{SpanStore, StoreError, StoredSegment};
 
+use super::Clock;
 use super::assembling::Cut;
-use super::now;
 
 /// How often the store's house is kept while nothing is sealed.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -24,13 +24,19 @@ const RETRY: Duration = Duration::from_secs(2);
 pub(super) struct Sealer {
     state: Arc<State>,
     store: Arc<SpanStore>,
+    clock: Clock,
     stopping: Arc<AtomicBool>,
     retention_checked: Instant,
 }
 
 impl Sealer {
-    pub(super) fn new(state: Arc<State>, store: Arc<SpanStore>, stopping: Arc<AtomicBool>) -> Self {
-        Self { state, store, stopping, retention_checked: Instant::now() }
+    pub(super) fn new(
+        state: Arc<State>,
+        store: Arc<SpanStore>,
+        clock: Clock,
+        stopping: Arc<AtomicBool>,
+    ) -> Self {
+        Self { state, store, clock, stopping, retention_checked: Instant::now() }
     }
 
     pub(super) fn run(mut self, cuts: &Receiver<Cut>) {
@@ -50,7 +56,7 @@ impl Sealer {
     /// Seals a cut, however long it takes: a later segment would make the log forget this one's frames, so
     /// there is no going on without it. Meanwhile the stages before this one fill up and ingest refuses. Only a
     /// process that stops gives up, and then the log still has the frames.
-    fn seal(&self, cut: &Cut) {
+    pub(super) fn seal(&self, cut: &Cut) {
         let started = Instant::now();
         let Some(stored) = self.until_done("cannot seal a segment", || self.publish(cut)) else { return };
         let (spans, bytes) = (stored.meta.spans, stored.meta.bytes);
@@ -70,8 +76,8 @@ impl Sealer {
         );
     }
 
-    fn publish(&self, cut: &Cut) -> Result<StoredSegment, StoreError> {
-        let at = now();
+    pub(super) fn publish(&self, cut: &Cut) -> Result<StoredSegment, StoreError> {
+        let at = self.clock.now();
         let names: &dyn Names = &*self.state.names;
         let input = SegmentInput {
             batches: &cut.batches,
@@ -120,7 +126,7 @@ impl Sealer {
     fn forget(&self) {
         let view = self.state.snapshot();
         let offered: Vec<_> = view.sealed.iter().map(|segment| segment.handle.clone()).collect();
-        match self.store.drop_forgotten(&offered, now()) {
+        match self.store.drop_forgotten(&offered, self.clock.now()) {
             Ok(gone) if gone.is_empty() => {}
             Ok(gone) => tracing::info!(partitions = gone.len(), "retention dropped damaged partitions"),
             Err(error) => tracing::error!(%error, "retention cannot drop a damaged partition"),
@@ -128,11 +134,11 @@ impl Sealer {
         self.state.damaged.lock().retain(|text| !self.store.names_gone_partition(text));
     }
 
-    fn retain(&self) {
+    pub(super) fn retain(&self) {
         let view = self.state.snapshot();
         let segments: Vec<_> =
             view.sealed.iter().map(|segment| (segment.handle.clone(), segment.meta.bytes)).collect();
-        let gone = self.store.expired(&segments, now());
+        let gone = self.store.expired(&segments, self.clock.now());
         if gone.is_empty() {
             return;
         }

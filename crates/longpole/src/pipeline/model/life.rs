@@ -1,0 +1,170 @@
+//! One life: its options, its steps, and what must be true in between.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use span_store::StoreOptions;
+use trace_assemble::Options;
+use trace_model::{NanoDuration, UnixNanos};
+
+use super::checks::{Asked, check, check_latency, check_totals, check_traces};
+use super::oracle::Oracle;
+use super::spans::{Dice, Span};
+use super::step::{self, SpanRef, Step};
+use super::world::{Setting, World};
+use crate::pipeline::SealOptions;
+
+#[derive(Debug)]
+pub(super) struct Life {
+    seed: u64,
+    setting: Setting,
+    retains: bool,
+}
+
+/// What is known from outside.
+#[derive(Default)]
+struct Known {
+    oracle: Oracle,
+    begins: HashMap<u8, u64>,
+    /// Content hashes of spans that retention took.
+    gone: HashSet<u64>,
+}
+
+/// A folder in memory where there is one: a life is a few hundred writes and they must not wait for a disk.
+pub(super) fn folder() -> tempfile::TempDir {
+    let memory = PathBuf::from("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+impl Life {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        dice.below(2);
+        let retains = dice.one_in(3);
+        let setting = Setting {
+            seal: SealOptions {
+                bytes: dice.pick(&[1 << 20, 1 << 20, 900]),
+                interval: NanoDuration::from_secs(dice.pick(&[300, 60])),
+            },
+            assemble: Options { spans_max: dice.pick(&[4_000_000, 4_000_000, 12]), ..Options::default() },
+            store: StoreOptions {
+                retention: NanoDuration::from_secs(if retains { 7_200 } else { 7 * 86_400 }),
+                bytes_max: if retains && dice.one_in(3) { 4_000 } else { 50 << 30 },
+                generation_bytes: dice.pick(&[300, 1 << 20]),
+                cache_bytes: 1 << 20,
+                ..StoreOptions::default()
+            },
+        };
+        Self { seed, setting, retains }
+    }
+
+    pub(super) fn draw(&self) -> Vec<Step> {
+        step::draw(&mut Dice(self.seed.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1), self.retains)
+    }
+
+    /// Lives through the steps.
+    ///
+    /// # Panics
+    /// If an answer is wrong.
+    pub(super) fn run(&self, steps: &[Step]) {
+        let mut world = World::open(folder(), self.setting);
+        let mut known = Known::default();
+        for step in steps {
+            world = self.take_step(world, &mut known, step);
+        }
+        ask(&mut world, &known, self.seed);
+        world.wait(1_000);
+        world.tick();
+        world.seal_all();
+        ask(&mut world, &known, self.seed + 1);
+        assert_eq!(world.state.snapshot().live.len(), 0, "all is sealed");
+        let assembly = world.state.assembly.lock();
+        assert_eq!((assembly.assembler.held_spans(), assembly.analysed.len()), (0, 0), "all is let go");
+    }
+
+    fn take_step(&self, mut world: World, known: &mut Known, step: &Step) -> World {
+        match step {
+            Step::Commit(group) => self.commit(&mut world, known, group),
+            Step::Take => world.take_all(),
+            Step::Wait(seconds) => world.wait(*seconds),
+            Step::Tick => world.tick(),
+            Step::Cut => world.cut(),
+            Step::Seal => world.seal(),
+            Step::PublishAndDie => {
+                world.publish();
+                return world.die(false);
+            }
+            Step::Die { copy } => return world.die(*copy),
+            Step::Retain => {
+                let gone = world.retain();
+                for spans in known.oracle.traces.values_mut() {
+                    spans.retain(|span| !gone.contains(&span.content()));
+                }
+                known.oracle.traces.retain(|_, spans| !spans.is_empty());
+                known.gone.extend(gone);
+            }
+            Step::Ask(seed) => ask(&mut world, known, *seed),
+        }
+        world
+    }
+
+    fn commit(&self, world: &mut World, known: &mut Known, group: &[Vec<SpanRef>]) {
+        let now = world.now();
+        let mut resolve = |at: &SpanRef| {
+            let base = *known.begins.entry(at.0).or_insert_with(|| step::begin(self.seed, at.0, now));
+            step::span(self.seed, *at, base)
+        };
+        let requests: Vec<Vec<Span>> =
+            group.iter().map(|request| request.iter().map(&mut resolve).collect()).collect();
+        // Nothing remembers what retention took: whether such a span is new depends on what is still held of its
+        // trace, which is not promised either way.
+        let kept = requests.into_iter().map(|mut request| {
+            request.retain(|span| !known.gone.contains(&span.content()));
+            request
+        });
+        let kept: Vec<Vec<Span>> = kept.collect();
+        world.commit(&kept);
+        kept.iter().flatten().for_each(|span| known.oracle.add(span));
+    }
+}
+
+fn ask(world: &mut World, known: &Known, seed: u64) {
+    // What is acknowledged is visible once assembling has taken it in.
+    world.take_all();
+    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let asked = Asked {
+        engine: &world.engine,
+        state: &world.state,
+        step: dice.pick(&[20, 600, 7_200]) * 1_000_000_000,
+    };
+    let status = world.engine.status();
+    assert_eq!(status.damaged, Vec::<String>::new());
+    assert_eq!(
+        (status.sealed_spans + status.live_spans) as usize,
+        known.oracle.spans().count(),
+        "spans in status"
+    );
+    if known.gone.is_empty() {
+        return check(&asked, &known.oracle, &mut dice);
+    }
+    // Analyses outlive spans of theirs that lay in an older partition, so searches by trace tell of what is gone.
+    check_traces(&asked, &known.oracle);
+    check_totals(&asked, &known.oracle, &mut dice);
+    check_latency(&asked, &known.oracle, &mut dice);
+    for id in world.absent(&known.oracle) {
+        assert!(world.engine.trace(id).unwrap().is_none(), "{id} is gone");
+    }
+}
+
+/// A moment of a life in words, for a fault.
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} traces, begun {:?}",
+            self.oracle.traces.len(),
+            self.begins.values().map(|at| UnixNanos(*at))
+        )
+    }
+}

@@ -1,0 +1,112 @@
+//! Random lives of the whole pipeline: the real stages, one step after the other in one thread, with a clock that the
+//! life moves and a real store. Spans come late and twice, segments are cut and sealed at any moment, the process is
+//! killed between any two steps, partitions expire. Every answer is that of brute force over what was acknowledged.
+
+#[path = "../../../../query/tests/suite/checks.rs"]
+mod checks;
+mod gap;
+mod life;
+#[path = "../../../../query/tests/suite/oracle.rs"]
+#[allow(dead_code, reason = "the suite of `query` uses the rest")]
+mod oracle;
+#[path = "../../../../query/tests/suite/spans.rs"]
+#[allow(dead_code, reason = "the suite of `query` uses the rest")]
+mod spans;
+mod step;
+mod world;
+
+use std::cell::Cell;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use life::Life;
+use step::Step;
+
+/// Sequences of a run. `LONGPOLE_MODEL_SEED` runs that one alone, `LONGPOLE_MODEL_LIVES` so many.
+const LIVES: u64 = 1_000;
+/// How often a failing sequence is run again with steps left out.
+const SHRINKS: u32 = 300;
+
+thread_local! {
+    /// While a sequence is tried, its panics are expected and kept off the screen.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+fn hush() {
+    static HUSHED: Once = Once::new();
+    HUSHED.call_once(|| {
+        let show = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                show(info);
+            }
+        }));
+    });
+}
+
+/// What went wrong, if anything.
+fn fault(life: &Life, steps: &[Step]) -> Option<String> {
+    QUIET.set(true);
+    let lived = std::panic::catch_unwind(|| life.run(steps));
+    QUIET.set(false);
+    let panic = lived.err()?;
+    let text = panic.downcast_ref::<String>().cloned();
+    Some(text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default())
+}
+
+/// Leaves out whatever the fault does not need, in ever smaller pieces.
+fn shrink(life: &Life, mut steps: Vec<Step>, mut why: String) -> (Vec<Step>, String) {
+    let mut tries = 0;
+    let mut piece = steps.len() / 2;
+    while piece > 0 {
+        let mut at = 0;
+        while at < steps.len() && tries < SHRINKS {
+            tries += 1;
+            let mut fewer = steps.clone();
+            fewer.drain(at..(at + piece).min(steps.len()));
+            match fault(life, &fewer) {
+                Some(still) => (steps, why) = (fewer, still),
+                None => at += piece,
+            }
+        }
+        piece /= 2;
+    }
+    (steps, why)
+}
+
+fn live(seed: u64) {
+    let life = Life::new(seed);
+    let steps = life.draw();
+    let Some(why) = fault(&life, &steps) else { return };
+    let before = steps.len();
+    let (steps, why) = shrink(&life, steps, why);
+    let list: String = steps.iter().map(|step| format!("    {step:?}\n")).collect();
+    panic!("seed {seed}, {life:?}: {} of {before} steps are needed:\n{list}{why}", steps.len());
+}
+
+fn from_env(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn what_was_acknowledged_is_answered_once_whatever_happens() {
+    hush();
+    if let Some(seed) = from_env("LONGPOLE_MODEL_SEED") {
+        return live(seed);
+    }
+    let lives = from_env("LONGPOLE_MODEL_LIVES").unwrap_or(LIVES);
+    let next = AtomicU64::new(1);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, |threads| threads.get().min(8)) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > lives {
+                        break;
+                    }
+                    live(seed);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,104 @@
+//! What can happen in a life.
+
+use super::spans::{BASE, Dice, NAMES, SECOND, SERVICES, Span};
+use trace_model::{SpanId, SpanKind, StatusCode, TraceId, UnixNanos};
+
+/// Traces of a life, and the spans that each can have.
+const TRACES: u64 = 12;
+const SPANS: u64 = 7;
+
+/// A span by its trace and its place in it: the same pair is the same span.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct SpanRef(pub(super) u8, pub(super) u8);
+
+impl std::fmt::Debug for SpanRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    /// Requests are committed in one group and acknowledged.
+    Commit(Vec<Vec<SpanRef>>),
+    /// Assembling takes in the frames that were committed.
+    Take,
+    /// Time goes by, in seconds.
+    Wait(u64),
+    /// Assembling finishes what is quiet, and cuts if it is time.
+    Tick,
+    /// Assembling cuts.
+    Cut,
+    /// The sealer seals the oldest cut.
+    Seal,
+    /// The sealer publishes the oldest cut and is killed before anybody sees it.
+    PublishAndDie,
+    /// Killed; with `copy` the folder is copied while it is open, as the system would have it after `kill -9`.
+    Die { copy: bool },
+    /// Everything is sealed and retention takes what is too old.
+    Retain,
+    /// Questions, drawn from this seed.
+    Ask(u64),
+}
+
+fn spans(dice: &mut Dice) -> Vec<SpanRef> {
+    let trace = dice.below(TRACES) as u8;
+    let count = 1 + dice.below(5);
+    let one = |dice: &mut Dice| {
+        let trace = if dice.one_in(3) { dice.below(TRACES) as u8 } else { trace };
+        SpanRef(trace, dice.below(SPANS) as u8)
+    };
+    (0..count).map(|_| one(dice)).collect()
+}
+
+fn step(dice: &mut Dice, retains: bool) -> Step {
+    match dice.below(40) {
+        0..=11 => Step::Commit((0..1 + dice.below(3)).map(|_| spans(dice)).collect()),
+        12..=16 => Step::Take,
+        17..=20 => Step::Wait(dice.pick(&[1, 6, 6, 61, 61, 1_200, 5_400, 18_000])),
+        21..=25 => Step::Tick,
+        26..=28 => Step::Cut,
+        29..=32 => Step::Seal,
+        33 => Step::PublishAndDie,
+        34 | 35 => Step::Die { copy: dice.one_in(2) },
+        36 if retains => Step::Retain,
+        _ => Step::Ask(dice.below(1 << 30)),
+    }
+}
+
+pub(super) fn draw(dice: &mut Dice, retains: bool) -> Vec<Step> {
+    (0..20 + dice.below(60)).map(|_| step(dice, retains)).collect()
+}
+
+/// The span that a reference means in the life of this seed. `base` is when its trace began.
+pub(super) fn span(seed: u64, at: SpanRef, base: u64) -> Span {
+    let SpanRef(trace, nth) = at;
+    let mut dice =
+        Dice((seed << 16 | u64::from(trace) << 8 | u64::from(nth)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    dice.below(2);
+    let own = if nth > 0 && dice.one_in(12) { nth } else { nth + 1 };
+    let root = nth == 0 && !dice.one_in(6) || dice.one_in(25);
+    // The nanoseconds keep spans apart that share an id.
+    let start = base + dice.below(9) * 20 * SECOND + u64::from(nth);
+    let length = dice.pick(&[0, 1, 1, 2, 3, 300]) * SECOND / 10;
+    let end = if dice.one_in(30) { start - SECOND } else { start + length };
+    let mut id = [0x11; 16];
+    (id[0], id[15]) = ((u64::from(trace) * 83 % 251) as u8, trace);
+    Span {
+        trace_id: TraceId::new(id).unwrap(),
+        span_id: SpanId::new([own; 8]).unwrap(),
+        parent: (!root).then(|| SpanId::new([1 + dice.below(SPANS) as u8; 8]).unwrap()),
+        service: dice.pick(&SERVICES),
+        name: dice.pick(&NAMES),
+        kind: dice.pick(&[SpanKind::Server, SpanKind::Client]),
+        status: dice.pick(&StatusCode::ALL),
+        start: UnixNanos(start),
+        end: UnixNanos(end),
+    }
+}
+
+/// When a trace begins by its clients' clocks, which are up to half a minute ahead or two minutes behind.
+pub(super) fn begin(seed: u64, trace: u8, now: UnixNanos) -> u64 {
+    let mut dice = Dice((seed << 8 | u64::from(trace)).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1);
+    now.0.max(BASE) + dice.below(30) * SECOND - dice.below(120) * SECOND
+}

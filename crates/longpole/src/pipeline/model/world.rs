@@ -1,0 +1,294 @@
+//! The stages and their store, without threads.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use ingest::{Admitted, prepare};
+use parking_lot::Mutex;
+use query::{Engine, NameTable, State};
+use span_store::{SegmentId, SpanStore, StoreOptions};
+use tempfile::TempDir;
+use tokio::sync::{Semaphore, oneshot};
+use trace_assemble::{Assembler, Options};
+use trace_model::{TraceId, UnixNanos};
+
+use super::oracle::Oracle;
+use super::spans::{BASE, SECOND, Span, request};
+use crate::pipeline::assembling::{Assembling, Cut};
+use crate::pipeline::committer::{self, Committed};
+use crate::pipeline::sealer::Sealer;
+use crate::pipeline::{Clock, SealOptions};
+
+/// Frames and cuts that wait in a life at most; more would block its one thread.
+const WAITING_MAX: usize = 256;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setting {
+    pub(super) seal: SealOptions,
+    pub(super) assemble: Options,
+    pub(super) store: StoreOptions,
+}
+
+/// A sealed segment as the model knows it.
+struct Sealed {
+    slice: u64,
+    bytes: u64,
+    /// Content hashes of its spans.
+    spans: HashSet<u64>,
+}
+
+/// What happens while a stage next asks for the time.
+type Hook = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+/// What outlives the process.
+struct Outer {
+    dir: TempDir,
+    setting: Setting,
+    time: Arc<AtomicU64>,
+    hook: Hook,
+    sealed: BTreeMap<SegmentId, Sealed>,
+    seen: HashSet<TraceId>,
+}
+
+pub(super) struct World {
+    pub(super) state: Arc<State>,
+    pub(super) engine: Engine,
+    pub(super) clock: Clock,
+    store: Arc<SpanStore>,
+    to_assembling: SyncSender<Committed>,
+    committed: Receiver<Committed>,
+    assembling: Assembling,
+    cuts: Receiver<Cut>,
+    waiting: VecDeque<Cut>,
+    sealer: Sealer,
+    outer: Outer,
+}
+
+impl World {
+    pub(super) fn open(dir: TempDir, setting: Setting) -> Self {
+        let (time, hook) = (Arc::new(AtomicU64::new(BASE)), Hook::default());
+        let (read, meanwhile) = (Arc::clone(&time), Arc::clone(&hook));
+        let clock = Clock::new(move || {
+            let happens = meanwhile.lock().take();
+            if let Some(happens) = happens {
+                happens();
+            }
+            UnixNanos(read.load(Ordering::Relaxed))
+        });
+        Self::begin(Outer { dir, setting, time, hook, sealed: BTreeMap::new(), seen: HashSet::new() }, clock)
+    }
+
+    /// A process begins: as `serve` does it, without the threads.
+    fn begin(outer: Outer, clock: Clock) -> Self {
+        let (store, segments, damaged) = SpanStore::open(outer.dir.path(), outer.setting.store).unwrap();
+        assert_eq!(damaged, Vec::<String>::new());
+        let found: Vec<SegmentId> = segments.iter().map(|stored| stored.handle.id()).collect();
+        assert!(found.iter().eq(outer.sealed.keys()), "{found:?} are stored");
+        let store = Arc::new(store);
+        let names = Arc::new(NameTable::default());
+        let state = Arc::new(State::new(names, Assembler::new(outer.setting.assemble)));
+        state.add_stored(segments);
+        let (to_assembling, committed) = sync_channel(WAITING_MAX);
+        let (to_sealer, cuts) = sync_channel(WAITING_MAX);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let sealer = Sealer::new(Arc::clone(&state), Arc::clone(&store), clock.clone(), stopping);
+        let (seal, of_state) = (outer.setting.seal, Arc::clone(&state));
+        let mut assembling = Assembling::new(of_state, Arc::clone(&store), seal, clock.clone(), to_sealer);
+        assembling.recover();
+        let engine = Engine::new(Arc::clone(&state), Arc::clone(&store));
+        let waiting = VecDeque::new();
+        let mut world = Self {
+            state,
+            engine,
+            clock,
+            store,
+            to_assembling,
+            committed,
+            assembling,
+            cuts,
+            waiting,
+            sealer,
+            outer,
+        };
+        world.keep_one_cut_waiting();
+        world
+    }
+
+    /// The process is killed and begins anew with what the system has of its files.
+    pub(super) fn die(self, copy: bool) -> Self {
+        let image = copy.then(|| {
+            let image = super::life::folder();
+            copy_folder(self.outer.dir.path(), image.path());
+            image
+        });
+        let Self { state, engine, clock, store, assembling, waiting, sealer, mut outer, .. } = self;
+        // What is not named here holds nothing of the store, which must be closed before it is opened again.
+        drop((state, engine, store, assembling, waiting, sealer));
+        outer.dir = image.unwrap_or(outer.dir);
+        Self::begin(outer, clock)
+    }
+
+    pub(super) fn now(&self) -> UnixNanos {
+        UnixNanos(self.outer.time.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn wait(&mut self, seconds: u64) {
+        self.outer.time.fetch_add(seconds * SECOND, Ordering::Relaxed);
+    }
+
+    /// Commits these requests as one group; each must be acknowledged.
+    pub(super) fn commit(&mut self, requests: &[Vec<Span>]) {
+        let permits = Arc::new(Semaphore::new(requests.len()));
+        let mut answers = Vec::new();
+        let mut group: Vec<Admitted> = Vec::new();
+        for spans in requests {
+            self.outer.seen.extend(spans.iter().map(|span| span.trace_id));
+            let prepared = prepare(request(spans), &self.state.names).unwrap();
+            assert_eq!(prepared.rejected, 0);
+            let (done, answer) = oneshot::channel();
+            answers.push(answer);
+            let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
+            group.push(Admitted { prepared, done, permit });
+        }
+        assert!(committer::commit(&self.store, &self.state, &self.clock, &mut group, &self.to_assembling));
+        for mut answer in answers {
+            assert_eq!(answer.try_recv(), Ok(Ok(())), "acknowledged");
+        }
+    }
+
+    pub(super) fn take_all(&mut self) {
+        while let Ok(committed) = self.committed.try_recv() {
+            self.assembling.take(committed);
+            self.keep_one_cut_waiting();
+        }
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.assembling.finish_quiet(self.now());
+        self.assembling.cut_if_due(self.now());
+        self.keep_one_cut_waiting();
+    }
+
+    pub(super) fn cut(&mut self) {
+        self.assembling.cut(self.now());
+        self.keep_one_cut_waiting();
+    }
+
+    /// As between threads: with one cut under way, whoever makes a second waits for it.
+    fn keep_one_cut_waiting(&mut self) {
+        self.waiting.extend(self.cuts.try_iter());
+        while self.waiting.len() > 1 {
+            self.seal();
+        }
+    }
+
+    /// Seals the oldest cut, if there is one.
+    pub(super) fn seal(&mut self) {
+        let Some(cut) = self.waiting.pop_front() else { return };
+        self.sealer.seal(&cut);
+        let view = self.state.snapshot();
+        let last = view.sealed.last().unwrap();
+        self.note(last.id, last.meta.bytes, &cut);
+        self.store.keep_house().unwrap();
+    }
+
+    /// Publishes the oldest cut, if there is one, and tells nobody.
+    pub(super) fn publish(&mut self) {
+        let Some(cut) = self.waiting.pop_front() else { return };
+        let stored = self.sealer.publish(&cut).unwrap();
+        self.note(stored.handle.id(), stored.meta.bytes, &cut);
+    }
+
+    fn note(&mut self, id: SegmentId, bytes: u64, cut: &Cut) {
+        let spans = cut.batches.iter().flat_map(|batch| &batch.rows).map(|row| row.node.content).collect();
+        let slice = self.now().0 / self.slice();
+        let before = self.outer.sealed.insert(id, Sealed { slice, bytes, spans });
+        assert!(before.is_none(), "segment {} is made twice", id.0);
+    }
+
+    pub(super) fn seal_all(&mut self) {
+        self.take_all();
+        self.cut();
+        while !self.waiting.is_empty() {
+            self.seal();
+        }
+    }
+
+    /// Width of a partition: a 24th of the retention, ten minutes to a day.
+    fn slice(&self) -> u64 {
+        (self.outer.setting.store.retention.0 / 24).clamp(600 * SECOND, 86_400 * SECOND)
+    }
+
+    /// Has the sealer seal the oldest cut just when a stage next asks for the time. Whether that has happened.
+    pub(super) fn seal_in_between(&mut self) -> impl Fn() -> bool + use<> {
+        let cut = self.waiting.pop_front().unwrap();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let sealer =
+            Sealer::new(Arc::clone(&self.state), Arc::clone(&self.store), self.clock.clone(), stopping);
+        *self.outer.hook.lock() = Some(Box::new(move || sealer.seal(&cut)));
+        let hook = Arc::clone(&self.outer.hook);
+        move || hook.lock().is_none()
+    }
+
+    /// Seals everything, lets retention work, and checks that it took what it should. The spans that are gone.
+    pub(super) fn retain(&mut self) -> HashSet<u64> {
+        self.seal_all();
+        let expected = self.expired();
+        self.sealer.retain();
+        let view = self.state.snapshot();
+        let mut gone = HashSet::new();
+        for id in &expected {
+            gone.extend(self.outer.sealed.remove(id).unwrap().spans);
+        }
+        let left: Vec<SegmentId> = view.sealed.iter().map(|segment| segment.id).collect();
+        assert!(
+            left.iter().eq(self.outer.sealed.keys()),
+            "retention left {left:?}, should take {expected:?}"
+        );
+        gone
+    }
+
+    /// Whole partitions, the oldest first, while they are too old or there is too much; never the newest.
+    fn expired(&self) -> Vec<SegmentId> {
+        let sealed = &self.outer.sealed;
+        let (now, options) = (self.now().0, self.outer.setting.store);
+        let mut slices: Vec<u64> = sealed.values().map(|one| one.slice).collect();
+        slices.sort_unstable();
+        slices.dedup();
+        slices.pop();
+        let mut stored: u64 = sealed.values().map(|one| one.bytes).sum();
+        let mut gone = Vec::new();
+        for slice in slices {
+            let is_old = (slice + 1) * self.slice() + options.retention.0 <= now;
+            if !is_old && stored <= options.bytes_max {
+                break;
+            }
+            for (id, one) in sealed.iter().filter(|(_, one)| one.slice == slice) {
+                stored -= one.bytes;
+                gone.push(*id);
+            }
+        }
+        gone
+    }
+
+    /// Traces that came and of which nothing is left.
+    pub(super) fn absent(&self, oracle: &Oracle) -> Vec<TraceId> {
+        self.outer.seen.iter().copied().filter(|id| !oracle.traces.contains_key(id)).collect()
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
