@@ -20,18 +20,4 @@ macro_rules! parsers {
     };
 }
 
-parsers!(
-    walker,
-    json,
-    chunks,
-    rows,
-    heads,
-    paths,
-    contexts,
-    minutes,
-    filter,
-    open_traces,
-    meta,
-    histogram,
-    exemplars,
-);
+parsers!(walker, json, chunks, rows, heads, paths, contexts, minutes, hashes, meta, histogram, exemplars,);
