@@ -34,7 +34,7 @@ pub struct SegmentInput<'a> {
     pub open_since: Option<UnixNanos>,
     /// The names behind the numbers.
     pub names: &'a dyn Names,
-    /// The server's clock.
+    /// Stands for the arrival of a segment without spans.
     pub now: UnixNanos,
 }
 

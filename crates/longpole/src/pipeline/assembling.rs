@@ -34,6 +34,9 @@ pub(super) struct Cut {
     pub(super) last_batch: u64,
     pub(super) analysed: Vec<Arc<TraceRow>>,
     pub(super) open: OpenAtCut,
+    /// The latest arrival of all that was taken in up to this cut. It stands for a segment of analyses alone, which
+    /// must not seem younger than what is cut after it.
+    pub(super) arrival: UnixNanos,
 }
 
 #[derive(Debug)]
@@ -50,6 +53,8 @@ pub(super) struct Assembling {
     pending_analysed: Vec<TraceId>,
     next_batch: u64,
     last_cut: UnixNanos,
+    /// The latest arrival, earlier processes included.
+    latest_arrival: UnixNanos,
 }
 
 impl Assembling {
@@ -61,6 +66,8 @@ impl Assembling {
         sealer: SyncSender<Cut>,
     ) -> Self {
         let last_cut = clock.now();
+        let latest =
+            state.view.read().sealed.iter().map(|segment| segment.meta.arrival_max).max().unwrap_or(0);
         Self {
             state,
             store,
@@ -73,6 +80,7 @@ impl Assembling {
             pending_analysed: Vec::new(),
             next_batch: 1,
             last_cut,
+            latest_arrival: UnixNanos(latest),
         }
     }
 
@@ -133,6 +141,7 @@ impl Assembling {
                 assembly.assembler.note_searched(id, *since);
             }
         }
+        self.latest_arrival = self.latest_arrival.max(batch.arrival);
         let counters = &self.state.counters;
         self.state.count(&counters.spans, batch.rows.len() as u64);
         self.state.count(&counters.duplicates, (before - batch.rows.len()) as u64);
@@ -232,6 +241,7 @@ impl Assembling {
             last_batch: self.next_batch - 1,
             analysed,
             open,
+            arrival: self.latest_arrival,
         };
         self.pending_bytes = 0;
         if self.sealer.send(cut).is_err() {

@@ -86,7 +86,7 @@ impl Sealer {
             open: &cut.open.touched,
             open_since: cut.open.since,
             names,
-            now: at,
+            now: cut.arrival,
         };
         self.store.publish(at, &mut |sink| build(&input, sink))
     }
