@@ -89,6 +89,11 @@ pub struct Charge {
 }
 
 impl Charge {
+    /// A charge against no budget but its own, for requests that do not come through a server.
+    pub fn apart() -> Self {
+        Budget::new(usize::MAX).charge()
+    }
+
     /// Charges so many bytes more. False if there is no room; nothing has changed then. What is beyond the whole
     /// budget costs nothing, so that one large request alone can pass.
     #[must_use]

@@ -20,7 +20,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use life::Life;
-use step::Step;
+use step::{SpanRef, Step};
 
 /// Sequences of a run. `LONGPOLE_MODEL_SEED` runs that one alone, `LONGPOLE_MODEL_LIVES` so many.
 const LIVES: u64 = 1_000;
@@ -109,4 +109,70 @@ fn what_was_acknowledged_is_answered_once_whatever_happens() {
             });
         }
     });
+}
+
+/// Spans by trace and place.
+fn spans(list: &[(u8, u8)]) -> Vec<SpanRef> {
+    list.iter().map(|(trace, nth)| SpanRef(*trace, *nth)).collect()
+}
+
+/// A trace that was open at a cut is analysed after a restart: assembling had taken it in long after its arrival.
+#[test]
+fn an_open_trace_that_waited_for_assembling_is_not_forgotten() {
+    let die = Step::Die { copy: false };
+    let commit = Step::Commit(vec![spans(&[(10, 0), (10, 3)])]);
+    Life::new(1).run(&[
+        commit,
+        Step::Wait(5_400),
+        Step::Take,
+        Step::Cut,
+        Step::Seal,
+        die,
+        Step::Ask(724_535_904),
+    ]);
+}
+
+/// Likewise if a segment of analyses alone was sealed after the arrival of what was cut after it.
+#[test]
+fn a_segment_of_analyses_alone_is_no_younger_than_what_is_cut_after_it() {
+    let steps = [
+        Step::Commit(vec![spans(&[(6, 0)]), spans(&[(7, 0)])]),
+        Step::Take,
+        Step::Wait(61),
+        Step::Cut,
+        Step::Tick,
+        Step::Cut,
+        Step::Commit(vec![spans(&[(10, 0), (10, 3)])]),
+        Step::Wait(61),
+        Step::Take,
+        Step::Cut,
+        Step::Seal,
+        Step::Die { copy: false },
+        Step::Ask(724_535_904),
+    ];
+    Life::new(1).run(&steps);
+}
+
+/// Likewise if traces of several cuts were open when the process ended, and it ends again before they are quiet.
+#[test]
+fn open_traces_of_several_cuts_survive_two_restarts() {
+    let one = |list: &[(u8, u8)]| Step::Commit(vec![spans(list)]);
+    let steps = [
+        one(&[(11, 4), (11, 1), (10, 0), (6, 5), (6, 2), (0, 4), (9, 4)]),
+        Step::Wait(61),
+        one(&[(11, 2), (11, 4), (3, 2)]),
+        one(&[(10, 3), (5, 6), (5, 5), (5, 3)]),
+        Step::Take,
+        Step::Cut,
+        one(&[(9, 4), (1, 2), (9, 5)]),
+        Step::Take,
+        Step::Seal,
+        one(&[(2, 0), (0, 1), (8, 6), (2, 4), (11, 4), (3, 1), (11, 2), (5, 5), (5, 1)]),
+        Step::Die { copy: true },
+        Step::Ask(254_570_952),
+        Step::Cut,
+        Step::Seal,
+        Step::Die { copy: true },
+    ];
+    Life::new(10).run(&steps);
 }
