@@ -166,7 +166,7 @@ fn hashes(input: &[u8]) -> bool {
     // The traces that were open are read from a value of the same look, and any bytes are one.
     let open = open_numbers(&damaged(Key::Open, input)).unwrap();
     assert!(open.is_sorted_by(|a, b| a < b));
-    assert_eq!(open.len() as u32, blocks.value.iter().map(|byte| byte.count_ones()).sum());
+    assert_eq!(open.len() as u32, blocks.value.iter().map(|byte| byte.count_ones()).sum::<u32>());
     true
 }
 

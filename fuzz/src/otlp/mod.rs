@@ -35,7 +35,7 @@ fn walker(input: &[u8]) -> bool {
 /// What passes tight limits passes the wide ones, with the same spans.
 fn tighter_limits_take_less(input: &[u8], taken: bool) {
     let (mut wide, mut tight) = (Walked::new(), Walked::new());
-    if walk(input, &WireLimits { depth: 2, spans: 3 }, &mut tight).is_ok() {
+    if walk(input, &WireLimits { depth: 2, spans: 3, ..WireLimits::default() }, &mut tight).is_ok() {
         assert!(taken && walk(input, &WireLimits::default(), &mut wide).is_ok());
         assert_eq!(tight.spans, wide.spans);
         assert!(tight.spans.len() as u64 + tight.rejected_spans <= 3);

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use otlp_wire::WireLimits;
 use query::NameTable;
 use span_store::{FrameError, Inspection};
 
@@ -78,7 +79,7 @@ fn read_log(store: &Inspection, report: &mut Report) -> anyhow::Result<()> {
         tell_missing(&mut missing, report);
         report.frames += 1;
         for request in frame.requests {
-            match ingest::prepare(request, &names) {
+            match ingest::prepare(request, &names, &WireLimits::STORED) {
                 Ok(prepared) => report.log_spans += prepared.batch.rows.len() as u64,
                 Err(error) => report.problems.push(format!("log frame {}: {error}", read.seq)),
             }

@@ -41,7 +41,7 @@ fn a_trace_that_is_let_go_of_during_a_look_up_is_looked_up_too() {
     world.commit(&[sealed[..1].to_vec()]);
     finish(&mut world);
     world.seal();
-    world.commit(&[going.clone()]);
+    world.commit(std::slice::from_ref(&going));
     finish(&mut world);
     assert!(!holds(&world, &sealed) && holds(&world, &going));
 

@@ -10,7 +10,7 @@ use ingest::{Admitted, Charge, prepare};
 use otlp_wire::WireLimits;
 use parking_lot::Mutex;
 use query::{Engine, NameTable, State};
-use span_store::{SegmentId, SpanStore, StoreOptions};
+use span_store::{FreeMin, SegmentId, SpanStore, StoreOptions};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use trace_assemble::{Assembler, Options};
@@ -20,6 +20,7 @@ use super::oracle::Oracle;
 use super::spans::{BASE, SECOND, Span, request};
 use crate::pipeline::assembling::{Assembling, Cut};
 use crate::pipeline::committer::{self, Committed};
+use crate::pipeline::guard::DiskWatch;
 use crate::pipeline::sealer::Sealer;
 use crate::pipeline::{Clock, SealOptions};
 
@@ -59,6 +60,7 @@ pub(super) struct World {
     pub(super) engine: Engine,
     pub(super) clock: Clock,
     store: Arc<SpanStore>,
+    disk: DiskWatch,
     to_assembling: SyncSender<Committed>,
     committed: Receiver<Committed>,
     assembling: Assembling,
@@ -96,6 +98,9 @@ impl World {
         let (to_sealer, cuts) = sync_channel(WAITING_MAX);
         let stopping = Arc::new(AtomicBool::new(false));
         let sealer = Sealer::new(Arc::clone(&state), Arc::clone(&store), clock.clone(), stopping);
+        // How full the machine's disk is must not decide.
+        let any_space = StoreOptions { free_min: FreeMin::Bytes(1), ..outer.setting.store };
+        let disk = DiskWatch::new(Arc::clone(&state), store.dir().to_owned(), &any_space, 1);
         let (seal, of_state) = (outer.setting.seal, Arc::clone(&state));
         let mut assembling = Assembling::new(of_state, Arc::clone(&store), seal, clock.clone(), to_sealer);
         assembling.recover();
@@ -106,6 +111,7 @@ impl World {
             engine,
             clock,
             store,
+            disk,
             to_assembling,
             committed,
             assembling,
@@ -152,7 +158,8 @@ impl World {
             answers.push(answer);
             group.push(Admitted { prepared, done, permit: Charge::apart() });
         }
-        assert!(committer::commit(&self.store, &self.state, &self.clock, &mut group, &self.to_assembling));
+        let next = &self.to_assembling;
+        assert!(committer::commit(&self.store, &self.state, &self.disk, &self.clock, &mut group, next));
         for mut answer in answers {
             assert_eq!(answer.try_recv(), Ok(Ok(())), "acknowledged");
         }
