@@ -27,27 +27,35 @@ const SPANS: [(&str, SpanKind, &str); 5] = [
     ("GET /charge", SpanKind::Server, "GET"),
 ];
 
-#[test]
-fn grpc() {
-    run(Otlp::plain(Protocol::Grpc)).unwrap();
+/// What the agent sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signals {
+    Traces,
+    /// Metrics and logs as well, as it does unless told otherwise.
+    All,
 }
 
 #[test]
-fn grpc_gzip() {
-    run(Otlp::gzip(Protocol::Grpc)).unwrap();
+fn grpc() {
+    run(Otlp::plain(Protocol::Grpc), Signals::Traces).unwrap();
+}
+
+#[test]
+fn grpc_gzip_with_metrics_and_logs() {
+    run(Otlp::gzip(Protocol::Grpc), Signals::All).unwrap();
 }
 
 #[test]
 fn http_protobuf() {
-    run(Otlp::plain(Protocol::HttpProtobuf)).unwrap();
+    run(Otlp::plain(Protocol::HttpProtobuf), Signals::Traces).unwrap();
 }
 
 #[test]
-fn http_protobuf_gzip() {
-    run(Otlp::gzip(Protocol::HttpProtobuf)).unwrap();
+fn http_protobuf_gzip_with_metrics_and_logs() {
+    run(Otlp::gzip(Protocol::HttpProtobuf), Signals::All).unwrap();
 }
 
-fn run(otlp: Otlp) -> Result<()> {
+fn run(otlp: Otlp, signals: Signals) -> Result<()> {
     let Some(environment) = Environment::find("java")? else { return Ok(()) };
     let server = ServerOptions::new()?.hasty().start()?;
     let address = if otlp.protocol == Protocol::Grpc { server.grpc() } else { server.otlp_http() };
@@ -55,6 +63,9 @@ fn run(otlp: Otlp) -> Result<()> {
     let logs = tempfile::tempdir()?;
     let mut command = program(&environment);
     otlp.tell(&mut command, SERVICE, relay.address());
+    if signals == Signals::All {
+        Otlp::tell_all_signals(&mut command);
+    }
     let mut app = App::start(SERVICE, command, logs.path())?;
 
     let client = Api::new(&format!("127.0.0.1:{}", app.port()?));
@@ -75,7 +86,7 @@ fn run(otlp: Otlp) -> Result<()> {
             check_spans(&api, trace_id, root, number)
         })?;
     }
-    counted(&api)
+    counted(&api, signals)
 }
 
 fn program(environment: &Environment) -> Command {
@@ -149,7 +160,7 @@ fn outcome(spans: &[Span], number: usize) -> Result<()> {
     stored::check_exception(named(spans, "GET /charge")?, "java.lang.IllegalStateException", &message)
 }
 
-fn counted(api: &Api) -> Result<()> {
+fn counted(api: &Api, signals: Signals) -> Result<()> {
     let services = api.json("/api/v1/services")?;
     let services = services["services"].as_array().context("no services")?;
     let spans = (REQUESTS * SPANS.len()) as u64;
@@ -160,5 +171,9 @@ fn counted(api: &Api) -> Result<()> {
     ensure!(metric(&metrics, "longpole_spans_total")? == spans as f64);
     ensure!(metric(&metrics, "longpole_duplicate_spans_total")? == 0.0);
     ensure!(metric(&metrics, "longpole_ingest_rejected_spans_total")? == 0.0);
+    for signal in ["metrics", "logs"] {
+        let came = metric(&metrics, &format!("longpole_ingest_dropped_{signal}_requests_total"))? > 0.0;
+        ensure!(came == (signals == Signals::All), "{signal} came: {came}");
+    }
     Ok(())
 }

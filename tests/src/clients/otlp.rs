@@ -41,6 +41,12 @@ impl Otlp {
         Self { protocol, gzip: true }
     }
 
+    /// Sends metrics and logs as well, besides what [`tell`](Self::tell) says.
+    pub fn tell_all_signals(command: &mut Command) {
+        command.env("OTEL_METRICS_EXPORTER", "otlp").env("OTEL_METRIC_EXPORT_INTERVAL", "500");
+        command.env("OTEL_LOGS_EXPORTER", "otlp").env("OTEL_BLRP_SCHEDULE_DELAY", "100");
+    }
+
     /// Sets the variables of a service that sends traces to `address`, and no other of the caller's own.
     pub fn tell(self, command: &mut Command, service: &str, address: &str) {
         for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("OTEL_")) {

@@ -56,6 +56,7 @@ impl Relay {
         ensure!(compressed == otlp.gzip, "{bytes} bytes were sent with {otlp:?}");
         let heads = eventually("every connection ends", Duration::from_secs(10), || self.heads())?;
         for text in heads.iter().filter(|head| !head.is_empty()) {
+            // A client has a connection of its own for each signal, or one for all.
             let right = match otlp.protocol {
                 Protocol::Grpc => text.starts_with("pri * http/2.0"),
                 Protocol::HttpProtobuf => is_post(text, "application/x-protobuf"),
@@ -76,7 +77,9 @@ impl Relay {
 }
 
 fn is_post(head: &str, content_type: &str) -> bool {
-    head.starts_with("post /v1/traces http/1.1") && head.contains(&format!("content-type: {content_type}"))
+    let signals = ["traces", "metrics", "logs"];
+    signals.iter().any(|signal| head.starts_with(&format!("post /v1/{signal} http/1.1")))
+        && head.contains(&format!("content-type: {content_type}"))
 }
 
 impl Drop for Relay {
