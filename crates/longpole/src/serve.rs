@@ -122,11 +122,13 @@ pub(crate) async fn run(
     while state.not_ready.lock().is_some() {
         tokio::time::sleep(RECOVERY_POLL).await;
     }
+    // Whoever has read that it is ready may ask it to stop.
+    let asked_to_stop = signal();
     ready(&addresses);
     tracing::info!(%addresses.otlp_grpc, %addresses.otlp_http, %addresses.http, "serving");
 
     let failed = tokio::select! {
-        () = signal() => None,
+        () = asked_to_stop => None,
         ended = tasks.join_next() => ended,
     };
     tracing::info!("stopping: no new spans, sealing what there is");
@@ -149,18 +151,20 @@ fn cannot_listen<T>(bound: std::io::Result<T>, address: &str, flag: &str) -> any
     bound.with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
 }
 
-async fn signal() {
+/// Ends when the process is asked to stop. It listens from the call on, and not only once it is waited for.
+fn signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("cannot listen for signals");
-        return STOP.notified().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = STOP.notified() => {}
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            tracing::error!("cannot listen for signals");
+            return STOP.notified().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = STOP.notified() => {}
+        }
     }
 }
 
