@@ -4,6 +4,8 @@
 //! bytes ([`codec`], [`load`]). The null servers ([`null`]) say what transport and decoding alone cost. `bench`
 //! starts each target as a process of its own ([`process`]), loads it, asks it ([`queries`]) and compares
 //! ([`report`]).
+//!
+//! `segment-size` builds segments alone, out of the same pool or of recorded requests ([`stretch`]).
 
 pub mod codec;
 pub mod encode;
@@ -15,3 +17,4 @@ pub mod process;
 pub mod queries;
 pub mod report;
 pub mod resource;
+pub mod stretch;

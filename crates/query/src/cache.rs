@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use segment::{ChunkBlock, ContextBlock, ReadError};
+use segment::{ChunkBlock, ChunkTables, ContextBlock, ReadError};
 use span_store::SegmentId;
 
 use crate::names::NameTable;
@@ -15,6 +15,8 @@ use crate::sealed::{Detail, SealedSegment};
 #[derive(Debug)]
 pub struct BlockCache {
     chunks: Mutex<Recent<ChunkBlock>>,
+    /// What the chunk blocks of each segment share.
+    tables: Mutex<Recent<Arc<ChunkTables>>>,
     contexts: Mutex<Recent<ContextBlock>>,
     details: Mutex<Recent<Detail>>,
 }
@@ -30,14 +32,21 @@ impl BlockCache {
     pub fn with_memory(bytes: usize) -> Self {
         Self {
             chunks: Mutex::new(Recent::new(bytes / 4)),
-            contexts: Mutex::new(Recent::new(bytes / 4)),
+            tables: Mutex::new(Recent::new(bytes / 8)),
+            contexts: Mutex::new(Recent::new(bytes / 8)),
             details: Mutex::new(Recent::new(bytes / 2)),
         }
     }
 
     pub(crate) fn chunk(&self, segment: &SealedSegment, number: u32) -> Result<Arc<ChunkBlock>, ReadError> {
-        let read = || ChunkBlock::read(&segment.handle, number);
+        let read = || ChunkBlock::read_with(&segment.handle, number, || self.tables(segment));
         through(&self.chunks, (segment.id, number), read, ChunkBlock::bytes)
+    }
+
+    fn tables(&self, segment: &SealedSegment) -> Result<Arc<ChunkTables>, ReadError> {
+        let read = || ChunkTables::read(&segment.handle);
+        let tables = through(&self.tables, (segment.id, 0), read, |tables| tables.bytes())?;
+        Ok(Arc::clone(&tables))
     }
 
     pub(crate) fn contexts(

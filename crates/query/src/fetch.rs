@@ -114,20 +114,24 @@ fn try_sealed_spans(
     out: &mut Vec<FetchedSpan>,
 ) -> Result<(), ReadError> {
     let detail = state.blocks.detail(segment, &state.names)?;
-    let Some(block) = chunk_of(&detail, &id) else { return Ok(()) };
     let mut contexts: HashMap<u32, Arc<[u8]>> = HashMap::new();
-    for span in state.blocks.chunk(segment, block)?.spans(&id)? {
-        let context = match contexts.get(&span.context) {
-            Some(context) => Arc::clone(context),
-            None => {
-                let block = state.blocks.contexts(segment, ContextBlock::number_of(span.context))?;
-                let context: Arc<[u8]> = block.get(span.context)?.into();
-                contexts.insert(span.context, Arc::clone(&context));
-                context
-            }
-        };
-        let node = node_of(&span.message, &context, &state.names)?;
-        out.push(FetchedSpan { node, context, message: span.message });
+    for block in chunks_of(&detail, &id) {
+        for span in state.blocks.chunk(segment, block)?.spans(&id)? {
+            let context = match span.own_context {
+                Some(own) => own.into(),
+                None => match contexts.get(&span.context) {
+                    Some(context) => Arc::clone(context),
+                    None => {
+                        let block = state.blocks.contexts(segment, ContextBlock::number_of(span.context))?;
+                        let context: Arc<[u8]> = block.get(span.context)?.into();
+                        contexts.insert(span.context, Arc::clone(&context));
+                        context
+                    }
+                },
+            };
+            let node = node_of(&span.message, &context, &state.names)?;
+            out.push(FetchedSpan { node, context, message: span.message });
+        }
     }
     Ok(())
 }
@@ -148,8 +152,8 @@ fn node_of(message: &[u8], context: &[u8], names: &NameTable) -> Result<SpanNode
     })
 }
 
-/// The only block of a segment that can hold a trace.
-fn chunk_of(detail: &Detail, id: &TraceId) -> Option<u32> {
+/// The only blocks of a segment that can hold a trace: one, unless the trace goes on in the next ones.
+fn chunks_of(detail: &Detail, id: &TraceId) -> std::ops::Range<u32> {
     let whole = u128::from_be_bytes(*id.as_bytes());
     let meta = &detail.meta;
     let first =
@@ -159,7 +163,13 @@ fn chunk_of(detail: &Detail, id: &TraceId) -> Option<u32> {
         let middle = (low + high) / 2;
         if first(middle) <= whole { low = middle + 1 } else { high = middle }
     }
-    low.checked_sub(1).map(|block| block as u32)
+    let end = low as u32;
+    let mut begin = end.saturating_sub(1);
+    // Blocks that go on with the trace they begin with.
+    while begin > 0 && first(begin as usize) == whole && meta.chunk_continued.binary_search(&begin).is_ok() {
+        begin -= 1;
+    }
+    begin..end
 }
 
 /// The id of a trace from its number within a segment.

@@ -72,6 +72,7 @@ impl SealedSegment {
         meta.chunk_first_low = Vec::new();
         meta.chunk_first_high = Vec::new();
         meta.chunk_first_trace = Vec::new();
+        meta.chunk_continued = Vec::new();
         meta.revised_traces = Vec::new();
         Self { id: handle.id(), handle, meta, services, longest, traces, chunk_blocks }
     }
@@ -149,6 +150,7 @@ impl Detail {
             + size_of_val(&meta.trace_blocks[..])
             + size_of_val(&meta.service_totals[..])
             + meta.chunk_first_trace.len() * 20
+            + size_of_val(&meta.chunk_continued[..])
             + 1024
     }
 }

@@ -8,14 +8,16 @@ use longpole_proto::segment as proto;
 use prost::Message;
 use trace_model::{StatusCode, TraceId, UnixNanos};
 
-use crate::chunks::{self, write_span, write_trace_head};
+use crate::chunks::ChunkWriter;
 use crate::codec::Packer;
+use crate::columns::Streams;
 use crate::contexts::ContextTable;
 use crate::hashes::{self, OpenBits, trace_hash};
 use crate::histograms::HistogramTable;
 use crate::keys::Key;
 use crate::live::{LiveBatch, SpanRow};
 use crate::names::{LocalNames, Names};
+use crate::order::{Placed, by_service, halves, in_trace_order};
 use crate::rows::{self, ROOT_FLAG, Row};
 use crate::traces::{self, TraceRow, write_heads, write_paths};
 
@@ -63,7 +65,7 @@ type Sink<'a> = &'a mut dyn FnMut(Key, &[u8]) -> Result<(), String>;
 /// # Errors
 /// If the compressor or the sink fails. What the sink took so far is not a segment.
 pub fn build(input: &SegmentInput<'_>, sink: Sink<'_>) -> Result<proto::SegmentMeta, BuildError> {
-    let mut writer = Writer { sink, bytes: 0, packer: Packer::new()? };
+    let mut writer = Writer { sink, bytes: 0, packer: Packer::new()?, streams: Streams::default() };
     let mut names = LocalNames::new(input.names);
     let order = in_trace_order(input.batches);
     let mut meta = head(input, order.len());
@@ -89,6 +91,7 @@ struct Writer<'a> {
     sink: Sink<'a>,
     bytes: u64,
     packer: Packer,
+    streams: Streams,
 }
 
 impl Writer<'_> {
@@ -97,24 +100,11 @@ impl Writer<'_> {
         (self.sink)(key, value).map_err(BuildError::Sink)
     }
 
-    fn pack(&mut self, key: Key, raw: &[u8]) -> Result<(), BuildError> {
-        let packed = self.packer.pack(raw)?;
+    /// Writes the block whose streams were filled.
+    fn put_streams(&mut self, key: Key) -> Result<(), BuildError> {
+        let packed = self.streams.pack(&mut self.packer)?;
         self.put(key, &packed)
     }
-}
-
-/// A row and the batch it lies in.
-type Placed<'a> = (&'a LiveBatch, &'a SpanRow);
-
-/// By trace, and within it by start: independent of the order of arrival.
-fn in_trace_order(batches: &[Arc<LiveBatch>]) -> Vec<Placed<'_>> {
-    let mut order: Vec<Placed<'_>> =
-        batches.iter().flat_map(|batch| batch.rows.iter().map(move |row| (&**batch, row))).collect();
-    order.sort_unstable_by_key(|(_, row)| {
-        let node = &row.node;
-        (row.trace_id, node.start, std::cmp::Reverse(node.end), node.span_id, node.content)
-    });
-    order
 }
 
 fn head(input: &SegmentInput<'_>, spans: usize) -> proto::SegmentMeta {
@@ -147,47 +137,66 @@ fn write_chunks<'a>(
     meta: &mut proto::SegmentMeta,
     writer: &mut Writer<'_>,
 ) -> Result<(Vec<Row>, OpenBits), BuildError> {
-    let firsts = order.chunk_by(|a, b| a.1.trace_id == b.1.trace_id).map(|spans| &spans[0].1.trace_id);
-    writer.put(Key::Hashes, &hashes::encode(firsts.map(trace_hash).collect()))?;
+    let traces = || order.chunk_by(|a, b| a.2.trace_id == b.2.trace_id);
+    writer.put(
+        Key::Hashes,
+        &hashes::encode(traces().map(|spans| trace_hash(&spans[0].2.trace_id)).collect()),
+    )?;
 
     let is_open: HashSet<&TraceId> = input.open.iter().collect();
     let mut open = OpenBits::default();
     let mut rows = Vec::with_capacity(order.len());
-    let mut raw = Vec::with_capacity(chunks::BLOCK_BYTES * 2);
-    for spans in order.chunk_by(|a, b| a.1.trace_id == b.1.trace_id) {
-        let id = spans[0].1.trace_id;
-        if raw.is_empty() {
-            let (low, high) = halves(&id);
-            meta.chunk_first_low.push(low);
-            meta.chunk_first_high.push(high);
-            meta.chunk_first_trace.push(meta.traces as u32);
+    let mut chunks = ChunkWriter::default();
+    for spans in traces() {
+        let id = spans[0].2.trace_id;
+        if chunks.is_enough() {
+            end_block(&mut chunks, meta, writer)?;
         }
         if is_open.contains(&id) {
             open.set(meta.traces as u32);
         }
-        write_trace_head(&mut raw, &id, spans.len());
-        for (nth, (batch, row)) in spans.iter().enumerate() {
-            let context = contexts.intern(batch.context(row.context));
-            write_span(&mut raw, &id, context, batch.span_bytes(row));
-            rows.push(to_row(row, meta.traces as u32, nth as u32, names));
+        begin_trace(&mut chunks, &id, meta);
+        for (nth, (at, batch, row)) in spans.iter().enumerate() {
+            if chunks.is_full() {
+                end_block(&mut chunks, meta, writer)?;
+                meta.chunk_continued.push(meta.chunk_first_trace.len() as u32);
+                begin_trace(&mut chunks, &id, meta);
+            }
+            let context = contexts.of_batch(*at, row.context, || batch.context(row.context));
+            let to = to_row(row, meta.traces as u32, nth as u32, names);
+            // Roots have no parent to write.
+            let kind_of_call = to.operation as usize * 2 + usize::from(row.node.parent.is_none());
+            chunks.add(context, kind_of_call, batch.span_bytes(row));
+            rows.push(to);
             note_span(row, meta);
         }
         meta.traces += 1;
-        if raw.len() >= chunks::BLOCK_BYTES {
-            writer.pack(Key::Chunk(meta.chunk_first_trace.len() as u32 - 1), &raw)?;
-            raw.clear();
-        }
     }
-    if !raw.is_empty() {
-        writer.pack(Key::Chunk(meta.chunk_first_trace.len() as u32 - 1), &raw)?;
+    if !chunks.is_empty() {
+        end_block(&mut chunks, meta, writer)?;
+        let tables = chunks.table().block(&mut writer.packer)?;
+        writer.put(Key::Tables, &tables)?;
     }
     Ok((rows, open))
 }
 
-/// Low and high half of an id whose bytes are read as one big-endian number.
-fn halves(id: &TraceId) -> (u64, u64) {
-    let whole = u128::from_be_bytes(*id.as_bytes());
-    (whole as u64, (whole >> 64) as u64)
+fn begin_trace(chunks: &mut ChunkWriter<'_>, id: &TraceId, meta: &mut proto::SegmentMeta) {
+    if chunks.is_empty() {
+        let (low, high) = halves(id);
+        meta.chunk_first_low.push(low);
+        meta.chunk_first_high.push(high);
+        meta.chunk_first_trace.push(meta.traces as u32);
+    }
+    chunks.begin_trace(id);
+}
+
+fn end_block(
+    chunks: &mut ChunkWriter<'_>,
+    meta: &proto::SegmentMeta,
+    writer: &mut Writer<'_>,
+) -> Result<(), BuildError> {
+    let block = chunks.finish(&mut writer.packer)?;
+    writer.put(Key::Chunk(meta.chunk_first_trace.len() as u32 - 1), &block)
 }
 
 fn to_row(row: &SpanRow, trace: u32, span: u32, names: &mut LocalNames<'_>) -> Row {
@@ -212,19 +221,17 @@ fn note_span(row: &SpanRow, meta: &mut proto::SegmentMeta) {
 }
 
 fn write_rows(
-    mut rows: Vec<Row>,
+    rows: Vec<Row>,
     names: &LocalNames<'_>,
     meta: &mut proto::SegmentMeta,
     writer: &mut Writer<'_>,
 ) -> Result<(), BuildError> {
-    // Trace and span numbers stand in for trace id and span order, so ties do not depend on arrival either.
-    rows.sort_unstable_by_key(|row| {
-        (row.service, std::cmp::Reverse(row.duration), row.start, row.trace, row.span)
-    });
+    let rows = by_service(rows, names.service_list.len());
     count_names(&rows, names, meta);
     for service in rows.chunk_by(|a, b| a.service == b.service) {
         for block in service.chunks(rows::ROWS_MAX) {
-            writer.pack(Key::Rows(meta.row_blocks.len() as u32), &rows::write_block(block))?;
+            rows::write_block(block, &mut writer.streams);
+            writer.put_streams(Key::Rows(meta.row_blocks.len() as u32))?;
             meta.row_blocks.push(proto::RowBlock {
                 service: block[0].service,
                 rows: block.len() as u32,
@@ -274,7 +281,8 @@ fn write_traces(
     let mut sorted: Vec<&TraceRow> = input.analysed.iter().map(|row| &**row).collect();
     sorted.sort_unstable_by_key(|row| (std::cmp::Reverse(row.duration), row.start, row.trace_id));
     for (number, block) in sorted.chunks(traces::ROWS_MAX).enumerate() {
-        writer.pack(Key::Traces(number as u32), &write_heads(block, names))?;
+        write_heads(block, names, &mut writer.streams);
+        writer.put_streams(Key::Traces(number as u32))?;
         meta.trace_blocks.push(proto::TraceBlock {
             rows: block.len() as u32,
             duration_max: block[0].duration.0,
@@ -284,7 +292,8 @@ fn write_traces(
         });
     }
     for (number, block) in sorted.chunks(traces::ROWS_MAX).enumerate() {
-        writer.pack(Key::Paths(number as u32), &write_paths(block, names))?;
+        write_paths(block, names, &mut writer.streams);
+        writer.put_streams(Key::Paths(number as u32))?;
     }
     Ok(())
 }

@@ -1,10 +1,16 @@
 //! Varints, bounded reads and the compression of blocks.
 
+use std::borrow::Cow;
 use std::io;
 
 /// Blocks hold at most this many bytes when inflated; a larger one is damage, not data. One trace block of a
 /// giant trace is the largest thing there is.
-const INFLATED_MAX: usize = 1 << 30;
+pub(crate) const INFLATED_MAX: usize = 1 << 30;
+
+/// A shorter stream is not worth the compressor's start.
+const STREAM_MIN: usize = 48;
+/// See [`put_mark`].
+const MARK: [u8; 4] = [2, b'L', b'P', 0xff];
 
 /// No zstd frame inflates to more than this many times its length: its blocks inflate to 128 KiB at most and take
 /// four bytes at least.
@@ -76,6 +82,11 @@ impl<'a> Cursor<'a> {
         self.rest.is_empty()
     }
 
+    /// Bytes not read yet.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8], ReadError> {
         let (head, tail) = self.rest.split_at_checked(count).ok_or(ReadError::Damaged(self.what))?;
         self.rest = tail;
@@ -138,16 +149,56 @@ impl Packer {
         out.extend_from_slice(&packed);
         Ok(out)
     }
+
+    /// Appends a stream of a block: varint inflated length, varint stored length, then a zstd frame, or the
+    /// bytes as they are if that is no more.
+    pub(crate) fn pack_stream(&mut self, raw: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        if u32::try_from(raw.len()).is_err() {
+            return Err(io::Error::other("block over 4 GiB"));
+        }
+        put(out, raw.len() as u64);
+        let packed = if raw.len() < STREAM_MIN { Vec::new() } else { self.zstd.compress(raw)? };
+        let stored = if packed.is_empty() || packed.len() >= raw.len() { raw } else { &packed };
+        put(out, stored.len() as u64);
+        out.extend_from_slice(stored);
+        Ok(())
+    }
+}
+
+/// What begins a block that is not one zstd frame: as an inflated length it would be damage.
+pub(crate) fn put_mark(out: &mut Vec<u8>) {
+    out.extend_from_slice(&MARK);
+}
+
+/// The bytes after the mark; `None` for a block of one zstd frame.
+pub(crate) fn after_mark(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.strip_prefix(&MARK)
+}
+
+pub(crate) fn unpack_stream<'a>(cursor: &mut Cursor<'a>) -> Result<Cow<'a, [u8]>, ReadError> {
+    let length = cursor.u64()? as usize;
+    let stored = cursor.sized()?;
+    if stored.len() == length {
+        return Ok(Cow::Borrowed(stored));
+    }
+    inflate(stored, length, cursor.what).map(Cow::Owned)
 }
 
 pub(crate) fn unpack(packed: &[u8], what: &'static str) -> Result<Vec<u8>, ReadError> {
     let mut cursor = Cursor::new(packed, what);
     let length = u32::from_le_bytes(cursor.array()?) as usize;
+    inflate(cursor.rest, length, what)
+}
+
+/// Memory is taken only for what the frame itself says, too.
+fn inflate(frame: &[u8], length: usize, what: &'static str) -> Result<Vec<u8>, ReadError> {
+    let said = zstd::zstd_safe::get_frame_content_size(frame);
     // The stored length alone must not decide how much memory is taken.
-    if length > INFLATED_MAX.min(cursor.rest.len().saturating_mul(ZSTD_RATIO_MAX)) {
-        return Err(cursor.damaged());
+    let most = INFLATED_MAX.min(frame.len().saturating_mul(ZSTD_RATIO_MAX));
+    if length > most || !matches!(said, Ok(Some(said)) if said == length as u64) {
+        return Err(ReadError::Damaged(what));
     }
-    let raw = zstd::bulk::decompress(cursor.rest, length).map_err(|_| ReadError::Damaged(what))?;
+    let raw = zstd::bulk::decompress(frame, length).map_err(|_| ReadError::Damaged(what))?;
     if raw.len() == length { Ok(raw) } else { Err(ReadError::Damaged(what)) }
 }
 

@@ -33,10 +33,13 @@ pub fn trace_hashes(blocks: &dyn Blocks, blocks_count: u32) -> Result<Vec<u32>, 
 }
 
 fn hashes_of_chunks(blocks: &dyn Blocks, blocks_count: u32) -> Result<Vec<u32>, ReadError> {
-    let mut hashes = Vec::new();
+    let mut ids = Vec::new();
     for number in 0..blocks_count {
-        hashes.extend(ChunkBlock::read(blocks, number)?.trace_ids()?.iter().map(trace_hash));
+        ids.extend(ChunkBlock::read(blocks, number)?.trace_ids()?);
     }
+    // A trace may go on in the next block.
+    ids.dedup();
+    let mut hashes: Vec<u32> = ids.iter().map(trace_hash).collect();
     hashes.sort_unstable();
     Ok(hashes)
 }

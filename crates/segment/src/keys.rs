@@ -5,8 +5,10 @@
 pub enum Key {
     /// Hashes of the segment's trace ids, sorted.
     Hashes,
-    /// A block of whole traces.
+    /// A block of traces.
     Chunk(u32),
+    /// What the spans of all chunk blocks share.
+    Tables,
     /// A block of span rows.
     Rows(u32),
     /// A block of analysed traces.
@@ -29,6 +31,7 @@ impl Key {
         let (kind, number) = match self {
             Self::Hashes => (0x02, None),
             Self::Chunk(block) => (0x10, Some(block)),
+            Self::Tables => (0x11, None),
             Self::Rows(block) => (0x20, Some(block)),
             Self::Traces(block) => (0x21, Some(block)),
             Self::Paths(block) => (0x22, Some(block)),

@@ -8,7 +8,8 @@
 //! | first byte | then | value |
 //! | --- | --- | --- |
 //! | `02` | | hashes of the trace ids, sorted, 4 bytes each |
-//! | `10` | block u32 | chunk block: whole traces, raw OTLP spans |
+//! | `10` | block u32 | chunk block: the spans of traces, in columns |
+//! | `11` | | what the spans of all chunk blocks share |
 //! | `20` | block u32 | span rows of one service, by falling duration |
 //! | `21` | block u32 | analysed traces, by falling duration |
 //! | `22` | block u32 | critical-path shares of the same traces |
@@ -20,14 +21,21 @@
 mod build;
 mod chunks;
 mod codec;
+mod columns;
 mod contexts;
 mod hashes;
 mod histograms;
 mod keys;
 mod live;
 mod names;
+mod order;
 mod rows;
+mod shape;
+mod template;
+mod texts;
 mod traces;
+mod v1;
+mod values;
 
 pub use build::{BuildError, SegmentInput, build};
 pub use chunks::{ChunkBlock, ChunkSpan};
@@ -41,6 +49,7 @@ pub use longpole_proto::segment::SegmentMeta;
 pub use names::{Names, OperationEntry};
 pub use rows::{ROOT_FLAG, RowBlock};
 pub use traces::{TraceHeads, TracePaths, TraceRow, TraceServiceCount};
+pub use values::ChunkTables;
 
-/// The format written now. Readers take this one.
-pub const FORMAT: u32 = 1;
+/// The format written now. Readers take it and those before it.
+pub const FORMAT: u32 = 2;

@@ -1,10 +1,12 @@
 //! Row blocks: one row a span, sorted by service and falling duration, so that reading on is reading "next
-//! slowest". Columns one after the other, then compressed.
+//! slowest".
 
 use trace_model::{NanoDuration, StatusCode, UnixNanos};
 
-use crate::codec::{Blocks, Cursor, ReadError, fetch, put, unpack};
+use crate::codec::{Blocks, ReadError, after_mark, fetch, put};
+use crate::columns::{ColumnReader, Streams, Unpacked, put_falling, put_packed};
 use crate::keys::Key;
+use crate::v1;
 
 /// Rows of a block. A service begins a new block, so its slowest spans are one read away.
 pub(crate) const ROWS_MAX: usize = 1024;
@@ -25,23 +27,17 @@ pub(crate) struct Row {
     pub(crate) flags: u8,
 }
 
-pub(crate) fn write_block(rows: &[Row]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(rows.len() * 20);
-    let start_min = rows.iter().map(|row| row.start).min().unwrap_or(0);
-    put(&mut out, rows.len() as u64);
-    put(&mut out, start_min);
-    let mut previous = rows.first().map_or(0, |row| row.duration);
-    put(&mut out, previous);
-    for row in rows {
-        put(&mut out, previous - row.duration);
-        previous = row.duration;
-    }
-    rows.iter().for_each(|row| put(&mut out, row.start - start_min));
-    rows.iter().for_each(|row| put(&mut out, u64::from(row.trace)));
-    rows.iter().for_each(|row| put(&mut out, u64::from(row.span)));
-    rows.iter().for_each(|row| put(&mut out, u64::from(row.operation)));
-    out.extend(rows.iter().map(|row| row.flags));
-    out
+/// Writes the columns of rows that are sorted by falling duration.
+pub(crate) fn write_block(rows: &[Row], streams: &mut Streams) {
+    streams.clear();
+    put(&mut streams.heads, rows.len() as u64);
+    put(&mut streams.heads, rows.first().map_or(0, |row| row.duration));
+    put_falling(streams, rows.iter().map(|row| row.duration));
+    put_packed(streams, rows.iter().map(|row| row.start));
+    put_packed(streams, rows.iter().map(|row| row.trace.into()));
+    put_packed(streams, rows.iter().map(|row| row.span.into()));
+    put_packed(streams, rows.iter().map(|row| row.operation.into()));
+    put_packed(streams, rows.iter().map(|row| row.flags.into()));
 }
 
 /// A decoded block of span rows, by falling duration.
@@ -67,24 +63,18 @@ impl RowBlock {
     /// # Errors
     /// If the store fails or the block is damaged.
     pub fn read(blocks: &dyn Blocks, number: u32) -> Result<Self, ReadError> {
-        let raw = unpack(&fetch(blocks, Key::Rows(number))?, "row block")?;
-        let mut cursor = Cursor::new(&raw, "row block");
-        let count = cursor.count()?;
-        let start_min = cursor.u64()?;
-        let mut duration = cursor.u64()?;
-        let mut durations = Vec::with_capacity(count);
-        for _ in 0..count {
-            duration = duration.checked_sub(cursor.u64()?).ok_or(cursor.damaged())?;
-            durations.push(NanoDuration(duration));
-        }
-        let mut starts = Vec::with_capacity(count);
-        for _ in 0..count {
-            starts.push(UnixNanos(start_min.saturating_add(cursor.u64()?)));
-        }
-        let mut numbers = || (0..count).map(|_| cursor.u32()).collect::<Result<Vec<_>, _>>();
-        let (traces, spans, operations) = (numbers()?, numbers()?, numbers()?);
-        let flags = cursor.bytes(count)?.to_vec();
-        cursor.end()?;
+        let stored = fetch(blocks, Key::Rows(number))?;
+        let Some(marked) = after_mark(&stored) else { return v1::read_rows(&stored) };
+        let unpacked = Unpacked::read(marked, "row block")?;
+        let mut columns = ColumnReader::new(&unpacked, "row block");
+        let count = columns.count(ROWS_MAX)?;
+        let longest = columns.number()?;
+        let durations = columns.falling(longest, count)?.into_iter().map(NanoDuration).collect();
+        let starts = columns.packed(count)?.into_iter().map(UnixNanos).collect();
+        let (traces, spans) = (columns.packed_u32(count)?, columns.packed_u32(count)?);
+        let operations = columns.packed_u32(count)?;
+        let flags = columns.packed(count)?.into_iter().map(|flags| flags as u8).collect();
+        columns.finish()?;
         Ok(Self { durations, starts, traces, spans, operations, flags })
     }
 

@@ -4,9 +4,11 @@
 use trace_analyze::{Flags, PathShare};
 use trace_model::{NanoDuration, OperationId, ServiceId, TraceId, UnixNanos};
 
-use crate::codec::{Blocks, Cursor, ReadError, fetch, put, unpack};
+use crate::codec::{Blocks, ReadError, after_mark, fetch, put};
+use crate::columns::{ColumnReader, Streams, Unpacked, put_falling, put_lengths, put_packed};
 use crate::keys::Key;
 use crate::names::LocalNames;
+use crate::v1;
 
 /// Traces of a block.
 pub(crate) const ROWS_MAX: usize = 512;
@@ -52,48 +54,50 @@ pub struct TraceRow {
     pub shares: Vec<PathShare>,
 }
 
-pub(crate) fn write_heads(rows: &[&TraceRow], names: &mut LocalNames<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    put(&mut out, rows.len() as u64);
-    for row in rows {
-        out.extend_from_slice(row.trace_id.as_bytes());
-        put(&mut out, row.start.0);
-        put(&mut out, row.duration.0);
-        put(&mut out, row.root.map_or(0, |root| u64::from(names.operation(root)) + 1));
-        put(&mut out, row.root_duration.0);
-        for number in [row.spans, row.errors, row.missing_parents, row.flags.bits(), u32::from(row.revised)] {
-            put(&mut out, u64::from(number));
-        }
-        put(&mut out, row.services.len() as u64);
-        for count in &row.services {
-            put(&mut out, u64::from(names.service(count.service)));
-            put(&mut out, u64::from(count.spans));
-            put(&mut out, u64::from(count.errors));
-        }
+/// Writes the heads of traces that are sorted by falling duration.
+pub(crate) fn write_heads(rows: &[&TraceRow], names: &mut LocalNames<'_>, streams: &mut Streams) {
+    streams.clear();
+    put(&mut streams.heads, rows.len() as u64);
+    put(&mut streams.heads, rows.first().map_or(0, |row| row.duration.0));
+    rows.iter().for_each(|row| streams.bits.extend_from_slice(row.trace_id.as_bytes()));
+    put_falling(streams, rows.iter().map(|row| row.duration.0));
+    put_packed(streams, rows.iter().map(|row| row.start.0));
+    put_packed(
+        streams,
+        rows.iter().map(|row| row.root.map_or(0, |root| u64::from(names.operation(root)) + 1)),
+    );
+    // The root is nearly always as long as its trace.
+    put_packed(streams, rows.iter().map(|row| row.duration.0.wrapping_sub(row.root_duration.0)));
+    let numbers: [fn(&TraceRow) -> u32; 6] = [
+        |row| row.spans,
+        |row| row.errors,
+        |row| row.missing_parents,
+        |row| row.flags.bits(),
+        |row| u32::from(row.revised),
+        |row| row.services.len() as u32,
+    ];
+    for number in numbers {
+        put_packed(streams, rows.iter().map(|row| number(row).into()));
     }
-    out
+    let services = || rows.iter().flat_map(|row| &row.services);
+    put_packed(streams, services().map(|count| names.service(count.service).into()));
+    put_packed(streams, services().map(|count| count.errors.into()));
+    put_lengths(streams, services().map(|count| count.spans.into()));
 }
 
-pub(crate) fn write_paths(rows: &[&TraceRow], names: &mut LocalNames<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    put(&mut out, rows.len() as u64);
-    for row in rows {
-        put(&mut out, row.shares.len() as u64);
-        for share in &row.shares {
-            put(&mut out, u64::from(names.operation(share.operation)));
-            match share.edge {
-                None => put(&mut out, 0),
-                Some((client, server)) => {
-                    put(&mut out, u64::from(names.service(client)) + 1);
-                    put(&mut out, u64::from(names.service(server)));
-                }
-            }
-            put(&mut out, share.exclusive.0);
-            put(&mut out, u64::from(share.spans) << 1 | u64::from(share.on_path));
-            put(&mut out, u64::from(share.errors));
-        }
-    }
-    out
+/// Writes the critical-path shares of the same traces.
+pub(crate) fn write_paths(rows: &[&TraceRow], names: &mut LocalNames<'_>, streams: &mut Streams) {
+    streams.clear();
+    put(&mut streams.heads, rows.len() as u64);
+    put_packed(streams, rows.iter().map(|row| row.shares.len() as u64));
+    let shares = || rows.iter().flat_map(|row| &row.shares);
+    put_packed(streams, shares().map(|share| names.operation(share.operation).into()));
+    let client = |share: &PathShare| share.edge.map(|(client, _)| client);
+    put_packed(streams, shares().map(|share| client(share).map_or(0, |id| u64::from(names.service(id)) + 1)));
+    put_packed(streams, shares().filter_map(|share| Some(names.service(share.edge?.1).into())));
+    put_packed(streams, shares().map(|share| u64::from(share.spans) << 1 | u64::from(share.on_path)));
+    put_packed(streams, shares().map(|share| share.errors.into()));
+    put_lengths(streams, shares().map(|share| share.exclusive.0));
 }
 
 /// A decoded block of heads; their `shares` are empty.
@@ -109,47 +113,56 @@ impl TraceHeads {
     /// # Errors
     /// If the store fails or the block is damaged.
     pub fn read(blocks: &dyn Blocks, number: u32) -> Result<Self, ReadError> {
-        let raw = unpack(&fetch(blocks, Key::Traces(number))?, "trace block")?;
-        let mut cursor = Cursor::new(&raw, "trace block");
-        let count = cursor.count()?;
-        let rows = (0..count).map(|_| read_head(&mut cursor)).collect::<Result<_, _>>()?;
-        cursor.end()?;
-        Ok(Self { rows })
+        let stored = fetch(blocks, Key::Traces(number))?;
+        let Some(marked) = after_mark(&stored) else { return Ok(Self { rows: v1::read_heads(&stored)? }) };
+        let unpacked = Unpacked::read(marked, "trace block")?;
+        let mut columns = ColumnReader::new(&unpacked, "trace block");
+        let count = columns.count(ROWS_MAX)?;
+        let longest = columns.number()?;
+        let ids = columns.plain(count * 16)?;
+        let durations = columns.falling(longest, count)?;
+        let (starts, roots) = (columns.packed(count)?, columns.packed_u32(count)?);
+        let root_durations = columns.packed(count)?;
+        let (spans, errors) = (columns.packed_u32(count)?, columns.packed_u32(count)?);
+        let (missing_parents, flags) = (columns.packed_u32(count)?, columns.packed_u32(count)?);
+        let (revised, services) = (columns.packed_u32(count)?, columns.packed_u32(count)?);
+        let mut counts = read_counts(&mut columns, &services)?.into_iter();
+        columns.finish()?;
+        let row = |(at, id): (usize, &[u8])| {
+            Ok(TraceRow {
+                trace_id: TraceId::try_from(id).map_err(|_| ReadError::Damaged("trace block"))?,
+                start: UnixNanos(starts[at]),
+                duration: NanoDuration(durations[at]),
+                root: roots[at].checked_sub(1).map(OperationId),
+                root_duration: NanoDuration(durations[at].wrapping_sub(root_durations[at])),
+                spans: spans[at],
+                errors: errors[at],
+                missing_parents: missing_parents[at],
+                flags: Flags::from_bits(flags[at]),
+                revised: revised[at] != 0,
+                services: counts.by_ref().take(services[at] as usize).collect(),
+                shares: Vec::new(),
+            })
+        };
+        Ok(Self { rows: ids.chunks_exact(16).enumerate().map(row).collect::<Result<_, ReadError>>()? })
     }
 }
 
-fn read_head(cursor: &mut Cursor<'_>) -> Result<TraceRow, ReadError> {
-    let trace_id = TraceId::new(cursor.array()?).map_err(|_| cursor.damaged())?;
-    let start = UnixNanos(cursor.u64()?);
-    let duration = NanoDuration(cursor.u64()?);
-    let root = cursor.u32()?.checked_sub(1).map(OperationId);
-    let root_duration = NanoDuration(cursor.u64()?);
-    let (spans, errors, missing_parents) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
-    let flags = Flags::from_bits(cursor.u32()?);
-    let revised = cursor.u32()? != 0;
-    let services = (0..cursor.count()?)
-        .map(|_| {
-            Ok(TraceServiceCount {
-                service: ServiceId(cursor.u32()?),
-                spans: cursor.u32()?,
-                errors: cursor.u32()?,
-            })
+fn read_counts(
+    columns: &mut ColumnReader<'_>,
+    services: &[u32],
+) -> Result<Vec<TraceServiceCount>, ReadError> {
+    let count = columns.total(services)?;
+    let (services, errors) = (columns.packed_u32(count)?, columns.packed_u32(count)?);
+    let spans = columns.lengths(count)?;
+    let counts = services.into_iter().zip(errors).zip(spans);
+    Ok(counts
+        .map(|((service, errors), spans)| TraceServiceCount {
+            service: ServiceId(service),
+            spans: spans as u32,
+            errors,
         })
-        .collect::<Result<_, ReadError>>()?;
-    Ok(TraceRow {
-        trace_id,
-        start,
-        duration,
-        root,
-        root_duration,
-        spans,
-        errors,
-        missing_parents,
-        flags,
-        revised,
-        services,
-        shares: Vec::new(),
-    })
+        .collect())
 }
 
 /// A decoded block of critical-path shares.
@@ -166,32 +179,34 @@ impl TracePaths {
     /// # Errors
     /// If the store fails or the block is damaged.
     pub fn read(blocks: &dyn Blocks, number: u32) -> Result<Self, ReadError> {
-        let raw = unpack(&fetch(blocks, Key::Paths(number))?, "path block")?;
-        let mut cursor = Cursor::new(&raw, "path block");
-        let count = cursor.count()?;
-        let rows = (0..count)
-            .map(|_| (0..cursor.count()?).map(|_| read_share(&mut cursor)).collect())
-            .collect::<Result<_, ReadError>>()?;
-        cursor.end()?;
-        Ok(Self { rows })
+        let stored = fetch(blocks, Key::Paths(number))?;
+        let Some(marked) = after_mark(&stored) else { return Ok(Self { rows: v1::read_paths(&stored)? }) };
+        let unpacked = Unpacked::read(marked, "path block")?;
+        let mut columns = ColumnReader::new(&unpacked, "path block");
+        let rows = columns.count(ROWS_MAX)?;
+        let lists = columns.packed_u32(rows)?;
+        let count = columns.total(&lists)?;
+        let (operations, clients) = (columns.packed_u32(count)?, columns.packed_u32(count)?);
+        let mut servers =
+            columns.packed_u32(clients.iter().filter(|client| **client > 0).count())?.into_iter();
+        let (spans, errors) = (columns.packed(count)?, columns.packed_u32(count)?);
+        let exclusive = columns.lengths(count)?;
+        columns.finish()?;
+        let mut shares = (0..count).map(|at| {
+            let client = clients[at].checked_sub(1);
+            PathShare {
+                service: ServiceId(u32::MAX),
+                operation: OperationId(operations[at]),
+                edge: client
+                    .zip(client.and_then(|_| servers.next()))
+                    .map(|(a, b)| (ServiceId(a), ServiceId(b))),
+                exclusive: NanoDuration(exclusive[at]),
+                spans: (spans[at] >> 1) as u32,
+                errors: errors[at],
+                on_path: spans[at] & 1 == 1,
+            }
+        });
+        let list = |length: &u32| shares.by_ref().take(*length as usize).collect();
+        Ok(Self { rows: lists.iter().map(list).collect() })
     }
-}
-
-fn read_share(cursor: &mut Cursor<'_>) -> Result<PathShare, ReadError> {
-    let operation = OperationId(cursor.u32()?);
-    let edge = match cursor.u32()?.checked_sub(1) {
-        None => None,
-        Some(client) => Some((ServiceId(client), ServiceId(cursor.u32()?))),
-    };
-    let exclusive = NanoDuration(cursor.u64()?);
-    let spans = cursor.u64()?;
-    Ok(PathShare {
-        service: ServiceId(u32::MAX),
-        operation,
-        edge,
-        exclusive,
-        spans: (spans >> 1) as u32,
-        errors: cursor.u32()?,
-        on_path: spans & 1 == 1,
-    })
 }

@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod damage;
+mod messages;
 mod round_trip;
 mod sample;
+mod v1;

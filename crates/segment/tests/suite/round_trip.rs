@@ -4,44 +4,55 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use proptest::strategy::ValueTree;
 use segment::{
-    ChunkBlock, ContextBlock, HistogramTable, Key, ROOT_FLAG, RowBlock, SegmentMeta, TraceHeads, TracePaths,
-    decode_minute, trace_hash, trace_hashes,
+    ChunkBlock, ChunkSpan, ContextBlock, HistogramTable, Key, ROOT_FLAG, RowBlock, SegmentMeta, TraceHeads,
+    TracePaths, decode_minute, trace_hash, trace_hashes,
 };
 use trace_model::TraceId;
 
 use crate::sample::{Memory, Sample, analyses, batch, samples, sealed};
 
-fn chunk_of(meta: &SegmentMeta, id: &TraceId) -> u32 {
+/// The spans of a trace, and the number of the first block that has some.
+fn stored(memory: &Memory, meta: &SegmentMeta, id: &TraceId) -> (u32, Vec<ChunkSpan>) {
     let whole = u128::from_be_bytes(*id.as_bytes());
     let halves = meta.chunk_first_high.iter().zip(&meta.chunk_first_low);
     let firsts = halves.map(|(high, low)| u128::from(*high) << 64 | u128::from(*low));
-    firsts.take_while(|first| *first <= whole).count() as u32 - 1
+    let end = firsts.take_while(|first| *first <= whole).count() as u32;
+    let mut first = end - 1;
+    while meta.chunk_continued.contains(&first) {
+        first -= 1;
+    }
+    let spans = (first..end).map(|number| ChunkBlock::read(memory, number).unwrap().spans(id).unwrap());
+    (first, spans.flatten().collect())
 }
 
-fn in_order(samples: &[Sample]) -> Vec<Sample> {
+pub(crate) fn in_order(samples: &[Sample]) -> Vec<Sample> {
     let mut sorted = samples.to_vec();
     sorted.sort_by_key(|s| (s.trace_id, s.node.start, Reverse(s.node.end), s.node.span_id, s.node.content));
     sorted
 }
 
-fn check_chunks(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample]) {
+pub(crate) fn check_chunks(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample]) {
     let hashes = trace_hashes(memory, meta.chunk_first_trace.len() as u32).unwrap();
     for (nth, spans) in sorted.chunk_by(|a, b| a.trace_id == b.trace_id).enumerate() {
         let id = spans[0].trace_id;
         assert!(hashes.binary_search(&trace_hash(&id)).is_ok());
-        let number = chunk_of(meta, &id);
-        let block = ChunkBlock::read(memory, number).unwrap();
-        let found = block.spans(&id).unwrap();
+        let (number, found) = stored(memory, meta, &id);
         assert_eq!(found.len(), spans.len());
         for (found, span) in found.iter().zip(spans) {
             assert_eq!(found.message, span.message);
-            let context = ContextBlock::read(memory, ContextBlock::number_of(found.context)).unwrap();
-            assert_eq!(context.get(found.context).unwrap(), span.context);
+            match &found.own_context {
+                Some(context) => assert_eq!(*context, span.context),
+                None => {
+                    let block = ContextBlock::read(memory, ContextBlock::number_of(found.context)).unwrap();
+                    assert_eq!(block.get(found.context).unwrap(), span.context);
+                }
+            }
         }
-        let within = nth as u32 - meta.chunk_first_trace[number as usize];
-        assert_eq!(block.trace_at(within).unwrap(), id);
+        let last = meta.chunk_first_trace.partition_point(|first| *first <= nth as u32) - 1;
+        let within = nth as u32 - meta.chunk_first_trace[last];
+        assert_eq!(ChunkBlock::read(memory, last as u32).unwrap().trace_at(within).unwrap(), id);
+        assert!(number <= last as u32);
     }
     assert!(hashes.is_sorted());
     // As a segment of the first format, which has no list, is read.
@@ -51,7 +62,7 @@ fn check_chunks(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample]) {
 }
 
 /// Trace number, span number within the trace, and the span, for every row.
-fn check_rows(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample]) {
+pub(crate) fn check_rows(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample]) {
     let traces: Vec<&[Sample]> = sorted.chunk_by(|a, b| a.trace_id == b.trace_id).collect();
     let mut seen = 0;
     let mut last = None;
@@ -191,16 +202,4 @@ proptest! {
             }
         }
     }
-}
-
-#[test]
-fn a_trace_larger_than_a_block_stays_in_one() {
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let mut samples = samples().new_tree(&mut runner).unwrap().current();
-    for sample in &mut samples {
-        sample.message.resize(9_000, 7);
-    }
-    let (memory, meta) = sealed(&[batch(1, &samples)], &[]);
-    assert!(meta.chunk_first_trace.len() > 1);
-    check_chunks(&memory, &meta, &in_order(&samples));
 }

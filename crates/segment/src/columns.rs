@@ -1,0 +1,408 @@
+//! Columns of whole numbers.
+//!
+//! [`Packed`]: every value above the least one in the same number of bits, and the few that need more listed
+//! apart; any value is read without the others. [`put_lengths`]: every value in as many bits as it has, for
+//! times, whose sizes differ widely; read as a whole.
+
+use std::borrow::Cow;
+
+use crate::codec::{Cursor, Packer, ReadError, put, put_mark, unpack_stream};
+
+/// Columns of times are often whole micro- or milliseconds.
+const SCALES: [u64; 3] = [1, 1_000, 1_000_000];
+/// What one listed value costs, in bits, when a width is chosen.
+const LISTED_BITS: usize = 32;
+
+/// The streams of a block that is being written. Each is compressed by itself, or not at all, because what is in
+/// it is of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    /// What says how to read the others.
+    pub(crate) heads: Vec<u8>,
+    /// Bit lengths of values.
+    pub(crate) lengths: Vec<u8>,
+    /// Packed bits: not compressible.
+    pub(crate) bits: Vec<u8>,
+    /// Strings.
+    pub(crate) text: Vec<u8>,
+    /// The column that is being written.
+    column: Vec<u64>,
+}
+
+impl Streams {
+    pub(crate) fn clear(&mut self) {
+        for stream in [&mut self.heads, &mut self.lengths, &mut self.bits, &mut self.text] {
+            stream.clear();
+        }
+    }
+
+    /// The value to store.
+    pub(crate) fn pack(&self, packer: &mut Packer) -> std::io::Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(self.bits.len() + self.heads.len() + self.text.len() / 2 + 64);
+        put_mark(&mut out);
+        for stream in [&self.heads, &self.lengths, &self.text] {
+            packer.pack_stream(stream, &mut out)?;
+        }
+        out.extend_from_slice(&self.bits);
+        Ok(out)
+    }
+}
+
+/// The streams of a stored value.
+#[derive(Debug)]
+pub(crate) struct Unpacked<'a> {
+    pub(crate) heads: Cow<'a, [u8]>,
+    pub(crate) lengths: Cow<'a, [u8]>,
+    pub(crate) text: Cow<'a, [u8]>,
+    pub(crate) bits: &'a [u8],
+}
+
+impl<'a> Unpacked<'a> {
+    /// Takes a value apart, given what follows its mark.
+    pub(crate) fn read(marked: &'a [u8], what: &'static str) -> Result<Self, ReadError> {
+        let mut cursor = Cursor::new(marked, what);
+        let (heads, lengths) = (unpack_stream(&mut cursor)?, unpack_stream(&mut cursor)?);
+        let text = unpack_stream(&mut cursor)?;
+        let bits = cursor.bytes(cursor.left())?;
+        Ok(Self { heads, lengths, text, bits })
+    }
+}
+
+struct BitWriter<'a> {
+    out: &'a mut Vec<u8>,
+    pending: u64,
+    count: u32,
+}
+
+impl<'a> BitWriter<'a> {
+    fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out, pending: 0, count: 0 }
+    }
+
+    #[inline]
+    fn put(&mut self, value: u64, width: u32) {
+        if width > 32 {
+            self.put_half(value & 0xffff_ffff, 32);
+            self.put_half(value >> 32, width - 32);
+        } else {
+            self.put_half(value, width);
+        }
+    }
+
+    /// At most 31 bits are pending, so that 32 more fit.
+    #[inline]
+    fn put_half(&mut self, value: u64, width: u32) {
+        self.pending |= value << self.count;
+        self.count += width;
+        if self.count >= 32 {
+            self.out.extend_from_slice(&(self.pending as u32).to_le_bytes());
+            self.pending >>= 32;
+            self.count -= 32;
+        }
+    }
+
+    fn finish(self) {
+        let bytes = self.pending.to_le_bytes();
+        self.out.extend_from_slice(&bytes[..self.count.div_ceil(8) as usize]);
+    }
+}
+
+/// `width` bits from bit `at` on; 0 where the bytes end.
+#[inline]
+fn bits_at(bytes: &[u8], at: usize, width: u32) -> u64 {
+    let (byte, shift) = (at / 8, (at % 8) as u32);
+    let mut window = [0; 16];
+    let rest = bytes.get(byte..).unwrap_or_default();
+    let taken = rest.len().min(9);
+    window[..taken].copy_from_slice(&rest[..taken]);
+    let value = (u128::from_le_bytes(window) >> shift) as u64;
+    if width >= 64 { value } else { value & ((1 << width) - 1) }
+}
+
+const fn bit_length(value: u64) -> u32 {
+    64 - value.leading_zeros()
+}
+
+/// The greatest scale that divides all; nearly always decided by the first value.
+fn scale_of(values: &[u64]) -> usize {
+    (1..SCALES.len()).rev().find(|&at| values.iter().all(|value| value % SCALES[at] == 0)).unwrap_or(0)
+}
+
+/// Writes a column to be read value by value.
+pub(crate) fn put_packed(streams: &mut Streams, values: impl Iterator<Item = u64>) {
+    let mut values_of = std::mem::take(&mut streams.column);
+    values_of.clear();
+    values_of.extend(values);
+    put_column(streams, &mut values_of);
+    streams.column = values_of;
+}
+
+fn put_column(streams: &mut Streams, values: &mut [u64]) {
+    let least = values.iter().copied().min().unwrap_or(0);
+    let most = values.iter().copied().max().unwrap_or(0);
+    if least == most {
+        // A constant: no bits at all.
+        put(&mut streams.heads, 0);
+        put(&mut streams.heads, most);
+        return;
+    }
+    let scale = if most < SCALES[1] { 0 } else { scale_of(values) };
+    let by = SCALES[scale];
+    let base = least / by;
+    if scale > 0 {
+        values.iter_mut().for_each(|value| *value = *value / by - base);
+    } else if base > 0 {
+        values.iter_mut().for_each(|value| *value -= base);
+    }
+    let (width, listed) = width_of(values, most / by - base);
+    let heads = &mut streams.heads;
+    put(heads, u64::from(width) + 65 * scale as u64 + if listed > 0 { 195 } else { 0 });
+    put(heads, base);
+    if listed > 0 {
+        put(heads, listed as u64);
+        for (at, value) in values.iter_mut().enumerate().filter(|(_, value)| bit_length(**value) > width) {
+            put(heads, at as u64);
+            put(heads, std::mem::take(value));
+        }
+    }
+    if width > 0 {
+        let mut writer = BitWriter::new(&mut streams.bits);
+        values.iter().for_each(|value| writer.put(*value, width));
+        writer.finish();
+    }
+}
+
+/// The cheapest width, and how many values are too large for it.
+fn width_of(values: &[u64], most: u64) -> (u32, usize) {
+    let widest = bit_length(most) as usize;
+    let mut counts = [0_u32; 65];
+    values.iter().for_each(|value| counts[bit_length(*value) as usize] += 1);
+    let (mut best, mut larger) = ((usize::MAX, 0, 0), 0);
+    for width in (0..=widest).rev() {
+        let cost = values.len() * width + larger * LISTED_BITS;
+        if cost < best.0 {
+            best = (cost, width as u32, larger);
+        }
+        larger += counts[width] as usize;
+    }
+    (best.1, best.2)
+}
+
+/// A column that was written by [`put_packed`].
+#[derive(Debug)]
+pub(crate) struct Packed {
+    start: usize,
+    width: u32,
+    scale: u64,
+    base: u64,
+    listed: Vec<(u32, u64)>,
+}
+
+impl Packed {
+    /// Reads the head of a column of `count` values, whose bits begin at `bits_start` of `bits`; moves that to
+    /// their end.
+    pub(crate) fn read(
+        heads: &mut Cursor<'_>,
+        bits: &[u8],
+        bits_start: &mut usize,
+        count: usize,
+    ) -> Result<Self, ReadError> {
+        let head = heads.u64()?;
+        if head >= 2 * 195 {
+            return Err(heads.damaged());
+        }
+        let (width, scale) = ((head % 65) as u32, SCALES[(head % 195 / 65) as usize]);
+        let base = heads.u64()?;
+        let mut listed = Vec::new();
+        if head >= 195 {
+            for _ in 0..heads.count()? {
+                listed.push((heads.u32()?, heads.u64()?));
+            }
+        }
+        let start = *bits_start;
+        *bits_start = start + (count * width as usize).div_ceil(8);
+        if *bits_start > bits.len() {
+            return Err(heads.damaged());
+        }
+        Ok(Self { start, width, scale, base, listed })
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, bits: &[u8], at: usize) -> u64 {
+        let mut value = bits_at(bits, self.start * 8 + at * self.width as usize, self.width);
+        if !self.listed.is_empty()
+            && let Ok(found) = self.listed.binary_search_by_key(&(at as u32), |(at, _)| *at)
+        {
+            value = self.listed[found].1;
+        }
+        value.wrapping_add(self.base).wrapping_mul(self.scale)
+    }
+
+    /// Bytes of memory beside the block's own.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.listed.len() * 16
+    }
+}
+
+/// Writes a column to be read as a whole.
+pub(crate) fn put_lengths(streams: &mut Streams, values: impl Iterator<Item = u64>) {
+    let mut values_of = std::mem::take(&mut streams.column);
+    values_of.clear();
+    values_of.extend(values);
+    put_by_length(streams, &values_of);
+    streams.column = values_of;
+}
+
+/// Writes a column of falling values as the steps down, the first value from itself.
+pub(crate) fn put_falling(streams: &mut Streams, values: impl Iterator<Item = u64> + Clone) {
+    let before = values.clone().take(1).chain(values.clone());
+    put_lengths(streams, before.zip(values).map(|(before, value)| before - value));
+}
+
+fn put_by_length(streams: &mut Streams, values: &[u64]) {
+    let scale = scale_of(values);
+    put(&mut streams.heads, scale as u64);
+    let by = SCALES[scale];
+    let mut writer = BitWriter::new(&mut streams.bits);
+    for &value in values {
+        let value = if scale == 0 { value } else { value / by };
+        let length = bit_length(value);
+        streams.lengths.push(length as u8);
+        if length > 1 {
+            // The highest bit is known from the length.
+            writer.put(value & !(1 << (length - 1)), length - 1);
+        }
+    }
+    writer.finish();
+}
+
+/// Reads a column of `count` values that was written by [`put_lengths`].
+pub(crate) fn read_lengths(
+    heads: &mut Cursor<'_>,
+    lengths: &mut Cursor<'_>,
+    bits: &[u8],
+    bits_start: &mut usize,
+    count: usize,
+) -> Result<Vec<u64>, ReadError> {
+    let scale = *SCALES.get(heads.u64()? as usize).ok_or_else(|| heads.damaged())?;
+    let lengths = lengths.bytes(count)?;
+    let mut at = *bits_start * 8;
+    let mut values = Vec::with_capacity(count);
+    for &length in lengths {
+        let value = match u32::from(length) {
+            0 => 0,
+            length @ 1..=64 => {
+                let low = bits_at(bits, at, length - 1);
+                at += length as usize - 1;
+                low | 1 << (length - 1)
+            }
+            _ => return Err(heads.damaged()),
+        };
+        values.push(value.wrapping_mul(scale));
+    }
+    *bits_start = at.div_ceil(8);
+    if *bits_start > bits.len() { Err(heads.damaged()) } else { Ok(values) }
+}
+
+/// Reads the columns of a block one after the other, whole. Counts are checked before memory is taken.
+#[derive(Debug)]
+pub(crate) struct ColumnReader<'a> {
+    heads: Cursor<'a>,
+    lengths: Cursor<'a>,
+    bits: &'a [u8],
+    bits_start: usize,
+}
+
+impl<'a> ColumnReader<'a> {
+    pub(crate) fn new(unpacked: &'a Unpacked<'_>, what: &'static str) -> Self {
+        let (heads, lengths) = (Cursor::new(&unpacked.heads, what), Cursor::new(&unpacked.lengths, what));
+        Self { heads, lengths, bits: unpacked.bits, bits_start: 0 }
+    }
+
+    pub(crate) fn number(&mut self) -> Result<u64, ReadError> {
+        self.heads.u64()
+    }
+
+    /// How many rows there are.
+    pub(crate) fn count(&mut self, most: usize) -> Result<usize, ReadError> {
+        let count = self.heads.u64()?;
+        if count > most as u64 { Err(self.heads.damaged()) } else { Ok(count as usize) }
+    }
+
+    /// How many values lists of these lengths have, given that a column by length is still to come for them.
+    pub(crate) fn total(&self, lists: &[u32]) -> Result<usize, ReadError> {
+        let total: u64 = lists.iter().map(|length| u64::from(*length)).sum();
+        if total > self.lengths.left() as u64 { Err(self.heads.damaged()) } else { Ok(total as usize) }
+    }
+
+    /// Bytes as they are.
+    pub(crate) fn plain(&mut self, length: usize) -> Result<&'a [u8], ReadError> {
+        let (start, end) = (self.bits_start, self.bits_start + length);
+        self.bits_start = end;
+        self.bits.get(start..end).ok_or_else(|| self.heads.damaged())
+    }
+
+    pub(crate) fn packed(&mut self, count: usize) -> Result<Vec<u64>, ReadError> {
+        let column = Packed::read(&mut self.heads, self.bits, &mut self.bits_start, count)?;
+        Ok((0..count).map(|at| column.get(self.bits, at)).collect())
+    }
+
+    pub(crate) fn packed_u32(&mut self, count: usize) -> Result<Vec<u32>, ReadError> {
+        let column = Packed::read(&mut self.heads, self.bits, &mut self.bits_start, count)?;
+        let numbers = (0..count).map(|at| u32::try_from(column.get(self.bits, at)));
+        numbers.collect::<Result<_, _>>().map_err(|_| self.heads.damaged())
+    }
+
+    pub(crate) fn lengths(&mut self, count: usize) -> Result<Vec<u64>, ReadError> {
+        read_lengths(&mut self.heads, &mut self.lengths, self.bits, &mut self.bits_start, count)
+    }
+
+    pub(crate) fn falling(&mut self, first: u64, count: usize) -> Result<Vec<u64>, ReadError> {
+        let mut values = self.lengths(count)?;
+        let mut value = first;
+        for step in &mut values {
+            value = value.checked_sub(*step).ok_or_else(|| self.heads.damaged())?;
+            *step = value;
+        }
+        Ok(values)
+    }
+
+    /// Everything must have been read.
+    pub(crate) fn finish(self) -> Result<(), ReadError> {
+        let whole = self.heads.is_empty() && self.lengths.is_empty() && self.bits_start == self.bits.len();
+        if whole { Ok(()) } else { Err(self.heads.damaged()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn values() -> impl Strategy<Value = Vec<u64>> {
+        let value = prop_oneof![0..5_u64, any::<u64>(), (0..64_u32).prop_map(|n| 1 << n), Just(u64::MAX)];
+        (vec(value, 0..200), 0..3_usize, any::<u64>()).prop_map(|(values, scale, base)| {
+            values.into_iter().map(|value| value.wrapping_add(base) / SCALES[scale] * SCALES[scale]).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn columns_come_back(values in values()) {
+            let mut streams = Streams::default();
+            put_packed(&mut streams, values.iter().copied());
+            put_lengths(&mut streams, values.iter().copied());
+            let (mut heads, mut lengths) = (Cursor::new(&streams.heads, "x"), Cursor::new(&streams.lengths, "x"));
+            let mut start = 0;
+            let packed = Packed::read(&mut heads, &streams.bits, &mut start, values.len()).unwrap();
+            let read: Vec<_> = (0..values.len()).map(|at| packed.get(&streams.bits, at)).collect();
+            prop_assert_eq!(&read, &values);
+            let read = read_lengths(&mut heads, &mut lengths, &streams.bits, &mut start, values.len()).unwrap();
+            prop_assert_eq!(read, values);
+            prop_assert_eq!(start, streams.bits.len());
+            prop_assert!(heads.is_empty() && lengths.is_empty());
+        }
+    }
+}
