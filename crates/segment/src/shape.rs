@@ -190,15 +190,25 @@ impl<'a> Parsed<'a> {
     /// A pair of this key and type of value.
     #[inline(always)]
     fn follow_pair(&mut self, outer: u8, inner: u8, literal: &[u8], message: &'a [u8]) -> Option<&'a [u8]> {
-        let (pair, after) = sized(message.strip_prefix(&[outer])?)?;
-        let (value, &[]) = sized(pair.strip_prefix(literal)?)? else { return None };
-        let content = value.strip_prefix(&[inner])?;
-        if inner == 0x0a {
-            let (text, &[]) = sized(content)? else { return None };
-            self.texts.push(text);
-        } else {
-            self.attribute_value(inner, content)?;
+        let [tag, length, body @ ..] = message else { return None };
+        if *tag != outer {
+            return None;
         }
+        if *length < 0x80 && inner == 0x0a {
+            // Nearly always: a string, and all lengths of one byte, of which one tells the others.
+            let (pair, after) = body.split_at_checked(*length as usize)?;
+            let (head, rest) = pair.split_at_checked(literal.len())?;
+            let [value, found, length, text @ ..] = rest else { return None };
+            let fits = *value as usize == text.len() + 2 && *length as usize == text.len();
+            if !fits || *found != inner || head != literal {
+                return None;
+            }
+            self.texts.push(text);
+            return Some(after);
+        }
+        let (pair, after) = sized(&message[1..])?;
+        let (value, &[]) = sized(pair.strip_prefix(literal)?)? else { return None };
+        self.attribute_value(inner, value.strip_prefix(&[inner])?)?;
         Some(after)
     }
 
