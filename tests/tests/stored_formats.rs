@@ -162,7 +162,8 @@ fn open_traces(api: &Api) -> Result<()> {
     Ok(())
 }
 
-/// RocksDB opens a store without its own log and its OPTIONS files, which hold paths and are large.
+/// RocksDB opens a store without its own log and its OPTIONS files, which hold paths and are large. The ballast holds
+/// nothing.
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
@@ -171,7 +172,11 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
         let text = name.to_string_lossy();
         if path.is_dir() {
             copy_folder(&path, &to.join(name))?;
-        } else if !text.starts_with("LOG") && !text.starts_with("OPTIONS") && text != "LOCK" {
+        } else if !text.starts_with("LOG")
+            && !text.starts_with("OPTIONS")
+            && text != "LOCK"
+            && text != "ballast"
+        {
             std::fs::copy(&path, to.join(name))?;
         }
     }
