@@ -8,6 +8,7 @@ use longpole_proto::segment as proto;
 use prost::Message;
 use trace_model::{StatusCode, TraceId, UnixNanos};
 
+use crate::ahead::Ahead;
 use crate::chunks::ChunkWriter;
 use crate::codec::Packer;
 use crate::columns::Streams;
@@ -147,6 +148,7 @@ fn write_chunks<'a>(
     let mut open = OpenBits::default();
     let mut rows = Vec::with_capacity(order.len());
     let mut chunks = ChunkWriter::default();
+    let mut ahead = Ahead::new(order);
     for spans in traces() {
         let id = spans[0].2.trace_id;
         if chunks.is_enough() {
@@ -162,6 +164,7 @@ fn write_chunks<'a>(
                 meta.chunk_continued.push(meta.chunk_first_trace.len() as u32);
                 begin_trace(&mut chunks, &id, meta);
             }
+            ahead.fetch_next();
             let context = contexts.of_batch(*at, row.context, || batch.context(row.context));
             let to = to_row(row, meta.traces as u32, nth as u32, names);
             // Roots have no parent to write.

@@ -18,6 +18,7 @@
 //! | `61` | | which of the traces were open at the cut, one bit each |
 //! | `ff` | | [`SegmentMeta`], which commits the segment |
 
+mod ahead;
 mod build;
 mod chunks;
 mod codec;
