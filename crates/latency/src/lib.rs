@@ -4,15 +4,18 @@
 //!   so quantiles are off by at most [`RELATIVE_ERROR_MAX`], and merging is exact.
 //! - [`ExemplarSet`] keeps a few of the spans themselves, chosen so that merging does not depend on the
 //!   order.
+//! - [`BucketSums`] keeps sums of something else by the same buckets.
 //!
-//! Both are small while they hold little, and have a compact encoding for storage.
+//! All are small while they hold little, and have a compact encoding for storage.
 
+mod bucket_sums;
 mod buckets;
 mod codec;
 mod counts;
 mod exemplar;
 mod histogram;
 
+pub use bucket_sums::BucketSums;
 pub use codec::DecodeError;
 pub use exemplar::{Exemplar, ExemplarSet};
 pub use histogram::LatencyHistogram;

@@ -1,0 +1,131 @@
+//! Sums by bucket of duration: how much of something belongs to the spans of each duration.
+
+use trace_model::NanoDuration;
+
+use crate::buckets::{BUCKETS, index_of};
+use crate::codec::{DecodeError, put, take, take_byte};
+
+const SUMS_FORMAT: u8 = 1;
+
+/// A sum for each bucket of duration, in the buckets of [`LatencyHistogram`](crate::LatencyHistogram), so that a part
+/// of it can be told by any quantile of such a histogram without a remainder. Merging is exact, in any order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BucketSums {
+    /// By rising bucket; no sum is zero.
+    sums: Vec<(u16, u128)>,
+}
+
+impl BucketSums {
+    /// Adds `value` to the bucket of a duration.
+    pub fn add(&mut self, duration: NanoDuration, value: u64) {
+        self.add_to(index_of(duration), u128::from(value));
+    }
+
+    fn add_to(&mut self, bucket: u16, value: u128) {
+        if value == 0 {
+            return;
+        }
+        match self.sums.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(at) => self.sums[at].1 = self.sums[at].1.saturating_add(value),
+            Err(at) => self.sums.insert(at, (bucket, value)),
+        }
+    }
+
+    /// Adds all of another.
+    pub fn merge(&mut self, other: &Self) {
+        other.sums.iter().for_each(|&(bucket, value)| self.add_to(bucket, value));
+    }
+
+    /// The sum over all durations.
+    pub fn total(&self) -> u128 {
+        self.sums.iter().fold(0, |sum, (_, value)| sum.saturating_add(*value))
+    }
+
+    /// The sum over the durations up to the end of the bucket that `limit` lies in: exactly those that are at most
+    /// `limit`, if that is a quantile of a histogram of the same durations.
+    pub fn through(&self, limit: NanoDuration) -> u128 {
+        let last = index_of(limit);
+        let upto = self.sums.iter().take_while(|(bucket, _)| *bucket <= last);
+        upto.fold(0, |sum, (_, value)| sum.saturating_add(*value))
+    }
+
+    /// Appends the encoding: a format byte, a count, and for each bucket the step from the one before and the sum,
+    /// all varints.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(SUMS_FORMAT);
+        put(out, self.sums.len() as u64);
+        let mut last = 0;
+        for (bucket, value) in &self.sums {
+            put(out, bucket - last);
+            put(out, *value);
+            last = *bucket;
+        }
+    }
+
+    /// Takes encoded sums off the front of `bytes`.
+    ///
+    /// # Errors
+    /// If the bytes are not encoded sums; `bytes` is left as it was.
+    pub fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
+        let mut rest = *bytes;
+        match take_byte(&mut rest)? {
+            SUMS_FORMAT => {}
+            other => return Err(DecodeError::Format(other)),
+        }
+        let mut sums = Self::default();
+        let mut bucket = 0_u16;
+        for nth in 0..take::<u16>(&mut rest)? {
+            let (step, value) = (take::<u16>(&mut rest)?, take::<u128>(&mut rest)?);
+            bucket = bucket.checked_add(step).filter(|b| *b < BUCKETS).ok_or(DecodeError::TooLarge)?;
+            if value == 0 || (nth > 0 && step == 0) {
+                return Err(DecodeError::Inconsistent("an empty or repeated bucket"));
+            }
+            sums.sums.push((bucket, value));
+        }
+        *bytes = rest;
+        Ok(sums)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::LatencyHistogram;
+
+    proptest! {
+        #[test]
+        fn a_quantile_cuts_the_sums_exactly(drawn in vec((0..40_000_000_u64, 0..1_000_u64), 1..60), q in 0.0..=1.0) {
+            let (mut histogram, mut sums) = (LatencyHistogram::new(), BucketSums::default());
+            for (duration, value) in &drawn {
+                histogram.record(NanoDuration(*duration), false);
+                sums.add(NanoDuration(*duration), *value);
+            }
+            let limit = histogram.quantile(q).unwrap();
+            let wanted: u64 = drawn.iter().filter(|(at, _)| *at <= limit.0).map(|(_, value)| value).sum();
+            prop_assert_eq!(sums.through(limit), u128::from(wanted));
+            prop_assert_eq!(sums.total(), u128::from(drawn.iter().map(|(_, value)| value).sum::<u64>()));
+        }
+
+        #[test]
+        fn merging_and_storing_change_nothing(drawn in vec((any::<u64>(), any::<u64>()), 0..40), cut in 0..40_usize) {
+            let sums = |of: &[(u64, u64)]| {
+                let mut sums = BucketSums::default();
+                of.iter().for_each(|(at, value)| sums.add(NanoDuration(*at), *value));
+                sums
+            };
+            let (left, right) = drawn.split_at(cut.min(drawn.len()));
+            let mut merged = sums(right);
+            merged.merge(&sums(left));
+            prop_assert_eq!(&merged, &sums(&drawn));
+            let mut bytes = Vec::new();
+            merged.encode(&mut bytes);
+            prop_assert_eq!(BucketSums::decode(&mut &bytes[..]).unwrap(), merged);
+            for end in 0..bytes.len() {
+                prop_assert!(BucketSums::decode(&mut &bytes[..end]).is_err());
+            }
+        }
+    }
+}
