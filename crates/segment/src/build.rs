@@ -56,10 +56,13 @@ pub enum BuildError {
     /// Whoever takes the values failed.
     #[error("{0}")]
     Sink(String),
+    /// What it is made of cannot be read.
+    #[error(transparent)]
+    Source(#[from] crate::ReadError),
 }
 
 /// Takes values in rising key order.
-type Sink<'a> = &'a mut dyn FnMut(Key, &[u8]) -> Result<(), String>;
+pub(crate) type Sink<'a> = &'a mut dyn FnMut(Key, &[u8]) -> Result<(), String>;
 
 /// Builds a segment, handing each value to `sink` in rising key order.
 ///

@@ -72,7 +72,7 @@ impl HistogramTable {
     }
 }
 
-fn write_sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn write_sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let mut value = Vec::new();
     write(&mut value);
     put(out, value.len() as u64);

@@ -17,8 +17,10 @@ pub enum Key {
     Paths(u32),
     /// A block of contexts.
     Contexts(u32),
-    /// The histograms of a minute since the epoch.
+    /// The histograms of a minute since the epoch; in a rollup, of a block of buckets.
     Minute(u32),
+    /// In a rollup, a block of critical paths.
+    RolledPaths(u32),
     /// Which of the segment's traces were open at its cut, one bit a trace.
     Open,
     /// What the segment says about itself; greater than all other keys, so it is written last.
@@ -37,6 +39,7 @@ impl Key {
             Self::Paths(block) => (0x22, Some(block)),
             Self::Contexts(block) => (0x30, Some(block)),
             Self::Minute(minute) => (0x50, Some(minute)),
+            Self::RolledPaths(block) => (0x51, Some(block)),
             Self::Open => (0x61, None),
             Self::Meta => (0xff, None),
         };

@@ -30,6 +30,7 @@ mod keys;
 mod live;
 mod names;
 mod order;
+mod rollup;
 mod rows;
 mod shape;
 mod template;
@@ -48,6 +49,11 @@ pub use keys::Key;
 pub use live::{LiveBatch, SpanRow};
 pub use longpole_proto::segment::SegmentMeta;
 pub use names::{Names, OperationEntry};
+pub use rollup::{
+    HistogramRows, ItemKey, ItemSums, PathExemplar, PathGrouping, PathRows, PathSums, ROLLUP_FORMAT,
+    RolledHistogram, RolledPaths, RollupInput, RollupMeta, RollupSource, Tier, build_rollup, decode_meta,
+    rolled_histograms, rolled_paths,
+};
 pub use rows::{ROOT_FLAG, RowBlock};
 pub use traces::{TraceHeads, TracePaths, TraceRow, TraceServiceCount};
 pub use values::ChunkTables;

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
 use segment::{
-    Blocks, ChunkBlock, ChunkTables, ContextBlock, Key, ReadError, RowBlock, TraceHeads, TracePaths,
-    decode_minute, open_numbers, trace_hashes,
+    Blocks, ChunkBlock, ChunkTables, ContextBlock, Key, ReadError, RowBlock, Tier, TraceHeads, TracePaths,
+    decode_minute, open_numbers, rolled_paths, trace_hashes,
 };
 use trace_model::TraceId;
 
@@ -31,6 +31,8 @@ fn read(memory: &Memory, key: Key, id: &TraceId) -> Result<(), ReadError> {
         Key::Paths(number) => drop(TracePaths::read(memory, number)?),
         Key::Contexts(number) => drop(ContextBlock::read(memory, number)?.get(63)),
         Key::Minute(minute) => drop(decode_minute(memory, minute, &|_, _| true)?),
+        // Not in a segment.
+        Key::RolledPaths(block) => drop(rolled_paths(memory, Tier::Minute, block, &|_, _| true)?),
         Key::Open => drop(open_numbers(memory)?),
         Key::Meta => {
             let bytes = memory.get(key)?.ok_or(ReadError::Missing(key))?;

@@ -4,6 +4,7 @@
 
 mod damage;
 mod messages;
+mod rollups;
 mod round_trip;
 mod sample;
 mod v1;

@@ -1,0 +1,185 @@
+//! Builds a rollup, a block at a time, so that memory depends on what is in a block and not in the whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hashbrown::HashMap;
+use latency::{ExemplarSet, LatencyHistogram};
+use longpole_proto::rollup as proto;
+use prost::Message;
+use trace_model::{OperationId, StatusCode, UnixNanos};
+
+use crate::ReadError;
+use crate::build::{BuildError, Sink};
+use crate::codec::{Packer, put};
+use crate::histograms::write_sized;
+use crate::keys::Key;
+use crate::names::{LocalNames, Names};
+use crate::rollup::paths::{ItemKey, ItemSums, PathSums};
+use crate::rollup::{ROLLUP_FORMAT, RollupMeta, Tier};
+
+/// Histograms by bucket, operation and status.
+pub type HistogramRows = BTreeMap<(u32, OperationId, StatusCode), (LatencyHistogram, ExemplarSet)>;
+/// Critical paths by bucket and root operation; no root for traces without one.
+pub type PathRows = BTreeMap<(u32, Option<OperationId>), PathSums>;
+
+/// What a rollup is made of.
+pub trait RollupSource {
+    /// All histograms of a block's buckets.
+    ///
+    /// # Errors
+    /// If what they are made of cannot be read.
+    fn histograms(&mut self, block: u32) -> Result<HistogramRows, ReadError>;
+
+    /// All critical paths of a block's buckets.
+    ///
+    /// # Errors
+    /// If what they are made of cannot be read.
+    fn paths(&mut self, block: u32) -> Result<PathRows, ReadError>;
+}
+
+/// What a rollup says of itself, and which blocks its source has.
+#[derive(Clone)]
+pub struct RollupInput<'a> {
+    /// The width of its buckets.
+    pub tier: Tier,
+    /// When what it is made of arrived, first instant.
+    pub begin: UnixNanos,
+    /// The first instant after it.
+    pub end: UnixNanos,
+    /// Numbers of the segments that it is made of.
+    pub segments: Vec<u32>,
+    /// Numbers of the rollups that it is made of.
+    pub sources: Vec<u64>,
+    /// Blocks with histograms.
+    pub histogram_blocks: BTreeSet<u32>,
+    /// Blocks with critical paths.
+    pub path_blocks: BTreeSet<u32>,
+    /// The names behind the numbers.
+    pub names: &'a dyn Names,
+}
+
+impl std::fmt::Debug for RollupInput<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RollupInput({} of {} to {})", self.tier.as_str(), self.begin.0, self.end.0)
+    }
+}
+
+/// Builds a rollup, handing each value to `sink` in rising key order.
+///
+/// # Errors
+/// If the source, the compressor or the sink fails. What the sink took so far is not a rollup.
+pub fn build_rollup(
+    input: &RollupInput<'_>,
+    source: &mut dyn RollupSource,
+    sink: Sink<'_>,
+) -> Result<RollupMeta, BuildError> {
+    let mut packer = Packer::new()?;
+    let mut names = LocalNames::new(input.names);
+    let mut meta = RollupMeta {
+        format: ROLLUP_FORMAT,
+        tier: input.tier as u32,
+        begin: input.begin.0,
+        end: input.end.0,
+        segments: input.segments.clone(),
+        sources: input.sources.clone(),
+        ..RollupMeta::default()
+    };
+    for &block in &input.histogram_blocks {
+        let rows = source.histograms(block)?;
+        let raw = write_histograms(&rows, input.tier.buckets(block).start, &mut names, &mut meta);
+        sink(Key::Minute(block), &packer.pack(&raw)?).map_err(BuildError::Sink)?;
+    }
+    for &block in &input.path_blocks {
+        let rows = source.paths(block)?;
+        let raw = write_paths(&rows, input.tier.buckets(block).start, &mut names, &mut meta);
+        sink(Key::RolledPaths(block), &packer.pack(&raw)?).map_err(BuildError::Sink)?;
+    }
+    meta.services = names.service_list.iter().map(ToString::to_string).collect();
+    let operation = |(service, kind, name): &(u32, trace_model::SpanKind, std::sync::Arc<str>)| {
+        proto::Operation { service: *service, kind: *kind as u32, name: name.to_string() }
+    };
+    meta.operations = names.operation_list.iter().map(operation).collect();
+    sink(Key::Meta, &meta.encode_to_vec()).map_err(BuildError::Sink)?;
+    Ok(meta)
+}
+
+/// `{ bucket within the block, operation, status u8, sized histogram, sized exemplars } ...`
+fn write_histograms(
+    rows: &HistogramRows,
+    first: u32,
+    names: &mut LocalNames<'_>,
+    meta: &mut RollupMeta,
+) -> Vec<u8> {
+    let mut raw = Vec::new();
+    for ((bucket, operation, status), (histogram, exemplars)) in rows {
+        if meta.histogram_buckets.last() != Some(bucket) {
+            meta.histogram_buckets.push(*bucket);
+        }
+        meta.spans += histogram.count();
+        put(&mut raw, u64::from(bucket - first));
+        put(&mut raw, u64::from(names.operation(*operation)));
+        raw.push(*status as u8);
+        write_sized(&mut raw, |out| histogram.encode(out));
+        write_sized(&mut raw, |out| exemplars.encode(out));
+    }
+    raw
+}
+
+/// `{ bucket within the block, root operation + 1 or 0, traces, excluded, flagged, sized latency, items } ...`
+fn write_paths(rows: &PathRows, first: u32, names: &mut LocalNames<'_>, meta: &mut RollupMeta) -> Vec<u8> {
+    let mut raw = Vec::new();
+    for ((bucket, root), sums) in rows {
+        if meta.path_buckets.last() != Some(bucket) {
+            meta.path_buckets.push(*bucket);
+        }
+        meta.traces += sums.traces + sums.excluded;
+        put(&mut raw, u64::from(bucket - first));
+        put(&mut raw, root.map_or(0, |root| u64::from(names.operation(root)) + 1));
+        for number in [sums.traces, sums.excluded, sums.flagged] {
+            put(&mut raw, number);
+        }
+        write_sized(&mut raw, |out| sums.latency.encode(out));
+        write_items(&mut raw, sums, names);
+    }
+    raw
+}
+
+/// A service's item that just repeats its only operation's is left out.
+fn write_items(raw: &mut Vec<u8>, sums: &PathSums, names: &mut LocalNames<'_>) {
+    let mut operations: HashMap<ItemKey, u32> = HashMap::new();
+    for key in sums.items.keys().filter(|key| key.operation.is_some()) {
+        *operations.entry(ItemKey { operation: None, ..*key }).or_default() += 1;
+    }
+    let repeats = |key: &ItemKey| key.operation.is_none() && operations.get(key) == Some(&1);
+    let mut items: Vec<(&ItemKey, &ItemSums)> = sums.items.iter().filter(|(key, _)| !repeats(key)).collect();
+    items.sort_unstable_by_key(|(key, _)| **key);
+    put(raw, items.len() as u64);
+    for (key, item) in items {
+        write_item(raw, key, item, names);
+    }
+}
+
+/// `operation + 1 or 0, service, client + 1 or 0, [server], sum low, sum high, spans, errors, sized times by trace,
+/// sized times by root, exemplars, { trace id 16, root duration, time } ...`
+fn write_item(raw: &mut Vec<u8>, key: &ItemKey, item: &ItemSums, names: &mut LocalNames<'_>) {
+    put(raw, key.operation.map_or(0, |operation| u64::from(names.operation(operation)) + 1));
+    put(raw, u64::from(names.service(key.service)));
+    match key.edge {
+        None => put(raw, 0),
+        Some((client, server)) => {
+            put(raw, u64::from(names.service(client)) + 1);
+            put(raw, u64::from(names.service(server)));
+        }
+    }
+    for number in [item.sum as u64, (item.sum >> 64) as u64, item.spans, item.errors] {
+        put(raw, number);
+    }
+    write_sized(raw, |out| item.present.encode(out));
+    write_sized(raw, |out| item.by_root.encode(out));
+    put(raw, item.exemplars.len() as u64);
+    for exemplar in &item.exemplars {
+        raw.extend_from_slice(exemplar.trace_id.as_bytes());
+        put(raw, exemplar.root_duration.0);
+        put(raw, exemplar.exclusive.0);
+    }
+}

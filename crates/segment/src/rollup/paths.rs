@@ -1,0 +1,162 @@
+//! What the critical paths of many traces are made of: sums that can be added to and merged in any order.
+
+use hashbrown::HashMap;
+use latency::{BucketSums, LatencyHistogram};
+use trace_analyze::{Flags, PathShare};
+use trace_model::{NanoDuration, OperationId, ServiceId, TraceId};
+
+use crate::traces::TraceRow;
+
+/// Exemplar traces of an item.
+const EXEMPLARS_MAX: usize = 3;
+
+/// To what the time on a critical path is put down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ItemKey {
+    /// The service; for the way between two, the client.
+    pub service: ServiceId,
+    /// The operation; `None` for the service as a whole.
+    pub operation: Option<OperationId>,
+    /// Client and server, where the time belongs to the way between them.
+    pub edge: Option<(ServiceId, ServiceId)>,
+}
+
+/// A trace in which an item cost much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathExemplar {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// Duration of its root.
+    pub root_duration: NanoDuration,
+    /// The item's time on its critical path.
+    pub exclusive: NanoDuration,
+}
+
+/// What is known of an item.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ItemSums {
+    /// Time on critical paths, nanoseconds.
+    pub sum: u128,
+    /// That time by trace, of traces that have any.
+    pub present: LatencyHistogram,
+    /// Spans, on the path or not.
+    pub spans: u64,
+    /// Of these, with status error.
+    pub errors: u64,
+    /// Time on critical paths by the duration of the trace's root.
+    pub by_root: BucketSums,
+    /// The traces in which it cost most, at most three.
+    pub exemplars: Vec<PathExemplar>,
+}
+
+impl ItemSums {
+    fn add(&mut self, row: &TraceRow, exclusive: u64, spans: u64, errors: u64) {
+        self.sum += u128::from(exclusive);
+        self.spans += spans;
+        self.errors += errors;
+        if exclusive > 0 {
+            self.present.record(NanoDuration(exclusive), false);
+            self.by_root.add(row.root_duration, exclusive);
+            self.note(PathExemplar {
+                trace_id: row.trace_id,
+                root_duration: row.root_duration,
+                exclusive: NanoDuration(exclusive),
+            });
+        }
+    }
+
+    /// Adds all of another.
+    pub fn merge(&mut self, other: &Self) {
+        self.sum += other.sum;
+        self.present.merge(&other.present);
+        self.spans += other.spans;
+        self.errors += other.errors;
+        self.by_root.merge(&other.by_root);
+        other.exemplars.iter().for_each(|exemplar| self.note(*exemplar));
+    }
+
+    fn note(&mut self, exemplar: PathExemplar) {
+        let key = |e: &PathExemplar| (std::cmp::Reverse(e.exclusive), e.trace_id, e.root_duration);
+        let at = self.exemplars.partition_point(|other| key(other) < key(&exemplar));
+        if at < EXEMPLARS_MAX {
+            self.exemplars.insert(at, exemplar);
+            self.exemplars.truncate(EXEMPLARS_MAX);
+        }
+    }
+}
+
+/// By what items are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathGrouping {
+    /// One item a service, or edge.
+    Service,
+    /// One item an operation, or operation and edge.
+    Operation,
+    /// The items of both.
+    Both,
+}
+
+impl PathGrouping {
+    fn takes(self, key: &ItemKey) -> bool {
+        match self {
+            Self::Service => key.operation.is_none(),
+            Self::Operation => key.operation.is_some(),
+            Self::Both => true,
+        }
+    }
+}
+
+/// What the critical paths of some traces are made of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PathSums {
+    /// Traces with a root.
+    pub traces: u64,
+    /// Traces without one.
+    pub excluded: u64,
+    /// Of the former, with something odd on the way.
+    pub flagged: u64,
+    /// Duration of the roots.
+    pub latency: LatencyHistogram,
+    /// By what the time is put down to.
+    pub items: HashMap<ItemKey, ItemSums>,
+}
+
+impl PathSums {
+    /// Adds a trace with the shares of its critical path.
+    pub fn add(&mut self, row: &TraceRow, shares: &[PathShare], by: PathGrouping) {
+        if row.root.is_none() {
+            self.excluded += 1;
+            return;
+        }
+        self.traces += 1;
+        self.flagged += u64::from(row.flags != Flags::default() || row.missing_parents > 0);
+        self.latency.record(row.root_duration, row.errors > 0);
+        let mut of_trace: HashMap<ItemKey, (u64, u64, u64)> = HashMap::new();
+        for share in shares {
+            let service = share.edge.map_or(share.service, |(client, _)| client);
+            for operation in [None, Some(share.operation)] {
+                let key = ItemKey { service, operation, edge: share.edge };
+                if by.takes(&key) {
+                    let sums = of_trace.entry(key).or_default();
+                    sums.0 += share.exclusive.0;
+                    sums.1 += u64::from(share.spans);
+                    sums.2 += u64::from(share.errors);
+                }
+            }
+        }
+        for (key, (exclusive, spans, errors)) in of_trace {
+            self.items.entry(key).or_default().add(row, exclusive, spans, errors);
+        }
+    }
+
+    /// Adds all of another, with the items that `by` tells apart.
+    pub fn merge(&mut self, other: &Self, by: PathGrouping) {
+        self.traces += other.traces;
+        self.excluded += other.excluded;
+        self.flagged += other.flagged;
+        self.latency.merge(&other.latency);
+        for (key, sums) in other.items.iter().filter(|(key, _)| by.takes(key)) {
+            self.items.entry(*key).or_default().merge(sums);
+        }
+    }
+}
