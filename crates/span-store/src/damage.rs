@@ -9,7 +9,8 @@ use crate::error::StoreError;
 use crate::log::{Generation, generation_of};
 use crate::open::Opened;
 use crate::options;
-use crate::partition::{Db, slice_of};
+use crate::partition::{Db, FamilyName};
+use crate::rollup;
 use crate::wal::{self, Scan};
 
 /// Before the number of a segment whose file was set aside; the value says what happened to it.
@@ -111,7 +112,10 @@ fn take_out(dir: &Path, cache: &Cache, number: u64, reason: &str, scan: &Scan) -
         .ok_or_else(|| StoreError::Catalog { file: format!("{number:06}.sst"), reason: reason.to_owned() })?;
     let aside = move_aside(dir, number);
     let family = file.column_family_name.as_str();
-    if slice_of(family).is_some() {
+    if family == rollup::FAMILY {
+        rollup::forget_file(&db, file)?;
+        Ok(format!("rollup: {reason}; {aside}"))
+    } else if FamilyName::parse(family).is_some() {
         forget_segments(&db, file, &format!("{reason}; {aside}"))
     } else if generation_of(family).is_some() {
         rescue_frames(&db, family, &files, scan.last_frame)?;

@@ -13,7 +13,8 @@ use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind};
 use crate::error::StoreError;
 use crate::log::generation_of;
 use crate::options;
-use crate::partition::{Db, slice_of};
+use crate::partition::{Db, FamilyName};
+use crate::rollup;
 
 /// A database in a folder, with the cache that outlives each opening of it.
 pub(crate) struct Database {
@@ -78,7 +79,11 @@ impl Database {
 /// Opens the database with every column family it has, or makes it.
 pub(crate) fn open_rocks(dir: &Path, cache: &Cache, opening: Opening) -> Result<Db, StoreError> {
     let db_dir = rocks_dir(dir);
-    let descriptors = families(dir)?.into_iter().map(|name| {
+    let mut names = families(dir)?;
+    if !names.iter().any(|name| name == rollup::FAMILY) {
+        names.push(rollup::FAMILY.to_owned());
+    }
+    let descriptors = names.into_iter().map(|name| {
         let options = family_options(&name, cache);
         ColumnFamilyDescriptor::new(name, options)
     });
@@ -119,7 +124,7 @@ pub(crate) fn families(dir: &Path) -> Result<Vec<String>, StoreError> {
 }
 
 fn family_options(name: &str, cache: &Cache) -> rocksdb::Options {
-    if slice_of(name).is_some() {
+    if FamilyName::parse(name).is_some() || name == rollup::FAMILY {
         options::partition(cache)
     } else if generation_of(name).is_some() {
         options::log()

@@ -10,7 +10,10 @@ use crate::database::{self, Database};
 use crate::error::StoreError;
 use crate::log::{self, Generation, Replayed};
 use crate::open;
-use crate::partition::{Partition, SegmentHandle};
+use crate::options::StoreOptions;
+use crate::partition::SegmentHandle;
+use crate::partitions;
+use crate::retention;
 use crate::store::StoredSegment;
 use crate::wal;
 
@@ -43,12 +46,12 @@ impl Inspection {
         let noted = open::known(&db)?;
         damaged.extend(damage::recorded_texts(&db)?);
         let db = Arc::new(Database::new(dir, cache, db));
-        let mut segments = Vec::new();
-        for slice in open::slices(&families) {
-            let (found, _) = open::segments(&db, &Arc::new(Partition::new(slice)), &mut damaged)?;
-            segments.extend(found);
-        }
-        let sealed = segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
+        // The width of slices says only when a partition of the first kind ended, which nobody asks here.
+        let loaded = partitions::load(&db, &families, &StoreOptions::default())?;
+        damaged.extend(loaded.damaged);
+        let segments = loaded.segments;
+        let of_segments = segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
+        let sealed = retention::noted_sealed(&*db.get()?)?.max(of_segments);
         let last = noted.max(scan.last_frame.unwrap_or(0));
         let log = open::log_state(&*db.get()?, &families, sealed, last);
         let generations = log.generations.into_iter().collect();

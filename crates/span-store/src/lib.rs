@@ -4,8 +4,9 @@
 //! the business of `otlp-wire` and `segment`.
 //!
 //! Column families: `default` (the catalog), `log-<generation>` (frames that may not be sealed yet) and
-//! `p-<slice>` (sealed segments by time of arrival). Retention drops whole `p-` families, sealing drops whole
-//! `log-` families: nothing is ever deleted key by key.
+//! `p-<begin>-<end>-<generation>` (sealed segments by time of arrival) and `rollup` (what is kept of them when they
+//! go). Retention and merges drop whole `p-` families, sealing drops whole `log-` families, a rollup goes with its
+//! file: nothing is ever deleted key by key.
 
 mod copies;
 mod damage;
@@ -18,9 +19,13 @@ mod frame_fuzz;
 mod heal;
 mod inspect;
 mod log;
+mod merge;
 mod open;
 mod options;
 mod partition;
+mod partitions;
+mod retention;
+mod rollup;
 mod room;
 mod store;
 mod wal;
@@ -32,6 +37,9 @@ pub use frame::{Frame, FrameError};
 pub use heal::Failure;
 pub use inspect::Inspection;
 pub use log::Replayed;
+pub use merge::Rewrite;
 pub use options::{Durability, StoreOptions};
-pub use partition::{SegmentHandle, SegmentId};
+pub use partition::{PartitionId, SegmentHandle, SegmentId};
+pub use retention::Expired;
+pub use rollup::{RollupHandle, StoredRollup};
 pub use store::{Sink, SpanStore, StoreSize, StoredSegment, decode_meta};

@@ -12,7 +12,7 @@ use crate::damage;
 use crate::database::Database;
 use crate::error::StoreError;
 use crate::log::{Generation, LogState, generation_of};
-use crate::partition::{Db, Partition, SegmentHandle, SegmentId, full_key, slice_of};
+use crate::partition::{Db, Partition, SegmentHandle, SegmentId, full_key};
 use crate::store::StoredSegment;
 
 /// Written under `00 "schema"` in the catalog.
@@ -125,6 +125,7 @@ pub(crate) fn segments(
                     db: Arc::clone(database),
                     partition: Arc::clone(partition),
                     id: SegmentId(id),
+                    bytes: 0,
                 };
                 found.push(StoredSegment { handle, meta });
             }
@@ -166,10 +167,4 @@ pub(crate) fn log_state(db: &Db, families: &[String], sealed: u64, last_frame: u
         next_number: numbers.iter().max().map_or(0, |last| last + 1),
         switch_wal: false,
     }
-}
-
-pub(crate) fn slices(families: &[String]) -> Vec<u64> {
-    let mut slices: Vec<u64> = families.iter().filter_map(|name| slice_of(name)).collect();
-    slices.sort_unstable();
-    slices
 }

@@ -33,6 +33,8 @@ pub struct StoreOptions {
     /// Bytes of the file that is given up when the disk is full, so that what is under way can end. At most a
     /// fiftieth of the disk; 0 is none. Default 256 MiB.
     pub ballast: u64,
+    /// Width of a partition; by default a twenty-fourth of the retention, from ten minutes to a day.
+    pub slice: Option<NanoDuration>,
 }
 
 impl Default for StoreOptions {
@@ -45,17 +47,32 @@ impl Default for StoreOptions {
             generation_bytes: 24 << 20,
             free_min: FreeMin::default(),
             ballast: 256 << 20,
+            slice: None,
         }
     }
 }
 
 impl StoreOptions {
-    /// Width of a partition: a twenty-fourth of the retention, from ten minutes to a day.
+    /// Width of a partition, nanoseconds.
     pub(crate) fn slice(&self) -> u64 {
         const MINUTE: u64 = 60_000_000_000;
-        (self.retention.0 / 24).clamp(10 * MINUTE, 24 * 60 * MINUTE)
+        let usual = (self.retention.0 / 24).clamp(10 * MINUTE, 24 * 60 * MINUTE);
+        self.slice.map_or(usual, |slice| slice.0.max(1))
+    }
+
+    /// Width of a partition.
+    pub fn width(&self) -> NanoDuration {
+        NanoDuration(self.slice())
+    }
+
+    /// Bytes after which a partition ends early, so that bytes can be retained as exactly as age.
+    pub(crate) fn partition_bytes(&self) -> u64 {
+        (self.bytes_max / 24).max(PARTITION_BYTES_MIN)
     }
 }
+
+/// A partition does not end early with less than this in it, however little may be stored.
+const PARTITION_BYTES_MIN: u64 = 64 << 20;
 
 /// Above a generation's bytes, so that a generation is dropped before its memtable is ever flushed.
 const LOG_MEMTABLE_BYTES: usize = 64 << 20;

@@ -19,7 +19,10 @@ use crate::heal::Health;
 use crate::log::{self, Generation, LogState, Replayed};
 use crate::open;
 use crate::options::{self, Durability, StoreOptions};
-use crate::partition::{Partition, SegmentHandle, SegmentId, full_key};
+use crate::partition::{Partition, PartitionId, SegmentHandle, SegmentId, full_key};
+use crate::partitions;
+use crate::retention;
+use crate::rollup::Rollups;
 
 /// A sealed segment: how to read it, and what it says about itself.
 #[derive(Debug, Clone)]
@@ -55,6 +58,8 @@ pub struct StoreSize {
     pub log_bytes: u64,
     /// Partitions.
     pub partitions: u64,
+    /// Bytes of the files of segments.
+    pub segment_bytes: u64,
     /// How often the database was closed and opened again to get over an error.
     pub reopened: u64,
 }
@@ -68,7 +73,13 @@ pub struct SpanStore {
     pub(crate) log: Mutex<LogState>,
     pub(crate) frames: Mutex<FrameWriter>,
     pub(crate) health: Health,
+    /// Oldest first.
     pub(crate) partitions: RwLock<Vec<Arc<Partition>>>,
+    /// Taken out of the store, and kept for as long as somebody reads from them.
+    pub(crate) retired: Mutex<Vec<Arc<Partition>>>,
+    /// Held while a segment enters a partition, and while a merge switches one.
+    pub(crate) switch: Mutex<()>,
+    pub(crate) rollups: Rollups,
     next_segment: AtomicU32,
     sealed_seq: AtomicU64,
     /// Frames from here on were written by this process.
@@ -98,18 +109,16 @@ impl SpanStore {
         };
         let db = Arc::new(Database::new(dir, cache, opened.db));
         let families = database::families(dir)?;
-        let slices = open::slices(&families);
-        let partitions: Vec<_> = slices.into_iter().map(|slice| Arc::new(Partition::new(slice))).collect();
-
-        let mut damaged = opened.damaged;
-        let mut segments = Vec::new();
-        let mut next_segment = opened.next_segment;
-        for partition in &partitions {
-            let (found, next) = open::segments(&db, partition, &mut damaged)?;
-            segments.extend(found);
-            next_segment = next_segment.max(next);
+        let loaded = partitions::load(&db, &families, &options)?;
+        for family in &loaded.left_behind {
+            db.get()?.drop_cf(family)?;
         }
-        let sealed = segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
+        let rollups = Rollups::load(&db)?;
+        let mut damaged = opened.damaged;
+        damaged.extend(loaded.damaged);
+        let segments = loaded.segments;
+        let of_segments = segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
+        let sealed = retention::noted_sealed(&*db.get()?)?.max(of_segments);
         let log = open::log_state(&*db.get()?, &families, sealed, opened.last_frame);
         let first_seq = log.next_seq;
         let store = Self {
@@ -119,8 +128,11 @@ impl SpanStore {
             log: Mutex::new(log),
             frames: Mutex::default(),
             health: Health::default(),
-            partitions: RwLock::new(partitions),
-            next_segment: AtomicU32::new(next_segment),
+            partitions: RwLock::new(loaded.partitions),
+            retired: Mutex::default(),
+            switch: Mutex::default(),
+            rollups,
+            next_segment: AtomicU32::new(loaded.next_segment.max(opened.next_segment)),
             sealed_seq: AtomicU64::new(sealed),
             first_seq,
         };
@@ -190,61 +202,95 @@ impl SpanStore {
     ) -> Result<StoredSegment, StoreError> {
         self.forget_doubtful()?;
         let id = SegmentId(self.next_segment.fetch_add(1, Ordering::AcqRel));
-        let partition = self.health.note(self.partition_at(now))?;
-        let path = self.dir.join("ingest").join(format!("segment-{:08}.sst", id.0));
-        let built = self.build_and_ingest(&path, id, &partition, build);
-        let meta = self.health.note(built).inspect_err(|_| {
+        let path = self.ingest_path(&format!("segment-{:08}", id.0));
+        let published = self.build_and_ingest(&path, id, now, build);
+        let published = self.health.note(published).inspect_err(|_| {
             // Every try has its own number: on a full disk, files of failed ones would keep it full.
             let _ = std::fs::remove_file(&path);
         })?;
-        if meta.seq_high > 0 {
-            self.sealed_seq.fetch_max(meta.seq_high, Ordering::AcqRel);
+        if published.meta.seq_high > 0 {
+            self.sealed_seq.fetch_max(published.meta.seq_high, Ordering::AcqRel);
         }
-        Ok(StoredSegment { handle: SegmentHandle { db: Arc::clone(&self.db), partition, id }, meta })
+        Ok(published)
+    }
+
+    pub(crate) fn ingest_path(&self, name: &str) -> PathBuf {
+        self.dir.join("ingest").join(format!("{name}.sst"))
     }
 
     fn build_and_ingest(
         &self,
         path: &Path,
         id: SegmentId,
-        partition: &Partition,
+        now: UnixNanos,
         build: &mut dyn FnMut(Sink<'_>) -> Result<SegmentMeta, BuildError>,
-    ) -> Result<SegmentMeta, StoreError> {
+    ) -> Result<StoredSegment, StoreError> {
+        let meta = self.write_file(path, &|key| full_key(id, key), build)?;
+        let bytes = file_bytes(path);
+        // From here on no merge may switch the partition.
+        let _switch = self.switch.lock();
+        let partition = self.partition_at(now)?;
+        let ingested = self.ingest(&partition.family, vec![path.to_path_buf()]);
+        // After an error it may be in or not: which, is seen before the next one is built.
+        ingested.inspect_err(|_| self.health.doubt(id, &partition.family))?;
+        partition.bytes.fetch_add(bytes, Ordering::AcqRel);
+        let handle = SegmentHandle { db: Arc::clone(&self.db), partition, id, bytes };
+        Ok(StoredSegment { handle, meta })
+    }
+
+    /// Writes the values that `build` hands out into a file, ready for ingestion.
+    pub(crate) fn write_file<M>(
+        &self,
+        path: &Path,
+        full_key: &dyn Fn(Key) -> Vec<u8>,
+        build: &mut dyn FnMut(Sink<'_>) -> Result<M, BuildError>,
+    ) -> Result<M, StoreError> {
         let options = options::partition(self.db.cache());
         let mut writer = SstFileWriter::create(&options);
         writer.open(path)?;
         let meta =
-            build(&mut |key, value| writer.put(full_key(id, key), value).map_err(|error| error.to_string()))?;
+            build(&mut |key, value| writer.put(full_key(key), value).map_err(|error| error.to_string()))?;
         writer.finish()?;
-        let db = self.db.get()?;
-        let family = db
-            .cf_handle(&partition.family)
-            .ok_or_else(|| BuildError::Sink(format!("partition {} is gone", partition.family)))?;
-        let mut ingest = IngestExternalFileOptions::default();
-        ingest.set_move_files(true);
-        let ingested = db.ingest_external_file_cf_opts(&family, &ingest, vec![path]);
-        // After an error it may be in or not: which, is seen before the next one is built.
-        ingested.inspect_err(|_| self.health.doubt(id, &partition.family))?;
         Ok(meta)
     }
 
+    /// Makes files part of a family, all of them in one atomic step. Their key ranges are disjoint.
+    pub(crate) fn ingest(&self, family: &str, files: Vec<PathBuf>) -> Result<(), StoreError> {
+        let db = self.db.get()?;
+        let handle =
+            db.cf_handle(family).ok_or_else(|| BuildError::Sink(format!("the family {family} is gone")))?;
+        let mut ingest = IngestExternalFileOptions::default();
+        ingest.set_move_files(true);
+        Ok(db.ingest_external_file_cf_opts(&handle, &ingest, files)?)
+    }
+
+    /// The partition that takes what is sealed now. One that is full ends early: the next one begins now.
     fn partition_at(&self, now: UnixNanos) -> Result<Arc<Partition>, StoreError> {
-        let slice = now.0 / self.options.slice();
-        if let Some(found) = self.partitions.read().iter().find(|partition| partition.slice == slice) {
-            return Ok(Arc::clone(found));
-        }
-        let partition = Arc::new(Partition::new(slice));
-        {
-            let db = self.db.get()?;
-            // A family may have been made although making it failed, and is there after opening again.
-            if db.cf_handle(&partition.family).is_none() {
-                db.create_cf(&partition.family, &options::partition(self.db.cache()))?;
+        let slice = self.options.slice();
+        let mut id = partitions::slice(now.0 / slice, slice);
+        let newest = self.partitions.read().iter().rev().find(|partition| partition.contains(now)).cloned();
+        if let Some(found) = newest {
+            let full = found.bytes.load(Ordering::Acquire) >= self.options.partition_bytes();
+            if !full || found.id.begin == now {
+                return Ok(found);
             }
+            id = PartitionId { begin: now, end: found.id.end, generation: 0 };
         }
+        let partition = Arc::new(Partition::new(id));
+        self.make_family(&partition.family)?;
         let mut partitions = self.partitions.write();
         partitions.push(Arc::clone(&partition));
-        partitions.sort_unstable_by_key(|partition| partition.slice);
+        partitions.sort_unstable_by_key(|partition| partition.id);
         Ok(partition)
+    }
+
+    /// Makes a partition's family, unless it is there: it may have been made although making it failed.
+    pub(crate) fn make_family(&self, family: &str) -> Result<(), StoreError> {
+        let db = self.db.get()?;
+        if db.cf_handle(family).is_none() {
+            db.create_cf(family, &options::partition(self.db.cache()))?;
+        }
+        Ok(())
     }
 
     /// What is slow and must not be done while somebody waits for an acknowledgement: keeps a spare log
@@ -253,6 +299,7 @@ impl SpanStore {
     /// # Errors
     /// If RocksDB fails.
     pub fn keep_house(&self) -> Result<(), StoreError> {
+        self.health.note(self.drop_retired())?;
         self.health.note(self.keep_log())
     }
 
@@ -320,51 +367,6 @@ impl SpanStore {
         Ok(())
     }
 
-    /// The segments that retention takes at `now`, given all segments with their bytes, oldest first. The
-    /// newest partition always stays.
-    pub fn expired(&self, segments: &[(SegmentHandle, u64)], now: UnixNanos) -> Vec<SegmentId> {
-        let slice = self.options.slice();
-        let newest = segments.iter().map(|(handle, _)| handle.partition.slice).max().unwrap_or(0);
-        let mut stored: u64 = segments.iter().map(|(_, bytes)| bytes).sum();
-        let mut slices: Vec<u64> = segments.iter().map(|(handle, _)| handle.partition.slice).collect();
-        slices.sort_unstable();
-        slices.dedup();
-        let mut gone = Vec::new();
-        for old in slices.into_iter().filter(|&old| old < newest) {
-            let closed = (old + 1).saturating_mul(slice);
-            let too_old = closed.saturating_add(self.options.retention.0) <= now.0;
-            if !too_old && stored <= self.options.bytes_max {
-                break;
-            }
-            let of_slice = || segments.iter().filter(|(handle, _)| handle.partition.slice == old);
-            stored -= of_slice().map(|(_, bytes)| bytes).sum::<u64>();
-            gone.extend(of_slice().map(|(handle, _)| handle.id));
-        }
-        gone
-    }
-
-    /// Drops the partitions that hold nothing but these segments. The caller no longer offers them.
-    ///
-    /// # Errors
-    /// If RocksDB fails.
-    pub fn drop_partitions_of(&self, handles: &[SegmentHandle]) -> Result<(), StoreError> {
-        let mut slices: Vec<u64> = handles.iter().map(|handle| handle.partition.slice).collect();
-        slices.sort_unstable();
-        slices.dedup();
-        for slice in slices {
-            let found = {
-                let mut partitions = self.partitions.write();
-                let at = partitions.iter().position(|partition| partition.slice == slice);
-                at.map(|at| partitions.remove(at))
-            };
-            if let Some(partition) = found {
-                partition.dropped.store(true, Ordering::Release);
-                self.db.get()?.drop_cf(&partition.family)?;
-            }
-        }
-        Ok(())
-    }
-
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -377,10 +379,18 @@ impl SpanStore {
 
     /// How much is stored.
     pub fn size(&self) -> StoreSize {
+        let partitions = self.partitions.read();
+        let bytes = partitions.iter().map(|partition| partition.bytes.load(Ordering::Acquire));
         StoreSize {
             log_bytes: self.log.lock().bytes(),
-            partitions: self.partitions.read().len() as u64,
+            partitions: partitions.len() as u64,
+            segment_bytes: bytes.sum(),
             reopened: self.db.reopened(),
         }
     }
+}
+
+/// The length of a file that was just written.
+pub(crate) fn file_bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }

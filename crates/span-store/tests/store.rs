@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use segment::{Blocks, BuildError, Key, SegmentMeta};
-use span_store::{SegmentHandle, SegmentId, Sink, SpanStore, StoreError, StoreOptions, StoredSegment};
+use span_store::{SegmentId, Sink, SpanStore, StoreError, StoreOptions, StoredSegment};
 use trace_model::{NanoDuration, UnixNanos};
 
 use prost::Message;
@@ -249,50 +249,157 @@ fn a_torn_tail_of_the_log_costs_only_the_tail() {
     }
 }
 
-/// Segments of these slices, ten bytes each, and what retention says of them at `now`.
-fn expired(options: StoreOptions, slices: &[u64], now: u64) -> Vec<u32> {
+/// One segment in each of these slices, all of the same bytes, and the slices that retention takes at `now`.
+fn expired(options: StoreOptions, slices: &[u64], now: u64) -> Vec<u64> {
     let dir = tempfile::tempdir().unwrap();
     let (store, ..) = SpanStore::open(dir.path(), options).unwrap();
-    let handles: Vec<(SegmentHandle, u64)> =
-        slices.iter().map(|slice| (publish(&store, slice * SLICE, (0, 0), 10).handle, 10)).collect();
-    store.expired(&handles, UnixNanos(now)).into_iter().map(|id| id.0).collect()
+    slices.iter().for_each(|slice| drop(publish(&store, slice * SLICE, (0, 0), 10)));
+    store.expired(UnixNanos(now)).into_iter().map(|gone| gone.partition.begin.0 / SLICE).collect()
 }
 
 #[test]
 fn age_takes_a_partition_when_its_last_instant_is_too_old() {
     let slices = [100, 100, 101, 103];
     let first_closed = 101 * SLICE;
-    assert_eq!(expired(options(), &slices, first_closed + 24 * HOUR - 1), Vec::<u32>::new());
-    assert_eq!(expired(options(), &slices, first_closed + 24 * HOUR), [0, 1]);
-    assert_eq!(expired(options(), &slices, first_closed + SLICE + 24 * HOUR), [0, 1, 2]);
-    assert_eq!(expired(options(), &slices, u64::MAX), [0, 1, 2], "the newest stays");
-    assert_eq!(expired(options(), &[], u64::MAX), Vec::<u32>::new());
+    assert_eq!(expired(options(), &slices, first_closed + 24 * HOUR - 1), Vec::<u64>::new());
+    assert_eq!(expired(options(), &slices, first_closed + 24 * HOUR), [100]);
+    assert_eq!(expired(options(), &slices, first_closed + SLICE + 24 * HOUR), [100, 101]);
+    assert_eq!(expired(options(), &slices, u64::MAX), [100, 101], "the newest stays");
+    assert_eq!(expired(options(), &[], u64::MAX), Vec::<u64>::new());
 }
 
 #[test]
-fn bytes_take_the_oldest_partitions_until_the_rest_fits() {
+fn bytes_on_the_disk_take_the_oldest_partitions_until_the_rest_fits() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = publish(&open(dir.path()).0, SLICE, (0, 0), 10).handle.disk_bytes();
+    assert!(one > 500, "a file has more than its values: {one}");
     let slices = [100, 100, 101, 102];
     let with = |bytes_max| expired(StoreOptions { bytes_max, ..options() }, &slices, 103 * SLICE);
-    assert_eq!(with(40), Vec::<u32>::new());
-    assert_eq!(with(39), [0, 1]);
-    assert_eq!(with(20), [0, 1]);
-    assert_eq!(with(19), [0, 1, 2]);
-    assert_eq!(with(0), [0, 1, 2], "the newest stays");
+    assert_eq!(with(4 * one), Vec::<u64>::new());
+    assert_eq!(with(4 * one - 1), [100]);
+    assert_eq!(with(2 * one), [100]);
+    assert_eq!(with(2 * one - 1), [100, 101]);
+    assert_eq!(with(0), [100, 101], "the newest stays");
 }
 
 #[test]
-fn a_dropped_partition_is_gone_and_says_so() {
+fn bytes_are_known_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let bytes: Vec<u64> =
+        (1..=3).map(|slice| publish(&store, slice * SLICE, (0, 0), 1).handle.disk_bytes()).collect();
+    assert_eq!(store.size().segment_bytes, bytes.iter().sum::<u64>());
+    drop(store);
+    let (store, segments) = open(dir.path());
+    assert_eq!(segments.iter().map(|stored| stored.handle.disk_bytes()).collect::<Vec<_>>(), bytes);
+    assert_eq!(store.size().segment_bytes, bytes.iter().sum::<u64>());
+}
+
+#[test]
+fn a_partition_goes_with_its_last_reader() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     let old = publish(&store, 100 * SLICE, (0, 0), 10).handle;
     let new = publish(&store, 101 * SLICE, (0, 0), 10).handle;
-    store.drop_partitions_of(std::slice::from_ref(&old)).unwrap();
-    assert!(old.is_dropped() && !new.is_dropped());
-    assert!(old.get(Key::Hashes).is_err());
-    assert!(new.get(Key::Hashes).unwrap().is_some());
+    store.retire_partition(old.partition()).unwrap();
     assert_eq!(store.size().partitions, 1);
-    drop((old, new, store));
+    store.keep_house().unwrap();
+    assert_eq!(old.get(Key::Hashes).unwrap().unwrap(), b"hashes", "somebody is still at it");
+    drop(old);
+    store.keep_house().unwrap();
+    let families = || rocksdb::DB::list_cf(&rocksdb::Options::default(), dir.path().join("rocksdb")).unwrap();
+    assert_eq!(families().iter().filter(|family| family.starts_with("p-")).count(), 1);
+    assert!(new.get(Key::Hashes).unwrap().is_some());
+    drop((new, store));
     assert_eq!(ids(&open(dir.path()).1), [1]);
+}
+
+#[test]
+fn frames_of_a_partition_that_is_gone_are_not_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    append(&store, 1..=4);
+    let old = publish(&store, 100 * SLICE, (1, 4), 10).handle.partition();
+    publish(&store, 101 * SLICE, (0, 0), 10);
+    store.retire_partition(old).unwrap();
+    drop(store);
+    let (store, _) = open(dir.path());
+    assert_eq!((replayed(&store), store.sealed_seq()), (Vec::new(), 4));
+}
+
+#[test]
+fn another_retention_does_not_change_when_a_partition_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    (0..3).for_each(|slice| drop(publish(&store, 1_000_000 * SLICE + slice * SLICE, (0, 0), 1)));
+    drop(store);
+    for days in [1, 30] {
+        let options = StoreOptions { retention: NanoDuration(days * 24 * HOUR), ..options() };
+        let (store, segments, _) = SpanStore::open(dir.path(), options).unwrap();
+        assert_eq!(segments.len(), 3);
+        let end = (1_000_001 * SLICE) + days * 24 * HOUR;
+        assert_eq!(store.expired(UnixNanos(end - 1)), []);
+        assert_eq!(store.expired(UnixNanos(end)).len(), 1);
+    }
+}
+
+#[test]
+fn a_full_partition_ends_early() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions { bytes_max: 1 << 20, ..options() };
+    let (store, ..) = SpanStore::open(dir.path(), options).unwrap();
+    let big = |at: u64| {
+        let noise: Vec<u8> =
+            (0..40 << 20).map(|n: u32| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+        let stored = store.publish(UnixNanos(at), &mut |sink| {
+            sink(Key::Hashes, &noise).map_err(BuildError::Sink)?;
+            let meta = SegmentMeta { format: segment::FORMAT, ..SegmentMeta::default() };
+            sink(Key::Meta, &meta.encode_to_vec()).map_err(BuildError::Sink)?;
+            Ok(meta)
+        });
+        stored.unwrap().handle.partition()
+    };
+    let of = [big(HOUR + 1), big(HOUR + 2), big(HOUR + 3), big(HOUR + 4), big(2 * HOUR)];
+    assert_eq!(of[0], of[1], "80 MiB are more than 64, and only then is it full");
+    assert_eq!((of[2].begin.0, of[2].end.0), (HOUR + 3, 2 * HOUR));
+    assert_eq!((of[2], of[4].begin.0), (of[3], 2 * HOUR));
+}
+
+#[test]
+fn a_rollup_is_read_back_and_goes_with_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let publish = |text: &'static [u8]| {
+        let stored = store.publish_rollup(&mut |sink| {
+            sink(Key::Minute(3), text).map_err(BuildError::Sink)?;
+            sink(Key::Meta, text).map_err(BuildError::Sink)
+        });
+        stored.unwrap()
+    };
+    let (first, second) = (publish(b"first"), publish(b"second"));
+    assert!(first.number() < second.number() && first.disk_bytes() > 0);
+    assert_eq!(first.get(Key::Minute(3)).unwrap().unwrap(), b"first");
+    store.retire_rollup(&first);
+    store.keep_house().unwrap();
+    assert_eq!(first.get(Key::Minute(3)).unwrap().unwrap(), b"first", "somebody is still at it");
+    let (number, bytes) = (second.number(), second.disk_bytes());
+    drop((first, second));
+    store.keep_house().unwrap();
+    drop(store);
+    let (store, _) = open(dir.path());
+    let found = store.take_stored_rollups();
+    assert_eq!(found.len(), 1, "the first one's file is gone");
+    assert_eq!((found[0].handle.number(), found[0].handle.disk_bytes()), (number, bytes));
+    assert_eq!(
+        (&found[0].meta[..], found[0].handle.get(Key::Minute(3)).unwrap().unwrap()),
+        (&b"second"[..], b"second".to_vec())
+    );
+    let failed = store.publish_rollup(&mut |sink| {
+        sink(Key::Minute(3), b"half").map_err(BuildError::Sink)?;
+        Err(BuildError::Sink("no more room".to_owned()))
+    });
+    assert!(failed.is_err());
+    assert_eq!(files(&dir.path().join("ingest"), ""), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -325,19 +432,25 @@ fn a_segment_of_a_newer_version_is_refused_by_name() {
 }
 
 #[test]
-fn a_partition_of_which_nobody_offers_a_segment_goes_with_age() {
+fn a_partition_of_which_nothing_can_be_read_goes_with_age() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
-    let broken = publish(&store, 100 * SLICE, (0, 0), 10).handle;
-    let new = publish(&store, 101 * SLICE, (0, 0), 10).handle;
-    let text = format!("segment 0 in {}: its meta cannot be read", broken.partition_name());
-    let offered = std::slice::from_ref(&new);
-    assert!(store.drop_forgotten(offered, UnixNanos(101 * SLICE + 24 * HOUR - 1)).unwrap().is_empty());
-    assert!(!store.names_gone_partition(&text));
-    let gone = store.drop_forgotten(offered, UnixNanos(101 * SLICE + 24 * HOUR)).unwrap();
-    assert_eq!(gone, [broken.partition_name()]);
-    assert!(store.names_gone_partition(&text) && !store.names_gone_partition("log frame 3: lost"));
-    drop((broken, new, store));
+    let broken = store.publish(UnixNanos(100 * SLICE), &mut |sink| {
+        sink(Key::Meta, b"\xff\xff").map_err(BuildError::Sink)?;
+        Ok(SegmentMeta::default())
+    });
+    let name = broken.unwrap().handle.partition_name().to_owned();
+    publish(&store, 101 * SLICE, (0, 0), 10);
+    drop(store);
+    let (store, segments, damaged) = SpanStore::open(dir.path(), options()).unwrap();
+    assert_eq!((ids(&segments), damaged.len()), (vec![1], 1));
+    assert!(damaged[0].contains(&name) && !store.names_gone_partition(&damaged[0]));
+    assert_eq!(store.expired(UnixNanos(101 * SLICE + 24 * HOUR - 1)), []);
+    for gone in store.expired(UnixNanos(101 * SLICE + 24 * HOUR)) {
+        store.retire_partition(gone.partition).unwrap();
+    }
+    assert!(store.names_gone_partition(&damaged[0]) && !store.names_gone_partition("log frame 3: lost"));
+    drop((segments, store));
     assert_eq!(ids(&open(dir.path()).1), [1]);
 }
 
