@@ -233,8 +233,10 @@ pub struct LatencySeries {
 /// The answer to a question for percentiles.
 #[derive(Debug, Clone)]
 pub struct LatencyAnswer {
-    /// The window in whole minutes that was answered.
+    /// The window in whole minutes, or whole buckets of rollups, that was answered.
     pub window: crate::Window,
+    /// The widest bucket of a rollup that went into the answer; `None` if it is all of spans that are kept.
+    pub resolution: Option<NanoDuration>,
     /// Most spans first, then by labels.
     pub series: Vec<LatencySeries>,
     /// Empty if the answer is complete.
@@ -291,6 +293,10 @@ pub struct BottleneckExemplar {
 /// The answer to a question for bottlenecks.
 #[derive(Debug, Clone)]
 pub struct BottleneckAnswer {
+    /// The window that was answered: the one asked for, unless that cut a bucket of a rollup.
+    pub window: crate::Window,
+    /// The widest bucket of a rollup that went into the answer; `None` if it is all of traces that are kept.
+    pub resolution: Option<NanoDuration>,
     /// Traces counted.
     pub traces: u64,
     /// Traces left out (no root, or cut by a limit).
@@ -318,7 +324,7 @@ pub struct StatusAnswer {
     pub sealed_spans: u64,
     /// Spans not yet sealed.
     pub live_spans: u64,
-    /// Bytes of sealed segments.
+    /// Bytes of the files of sealed segments.
     pub stored_bytes: u64,
     /// Bytes in the log.
     pub log_bytes: u64,
@@ -338,6 +344,10 @@ pub struct StatusAnswer {
     pub disk: DiskStatus,
     /// Counters by name: outcomes that are worth knowing.
     pub counters: Vec<(&'static str, u64)>,
+    /// What merging and retention did since the process began.
+    pub housekeeping: crate::Housekeeping,
+    /// Rollups by minute, by hour and by day.
+    pub rollups: [crate::RollupTotals; 3],
     /// Damaged segments that were set aside, with the reason.
     pub damaged: Vec<String>,
     /// What is being refused and why; empty when all is well.

@@ -1,104 +1,150 @@
 //! Which services and operations the critical paths of many traces are made of.
 //!
-//! Two passes: the first takes the durations of the roots, which give the bands; the second adds up the
-//! shares. Nothing is kept a trace, so memory depends on the number of items and not of traces.
+//! Everything is summed in one pass, by the duration of the traces' roots where bands of it are asked for. Nothing is
+//! kept a trace, so memory depends on the number of items and not of traces, and what traces were made of that are
+//! not kept any more adds up with the rest.
 
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use latency::LatencyHistogram;
-use segment::{Names, TraceHeads, TracePaths, TraceRow};
-use trace_analyze::{Flags, PathShare};
+use segment::rolled_paths;
+use segment::{
+    ItemKey, ItemSums, Names, PathExemplar, PathGrouping, PathSums, Tier, TraceHeads, TracePaths, TraceRow,
+};
+use trace_analyze::PathShare;
 use trace_assemble::Phase;
-use trace_model::{NanoDuration, OperationId, ServiceId, TraceId};
+use trace_model::{NanoDuration, OperationId, TraceId};
 
 use crate::answer::*;
 use crate::engine::QueryError;
 use crate::request::*;
+use crate::rollups::{Kind, Rollup, blocks_of, widen};
 use crate::sealed::{Detail, SealedSegment};
 use crate::search::{globalize, globalize_share};
 use crate::state::{State, View};
 
-/// Exemplar traces of an item.
-const EXEMPLARS_MAX: usize = 3;
-
-pub(crate) fn answer(state: &State, question: &BottleneckQuery) -> Result<BottleneckAnswer, QueryError> {
-    let mut scanned = Scanned::default();
-    let (live, held, open) = live_rows(state, question);
-    let view = state.snapshot();
-    let mut selection = Selection { state, question, view: &view, live: &live, held: &held };
-
-    let mut roots = Roots::default();
-    selection.each(false, &mut scanned, &mut |row, _| roots.add(row))?;
-    let bands = Bands {
-        median: roots.latency.quantile(0.5).unwrap_or_default(),
-        tail: roots.latency.quantile(0.99).unwrap_or_default(),
-    };
-    let mut sums = Sums { state, question, bands, items: HashMap::new(), total: 0, fast: 0, slow: 0 };
-    selection.each(true, &mut scanned, &mut |row, shares| sums.add(row, shares))?;
-    let (items, other_share) = sums.finish(roots.traces);
-    Ok(BottleneckAnswer {
-        traces: roots.traces,
-        excluded: roots.excluded,
-        latency: roots.latency,
-        items,
-        other_share,
-        flagged_share: share(u128::from(roots.flagged), u128::from(roots.traces)),
-        incomplete: open_note(open),
-        scanned,
-    })
-}
-
-fn open_note(open: u64) -> Vec<Incomplete> {
-    if open == 0 {
-        return Vec::new();
+pub(crate) fn answer(state: &State, asked: &BottleneckQuery) -> Result<BottleneckAnswer, QueryError> {
+    let (mut window, _) = widen(&state.snapshot(), asked.window, Kind::Paths);
+    loop {
+        let question = BottleneckQuery { window, ..asked.clone() };
+        let (live, held, open) = live_rows(state, &question);
+        let view = state.snapshot();
+        let (of_view, mut incomplete) = widen(&view, asked.window, Kind::Paths);
+        // Retention may just have put a rollup in the place of traces.
+        if of_view != window {
+            window = of_view;
+            continue;
+        }
+        incomplete.extend(open_note(open));
+        let selection = Selection { state, question: &question, view: &view, live: &live, held: &held };
+        return selection.answer(incomplete);
     }
-    let detail = format!("{open} traces are still open and not counted yet");
-    vec![Incomplete { reason: "trace_open", detail }]
 }
 
-/// Finished analyses in memory, all traces held there, and how many of them in the window are open.
-fn live_rows(state: &State, question: &BottleneckQuery) -> (Vec<Arc<TraceRow>>, HashSet<TraceId>, u64) {
+fn open_note(open: u64) -> Option<Incomplete> {
+    let detail = format!("{open} traces are still open and not counted yet");
+    (open > 0).then_some(Incomplete { reason: "trace_open", detail })
+}
+
+/// What memory knows of traces whose sealed analyses it replaces.
+#[derive(Default)]
+struct Held {
+    /// Those that are analysed again: none of their sealed analyses counts.
+    again: HashSet<TraceId>,
+    /// Those analysed for the first time. Their analysis may just have been sealed; another of the same trace, of
+    /// spans that are not kept any more, is one of its own.
+    first: HashMap<TraceId, Arc<TraceRow>>,
+}
+
+impl Held {
+    fn replaces(&self, sealed: &TraceRow) -> bool {
+        let same = |own: &Arc<TraceRow>| {
+            let of = |row: &TraceRow| (row.start, row.duration, row.root_duration, row.spans, row.errors);
+            of(own) == of(sealed)
+        };
+        self.again.contains(&sealed.trace_id) || self.first.get(&sealed.trace_id).is_some_and(same)
+    }
+}
+
+/// Finished analyses in memory, what they replace, and how many traces in the window are open.
+fn live_rows(state: &State, question: &BottleneckQuery) -> (Vec<Arc<TraceRow>>, Held, u64) {
     let assembly = state.assembly.lock();
     let mut rows = Vec::new();
-    let mut held = HashSet::new();
+    let mut held = Held::default();
     let mut open = 0;
     for (id, trace) in assembly.assembler.iter() {
         match assembly.analysed.get(id) {
             Some(row) if trace.phase() == Phase::Finished => {
-                held.insert(*id);
                 rows.push(Arc::clone(row));
+                if !trace.is_revised() {
+                    held.first.insert(*id, Arc::clone(row));
+                }
             }
             // Finished and without an analysis waiting: its segment is being published, look there.
-            _ if trace.phase() == Phase::Finished => {}
+            _ if trace.phase() == Phase::Finished => continue,
             _ => {
-                held.insert(*id);
                 open += u64::from(question.window.contains(trace.extent().0));
             }
+        }
+        if trace.is_revised() {
+            held.again.insert(*id);
         }
     }
     (rows, held, open)
 }
-
-type Each<'f> = &'f mut dyn FnMut(&TraceRow, &[PathShare]);
 
 struct Selection<'a> {
     state: &'a State,
     question: &'a BottleneckQuery,
     view: &'a View,
     live: &'a [Arc<TraceRow>],
-    held: &'a HashSet<TraceId>,
+    held: &'a Held,
 }
 
+/// Which roots are asked for, once it was looked up.
+type Entries = HashMap<OperationId, bool>;
+
 impl Selection<'_> {
-    /// Tells `each` the traces asked for, ids process-wide; with their shares if `with_shares`.
-    fn each(&mut self, with_shares: bool, scanned: &mut Scanned, each: Each<'_>) -> Result<(), QueryError> {
-        let mut entries: HashMap<OperationId, bool> = HashMap::new();
+    fn answer(&self, incomplete: Vec<Incomplete>) -> Result<BottleneckAnswer, QueryError> {
+        let by = match self.question.group_by {
+            BottleneckGroup::Service => PathGrouping::Service,
+            BottleneckGroup::Operation => PathGrouping::Operation,
+        };
+        let (mut sums, mut scanned, mut entries) = (PathSums::default(), Scanned::default(), Entries::new());
+        let mut add = |row: &TraceRow, shares: &[PathShare]| sums.add(row, shares, by);
         for row in self.live.iter().filter(|row| self.wanted(row, &mut entries)) {
-            each(row, &row.shares);
+            add(row, &row.shares);
         }
+        self.sealed(&mut scanned, &mut entries, &mut add)?;
+        let mut resolution = None;
+        for rollup in self.view.rollups.iter() {
+            resolution = resolution.max(self.rolled(rollup, by, &mut scanned, &mut entries, &mut sums)?);
+        }
+        let (items, other_share) = items(self.state, self.question, &sums);
+        Ok(BottleneckAnswer {
+            window: self.question.window,
+            resolution: resolution.map(|tier| NanoDuration(tier.width())),
+            traces: sums.traces,
+            excluded: sums.excluded,
+            items,
+            other_share,
+            flagged_share: share(u128::from(sums.flagged), u128::from(sums.traces)),
+            latency: sums.latency,
+            incomplete,
+            scanned,
+        })
+    }
+
+    /// Tells `each` the sealed traces asked for, ids process-wide.
+    fn sealed(
+        &self,
+        scanned: &mut Scanned,
+        entries: &mut Entries,
+        each: &mut dyn FnMut(&TraceRow, &[PathShare]),
+    ) -> Result<(), QueryError> {
         for segment in self.view.sealed.iter() {
-            scanned.segments += u64::from(!with_shares && segment.traces.rows > 0);
+            scanned.segments += u64::from(segment.traces.rows > 0);
             let window = self.question.window;
             if !segment.traces.overlaps(window) {
                 continue;
@@ -112,8 +158,7 @@ impl Selection<'_> {
                 if meta.start_min >= window.end.0 || meta.start_max < window.start.0 {
                     continue;
                 }
-                match self.block((segment, &detail), number as u32, with_shares, &mut entries, scanned, each)
-                {
+                match self.block((segment, &detail), number as u32, entries, scanned, each) {
                     Err(_) if segment.handle.is_dropped() => break,
                     other => other?,
                 }
@@ -126,44 +171,67 @@ impl Selection<'_> {
         &self,
         (segment, detail): (&SealedSegment, &Detail),
         number: u32,
-        with_shares: bool,
-        entries: &mut HashMap<OperationId, bool>,
+        entries: &mut Entries,
         scanned: &mut Scanned,
-        each: Each<'_>,
+        each: &mut dyn FnMut(&TraceRow, &[PathShare]),
     ) -> Result<(), QueryError> {
         let heads = TraceHeads::read(&segment.handle, number)?;
-        let mut paths =
-            if with_shares { TracePaths::read(&segment.handle, number)?.rows } else { Vec::new() };
-        scanned.blocks += 1 + u64::from(with_shares);
+        let mut paths = TracePaths::read(&segment.handle, number)?.rows;
+        scanned.blocks += 2;
         let service_of = |id: OperationId| self.state.names.operation(id).service;
         for (at, mut row) in heads.rows.into_iter().enumerate() {
-            scanned.rows += u64::from(!with_shares);
-            if self.held.contains(&row.trace_id) || self.view.is_replaced(&row.trace_id, segment.id) {
+            scanned.rows += 1;
+            if self.held.replaces(&row) || self.view.is_replaced(&row.trace_id, segment.id) {
                 continue;
             }
             globalize(&mut row, segment, detail);
             if !self.wanted(&row, entries) {
                 continue;
             }
-            let shares = paths.get_mut(at).map(std::mem::take).unwrap_or_default();
-            let shares: Vec<PathShare> = shares
-                .into_iter()
-                .map(|mut share| {
-                    globalize_share(&mut share, segment, detail, &service_of);
-                    share
-                })
-                .collect();
+            let mut shares = paths.get_mut(at).map(std::mem::take).unwrap_or_default();
+            shares.iter_mut().for_each(|share| globalize_share(share, segment, detail, &service_of));
             each(&row, &shares);
         }
         Ok(())
     }
 
-    fn wanted(&self, row: &TraceRow, entries: &mut HashMap<OperationId, bool>) -> bool {
-        if !self.question.window.contains(row.start) {
-            return false;
+    /// Adds what a rollup has of the traces asked for; its width if it has any.
+    fn rolled(
+        &self,
+        rollup: &Rollup,
+        by: PathGrouping,
+        scanned: &mut Scanned,
+        entries: &mut Entries,
+        sums: &mut PathSums,
+    ) -> Result<Option<Tier>, QueryError> {
+        let tier = rollup.tier;
+        let roots: Vec<bool> =
+            rollup.operations().iter().map(|&root| self.root_wanted(Some(root), entries)).collect();
+        let rootless = self.root_wanted(None, entries);
+        let in_window = |bucket| self.question.window.contains(tier.start(bucket));
+        let wanted = |bucket, root: Option<u32>| {
+            let root = root.map_or(rootless, |root| roots.get(root as usize).copied().unwrap_or(false));
+            root && in_window(bucket)
+        };
+        let mut found = None;
+        for block in blocks_of(tier, &rollup.meta.path_buckets, in_window) {
+            scanned.blocks += 1;
+            for row in rolled_paths(&rollup.handle, tier, block, &wanted)? {
+                scanned.rows += 1;
+                sums.merge(&rollup.globalize(row.sums), by);
+                found = Some(tier);
+            }
         }
+        Ok(found)
+    }
+
+    fn wanted(&self, row: &TraceRow, entries: &mut Entries) -> bool {
+        self.question.window.contains(row.start) && self.root_wanted(row.root, entries)
+    }
+
+    fn root_wanted(&self, root: Option<OperationId>, entries: &mut Entries) -> bool {
         let question = self.question;
-        let Some(root) = row.root else {
+        let Some(root) = root else {
             // Without a root nobody can say whose trace it is; it is counted as excluded where none is named.
             return question.service.is_none() && question.operation.is_none();
         };
@@ -178,150 +246,68 @@ impl Selection<'_> {
     }
 }
 
-#[derive(Default)]
-struct Roots {
-    traces: u64,
-    excluded: u64,
-    flagged: u64,
-    latency: LatencyHistogram,
-}
-
-impl Roots {
-    fn add(&mut self, row: &TraceRow) {
-        if row.root.is_none() {
-            self.excluded += 1;
-            return;
+/// The items, greatest share first, and the share of those that the limit leaves out.
+fn items(state: &State, question: &BottleneckQuery, sums: &PathSums) -> (Vec<BottleneckItem>, f64) {
+    let total = sums.latency.sum_nanos();
+    let bands = Bands::of(&sums.latency);
+    let item = |(key, item): (&ItemKey, &ItemSums)| {
+        let entry = key.operation.map(|id| state.names.operation(id));
+        let service = |id| state.names.service(id);
+        BottleneckItem {
+            service: service(key.service),
+            operation: entry.as_ref().map(|entry| Arc::clone(&entry.name)),
+            kind: entry.map(|entry| entry.kind),
+            edge: key.edge.map(|(client, server)| (service(client), service(server))),
+            cp_nanos_sum: item.sum,
+            cp_share: share(item.sum, total),
+            cp_mean: mean(item.sum, sums.traces),
+            cp_p50: quantile(&item.present, sums.traces, 0.5),
+            cp_p99: quantile(&item.present, sums.traces, 0.99),
+            presence: share(u128::from(item.present.count()), u128::from(sums.traces)),
+            amplification_nanos: bands.amplification(item),
+            calls_per_trace: share(u128::from(item.spans), u128::from(sums.traces)),
+            error_share: share(u128::from(item.errors), u128::from(item.spans)),
+            saving_upper_bound_mean: mean(
+                item.sum * u128::from(question.faster_permille) / 1000,
+                sums.traces,
+            ),
+            exemplars: item.exemplars.iter().map(exemplar).collect(),
         }
-        self.traces += 1;
-        self.flagged += u64::from(row.flags != Flags::default() || row.missing_parents > 0);
-        self.latency.record(row.root_duration, row.errors > 0);
-    }
+    };
+    let mut rows: Vec<BottleneckItem> = sums.items.iter().map(item).collect();
+    rows.sort_by(|a, b| {
+        let names = |i: &BottleneckItem| (i.service.clone(), i.operation.clone(), i.kind, i.edge.clone());
+        b.cp_nanos_sum.cmp(&a.cp_nanos_sum).then_with(|| names(a).cmp(&names(b)))
+    });
+    let left_out: u128 = rows.iter().skip(question.limit).map(|item| item.cp_nanos_sum).sum();
+    rows.truncate(question.limit);
+    (rows, share(left_out, total))
 }
 
-#[derive(Clone, Copy)]
+fn exemplar(of: &PathExemplar) -> BottleneckExemplar {
+    BottleneckExemplar { trace_id: of.trace_id, root_duration: of.root_duration, cp: of.exclusive }
+}
+
+/// Traces up to the median of their roots' durations, and those above the 99th percentile.
 struct Bands {
     median: NanoDuration,
     tail: NanoDuration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct ItemKey {
-    service: ServiceId,
-    operation: Option<OperationId>,
-    edge: Option<(ServiceId, ServiceId)>,
-}
-
-#[derive(Default)]
-struct Item {
-    sum: u128,
-    present: LatencyHistogram,
-    spans: u64,
-    errors: u64,
-    fast: u128,
-    slow: u128,
-    exemplars: Vec<BottleneckExemplar>,
-}
-
-struct Sums<'a> {
-    state: &'a State,
-    question: &'a BottleneckQuery,
-    bands: Bands,
-    items: HashMap<ItemKey, Item>,
-    total: u128,
     fast: u64,
     slow: u64,
 }
 
-impl Sums<'_> {
-    fn add(&mut self, row: &TraceRow, shares: &[PathShare]) {
-        if row.root.is_none() {
-            return;
-        }
-        let (fast, slow) = (row.root_duration <= self.bands.median, row.root_duration > self.bands.tail);
-        self.fast += u64::from(fast);
-        self.slow += u64::from(slow);
-        self.total += u128::from(row.root_duration.0);
-        let mut of_trace: HashMap<ItemKey, (u64, u64, u64)> = HashMap::new();
-        for share in shares {
-            let key = ItemKey {
-                service: share.edge.map_or(share.service, |(client, _)| client),
-                operation: match self.question.group_by {
-                    BottleneckGroup::Service => None,
-                    BottleneckGroup::Operation => Some(share.operation),
-                },
-                edge: share.edge,
-            };
-            let sums = of_trace.entry(key).or_default();
-            sums.0 += share.exclusive.0;
-            sums.1 += u64::from(share.spans);
-            sums.2 += u64::from(share.errors);
-        }
-        for (key, (exclusive, spans, errors)) in of_trace {
-            let item = self.items.entry(key).or_default();
-            item.sum += u128::from(exclusive);
-            item.spans += spans;
-            item.errors += errors;
-            item.fast += if fast { u128::from(exclusive) } else { 0 };
-            item.slow += if slow { u128::from(exclusive) } else { 0 };
-            if exclusive > 0 {
-                item.present.record(NanoDuration(exclusive), false);
-                item.note(BottleneckExemplar {
-                    trace_id: row.trace_id,
-                    root_duration: row.root_duration,
-                    cp: NanoDuration(exclusive),
-                });
-            }
-        }
+impl Bands {
+    fn of(latency: &LatencyHistogram) -> Self {
+        let median = latency.quantile(0.5).unwrap_or_default();
+        let tail = latency.quantile(0.99).unwrap_or_default();
+        let fast = latency.cumulative_le(median);
+        Self { median, tail, fast, slow: latency.count() - latency.cumulative_le(tail) }
     }
 
-    fn finish(self, traces: u64) -> (Vec<BottleneckItem>, f64) {
-        let Sums { state, question, items, total, fast, slow, .. } = self;
-        let mut rows: Vec<BottleneckItem> = items
-            .into_iter()
-            .map(|(key, item)| {
-                let entry = key.operation.map(|id| state.names.operation(id));
-                BottleneckItem {
-                    service: state.names.service(key.service),
-                    operation: entry.as_ref().map(|entry| Arc::clone(&entry.name)),
-                    kind: entry.map(|entry| entry.kind),
-                    edge: key
-                        .edge
-                        .map(|(client, server)| (state.names.service(client), state.names.service(server))),
-                    cp_nanos_sum: item.sum,
-                    cp_share: share(item.sum, total),
-                    cp_mean: mean(item.sum, traces),
-                    cp_p50: quantile(&item.present, traces, 0.5),
-                    cp_p99: quantile(&item.present, traces, 0.99),
-                    presence: share(u128::from(item.present.count()), u128::from(traces)),
-                    amplification_nanos: mean(item.slow, slow).0 as i64 - mean(item.fast, fast).0 as i64,
-                    calls_per_trace: share(u128::from(item.spans), u128::from(traces)),
-                    error_share: share(u128::from(item.errors), u128::from(item.spans)),
-                    saving_upper_bound_mean: mean(
-                        item.sum * u128::from(question.faster_permille) / 1000,
-                        traces,
-                    ),
-                    exemplars: item.exemplars,
-                }
-            })
-            .collect();
-        rows.sort_by(|a, b| {
-            let names = |i: &BottleneckItem| (i.service.clone(), i.operation.clone(), i.kind, i.edge.clone());
-            b.cp_nanos_sum.cmp(&a.cp_nanos_sum).then_with(|| names(a).cmp(&names(b)))
-        });
-        let left_out: u128 = rows.iter().skip(question.limit).map(|item| item.cp_nanos_sum).sum();
-        rows.truncate(question.limit);
-        (rows, share(left_out, total))
-    }
-}
-
-impl Item {
-    fn note(&mut self, exemplar: BottleneckExemplar) {
-        let key = |e: &BottleneckExemplar| (std::cmp::Reverse(e.cp), e.trace_id);
-        let at = self.exemplars.partition_point(|other| key(other) < key(&exemplar));
-        if at < EXEMPLARS_MAX {
-            self.exemplars.insert(at, exemplar);
-            self.exemplars.truncate(EXEMPLARS_MAX);
-        }
+    fn amplification(&self, item: &ItemSums) -> i64 {
+        let fast = item.by_root.through(self.median);
+        let slow = item.by_root.total() - item.by_root.through(self.tail);
+        mean(slow, self.slow).0 as i64 - mean(fast, self.fast).0 as i64
     }
 }
 

@@ -40,12 +40,12 @@ impl BlockCache {
 
     pub(crate) fn chunk(&self, segment: &SealedSegment, number: u32) -> Result<Arc<ChunkBlock>, ReadError> {
         let read = || ChunkBlock::read_with(&segment.handle, number, || self.tables(segment));
-        through(&self.chunks, (segment.id, number), read, ChunkBlock::bytes)
+        through(&self.chunks, BlockKey::of(segment, number), read, ChunkBlock::bytes)
     }
 
     fn tables(&self, segment: &SealedSegment) -> Result<Arc<ChunkTables>, ReadError> {
         let read = || ChunkTables::read(&segment.handle);
-        let tables = through(&self.tables, (segment.id, 0), read, |tables| tables.bytes())?;
+        let tables = through(&self.tables, BlockKey::of(segment, 0), read, |tables| tables.bytes())?;
         Ok(Arc::clone(&tables))
     }
 
@@ -55,7 +55,7 @@ impl BlockCache {
         number: u32,
     ) -> Result<Arc<ContextBlock>, ReadError> {
         let read = || ContextBlock::read(&segment.handle, number);
-        through(&self.contexts, (segment.id, number), read, ContextBlock::bytes)
+        through(&self.contexts, BlockKey::of(segment, number), read, ContextBlock::bytes)
     }
 
     /// Operations and directories of a segment.
@@ -63,7 +63,7 @@ impl BlockCache {
     /// # Errors
     /// If the store fails or the segment's meta is damaged.
     pub fn detail(&self, segment: &SealedSegment, names: &NameTable) -> Result<Arc<Detail>, ReadError> {
-        through(&self.details, (segment.id, 0), || Detail::read(segment, names), Detail::bytes)
+        through(&self.details, BlockKey::of(segment, 0), || Detail::read(segment, names), Detail::bytes)
     }
 }
 
@@ -83,7 +83,19 @@ fn through<T>(
     Ok(value)
 }
 
-type BlockKey = (SegmentId, u32);
+/// A segment that takes the place of others has the number of one of them, in a later generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct BlockKey {
+    segment: SegmentId,
+    generation: u32,
+    number: u32,
+}
+
+impl BlockKey {
+    fn of(segment: &SealedSegment, number: u32) -> Self {
+        Self { segment: segment.id, generation: segment.handle.partition().generation, number }
+    }
+}
 
 #[derive(Debug)]
 struct Entry<T> {
@@ -135,16 +147,17 @@ mod tests {
     #[test]
     fn the_least_recently_used_block_goes_first_and_bytes_are_bounded() {
         let mut recent = Recent::new(1_000);
+        let key = |segment, number| BlockKey { segment: SegmentId(segment), generation: 0, number };
         for number in 0..20 {
-            recent.put((SegmentId(0), number), Arc::new(number), 100);
-            recent.get((SegmentId(0), 0));
+            recent.put(key(0, number), Arc::new(number), 100);
+            recent.get(key(0, 0));
             assert!(recent.bytes <= 1_000);
         }
-        assert!(recent.get((SegmentId(0), 0)).is_some(), "it was used all the time");
-        assert!(recent.get((SegmentId(0), 1)).is_none(), "it was not");
-        recent.put((SegmentId(0), 19), Arc::new(19), 150);
+        assert!(recent.get(key(0, 0)).is_some(), "it was used all the time");
+        assert!(recent.get(key(0, 1)).is_none(), "it was not");
+        recent.put(key(0, 19), Arc::new(19), 150);
         assert_eq!(recent.bytes, recent.entries.values().map(|entry| entry.bytes).sum::<usize>());
-        recent.put((SegmentId(1), 0), Arc::new(0), 300);
-        assert!(recent.get((SegmentId(1), 0)).is_none(), "too large to keep");
+        recent.put(key(1, 0), Arc::new(0), 300);
+        assert!(recent.get(key(1, 0)).is_none(), "too large to keep");
     }
 }

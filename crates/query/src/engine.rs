@@ -9,8 +9,9 @@ use span_store::SpanStore;
 use trace_model::{AnomalyKind, SpanKind, Trace, TraceId, UnixNanos};
 
 use crate::answer::*;
+use crate::housekeeping::RollupTotals;
 use crate::request::*;
-use crate::state::State;
+use crate::state::{State, View};
 use crate::{bottlenecks, fetch, latencies, metrics, path, search, totals};
 
 /// Why a question could not be answered. Nothing that a client asks can cause the first.
@@ -180,13 +181,13 @@ impl Engine {
             segments: view.sealed.len() as u64,
             sealed_spans: view.sealed.iter().map(|segment| segment.meta.spans).sum(),
             live_spans: view.live.iter().map(|batch| batch.rows.len() as u64).sum(),
-            stored_bytes: view.sealed.iter().map(|segment| segment.meta.bytes).sum(),
+            stored_bytes: size.segment_bytes,
             log_bytes: size.log_bytes,
             bytes_last_day: view
                 .sealed
                 .iter()
                 .filter(|segment| segment.meta.arrival_max >= since)
-                .map(|segment| segment.meta.bytes)
+                .map(|segment| segment.handle.disk_bytes())
                 .sum(),
             partitions: size.partitions,
             oldest: starts.chain(live_starts).min().map(UnixNanos),
@@ -207,6 +208,8 @@ impl Engine {
                 ("reopen_lookups", read(&counters.reopen_lookups)),
                 ("traces_finished_early", early),
             ],
+            housekeeping: *state.housekeeping.lock(),
+            rollups: rollup_totals(&view),
             damaged: state.damaged.lock().clone(),
             refusing: state.not_ready.lock().iter().cloned().chain(state.refusing()).collect(),
         }
@@ -230,6 +233,20 @@ impl Engine {
         });
         rows
     }
+}
+
+fn rollup_totals(view: &View) -> [RollupTotals; 3] {
+    let mut totals = [RollupTotals::default(); 3];
+    for rollup in view.rollups.iter() {
+        let total = &mut totals[rollup.tier as usize - 1];
+        total.rollups += 1;
+        total.bytes += rollup.handle.disk_bytes();
+        total.spans += rollup.meta.spans;
+        total.traces += rollup.meta.traces;
+        let begin = UnixNanos(rollup.meta.begin);
+        total.oldest = Some(total.oldest.map_or(begin, |oldest| oldest.min(begin)));
+    }
+    totals
 }
 
 pub(crate) fn operation_name(state: &State, id: trace_model::OperationId) -> OperationName {

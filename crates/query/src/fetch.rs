@@ -136,7 +136,7 @@ fn try_sealed_spans(
     Ok(())
 }
 
-fn node_of(message: &[u8], context: &[u8], names: &NameTable) -> Result<SpanNode, ReadError> {
+pub(crate) fn node_of(message: &[u8], context: &[u8], names: &NameTable) -> Result<SpanNode, ReadError> {
     let head = read_span(message).map_err(|_| ReadError::Damaged("span"))?;
     let service = names.service_id(service_name(context));
     Ok(SpanNode {

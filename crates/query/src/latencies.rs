@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use latency::{ExemplarSet, LatencyHistogram};
-use segment::{HistogramTable, Names, OperationEntry, decode_minute};
+use segment::{HistogramTable, Names, OperationEntry, Tier, decode_minute, rolled_histograms};
 use trace_model::{NanoDuration, OperationId, SpanKind, StatusCode, UnixNanos};
 
 use crate::answer::*;
 use crate::engine::QueryError;
 use crate::request::*;
+use crate::rollups::{Kind, blocks_of, coarse_points, widen};
 use crate::state::{State, View};
 
 type Labels = (Option<Arc<str>>, Option<Arc<str>>, Option<SpanKind>, Option<StatusCode>);
@@ -23,18 +24,21 @@ struct Series {
 }
 
 pub(crate) fn answer(state: &State, question: &LatencyQuery) -> Result<LatencyAnswer, QueryError> {
-    let window = whole_minutes(question.window);
-    let mut run = Run { state, question, window, operations: HashMap::new(), series: HashMap::new() };
     let view = state.snapshot();
+    let (window, mut incomplete) = widen(&view, whole_minutes(question.window), Kind::Histograms);
+    let mut run = Run::new(state, question, window);
+    run.rolled(&view)?;
     run.sealed(&view)?;
     run.live(&view);
+    let resolution = run.resolution.map(|tier| NanoDuration(tier.width()));
+    incomplete.extend(run.cut_points.map(|tier| coarse_points(NanoDuration(tier.width()))));
     let mut series: Vec<LatencySeries> =
         run.series.into_iter().map(|(labels, series)| finish(labels, series, question)).collect();
     series.sort_by(|a, b| {
         let labels = |s: &LatencySeries| (s.service.clone(), s.operation.clone(), s.kind, s.status);
         b.histogram.count().cmp(&a.histogram.count()).then_with(|| labels(a).cmp(&labels(b)))
     });
-    Ok(LatencyAnswer { window, series, incomplete: Vec::new() })
+    Ok(LatencyAnswer { window, resolution, series, incomplete })
 }
 
 fn whole_minutes(window: Window) -> Window {
@@ -51,9 +55,18 @@ struct Run<'a> {
     /// What an operation is called, `None` for those not asked for.
     operations: HashMap<OperationId, Option<(Arc<str>, OperationEntry)>>,
     series: HashMap<Labels, Series>,
+    /// The widest rollup that was read.
+    resolution: Option<Tier>,
+    /// The widest rollup of which a bucket did not lie in one point.
+    cut_points: Option<Tier>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(state: &'a State, question: &'a LatencyQuery, window: Window) -> Self {
+        let (operations, series) = (HashMap::new(), HashMap::new());
+        Self { state, question, window, operations, series, resolution: None, cut_points: None }
+    }
+
     fn wanted(&mut self, id: OperationId) -> Option<(Arc<str>, OperationEntry)> {
         if let Some(known) = self.operations.get(&id) {
             return known.clone();
@@ -71,7 +84,7 @@ impl Run<'_> {
 
     fn add(
         &mut self,
-        minute: u32,
+        at: UnixNanos,
         id: OperationId,
         status: StatusCode,
         histogram: &LatencyHistogram,
@@ -89,18 +102,51 @@ impl Run<'_> {
         series.histogram.merge(histogram);
         series.exemplars.merge(exemplars);
         if let Some(step) = self.question.step {
-            let at = u64::from(minute).saturating_mul(UnixNanos::PER_MINUTE);
-            let offset = (at - self.window.start.0) / step.0.max(1) * step.0;
+            let offset = at.since(self.window.start).0 / step.0.max(1) * step.0;
             series.points.entry(self.window.start.0 + offset).or_default().merge(histogram);
         }
     }
 
     fn in_window(&self, minute: u32) -> bool {
-        self.window.contains(UnixNanos(u64::from(minute).saturating_mul(UnixNanos::PER_MINUTE)))
+        self.window.contains(Tier::Minute.start(minute))
     }
 
     fn status_wanted(&self, status: StatusCode) -> bool {
         self.question.status.is_none_or(|wanted| wanted == status)
+    }
+
+    fn rolled(&mut self, view: &View) -> Result<(), QueryError> {
+        for rollup in view.rollups.iter() {
+            let tier = rollup.tier;
+            let wanted: Vec<bool> = rollup.operations().iter().map(|&id| self.wanted(id).is_some()).collect();
+            let window = self.window;
+            let in_window = |bucket| window.contains(tier.start(bucket));
+            if !wanted.contains(&true) {
+                continue;
+            }
+            for block in blocks_of(tier, &rollup.meta.histogram_buckets, in_window) {
+                let fits = |bucket, local: u32, status| {
+                    let operation = wanted.get(local as usize).copied().unwrap_or(false);
+                    operation && in_window(bucket) && self.status_wanted(status)
+                };
+                for row in rolled_histograms(&rollup.handle, tier, block, &fits)? {
+                    let (id, at) = (rollup.operation(row.operation), tier.start(row.bucket));
+                    self.resolution = self.resolution.max(Some(tier));
+                    if self.is_cut(at, tier) {
+                        self.cut_points = self.cut_points.max(Some(tier));
+                    }
+                    self.add(at, id, row.status, &row.histogram, &row.exemplars);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a bucket lies in more than one point.
+    fn is_cut(&self, at: UnixNanos, tier: Tier) -> bool {
+        let Some(step) = self.question.step else { return false };
+        let from = at.since(self.window.start).0 % step.0.max(1);
+        from.saturating_add(tier.width()) > step.0
     }
 
     fn sealed(&mut self, view: &View) -> Result<(), QueryError> {
@@ -131,7 +177,7 @@ impl Run<'_> {
                 };
                 for row in rows {
                     let id = detail.operation(row.operation);
-                    self.add(minute, id, row.status, &row.histogram, &row.exemplars);
+                    self.add(Tier::Minute.start(minute), id, row.status, &row.histogram, &row.exemplars);
                 }
             }
         }
@@ -146,7 +192,7 @@ impl Run<'_> {
             }
         }
         for (minute, id, status, histogram, exemplars) in table.iter() {
-            self.add(minute, id, status, histogram, exemplars);
+            self.add(Tier::Minute.start(minute), id, status, histogram, exemplars);
         }
     }
 }

@@ -73,7 +73,8 @@ fn named(state: &State, view: &View) -> Result<HashMap<TraceId, UnixNanos>, Read
     Ok(open)
 }
 
-fn open_ids(state: &State, segment: &SealedSegment) -> Result<Vec<TraceId>, ReadError> {
+/// The traces that a segment names as open at its cut.
+pub(crate) fn open_ids(state: &State, segment: &SealedSegment) -> Result<Vec<TraceId>, ReadError> {
     let numbers = open_numbers(&segment.handle)?;
     let detail = state.blocks.detail(segment, &state.names)?;
     let firsts = &detail.meta.chunk_first_trace;

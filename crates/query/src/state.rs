@@ -14,8 +14,10 @@ use trace_model::{TraceId, UnixNanos};
 use crate::answer::DiskStatus;
 use crate::cache::BlockCache;
 use crate::directory::TraceDirectory;
+use crate::housekeeping::Housekeeping;
 use crate::metrics::{self, Metrics};
 use crate::names::NameTable;
+use crate::rollups::Rollup;
 use crate::sealed::{Detail, SealedSegment};
 
 /// A moment's view of sealed segments and live spans; together they hold every acknowledged span once.
@@ -29,6 +31,8 @@ pub struct View {
     pub revised: Arc<HashMap<TraceId, SegmentId>>,
     /// Which sealed segments may hold a trace.
     pub directory: Arc<TraceDirectory>,
+    /// What is left of spans that are not kept any more; none of them of a time that has segments.
+    pub rollups: Arc<Vec<Arc<Rollup>>>,
 }
 
 impl View {
@@ -154,6 +158,10 @@ pub struct State {
     pub counters: Counters,
     /// What was set aside as damaged.
     pub damaged: Mutex<Vec<String>>,
+    /// Held by who merges or retires, from beginning to end: there is the keeper, and who makes room.
+    pub(crate) keeping: Mutex<()>,
+    /// What merging and retention did.
+    pub housekeeping: Mutex<Housekeeping>,
     /// Inflated blocks.
     pub blocks: BlockCache,
     /// Why queries are not answered yet.
@@ -198,6 +206,8 @@ impl State {
             replayed_batches: AtomicU64::new(0),
             counters: Counters::default(),
             damaged: Mutex::default(),
+            keeping: Mutex::default(),
+            housekeeping: Mutex::default(),
             blocks,
             not_ready: Mutex::new(Some("starting".to_owned())),
             refusing: Mutex::default(),
@@ -253,8 +263,14 @@ impl State {
     /// Hashes come from the directory's files where there are any, else from the segments.
     fn list_traces(&self, sealed: &[Arc<SealedSegment>]) -> TraceDirectory {
         let mut directory = (*self.view.read().directory).clone();
-        let held = directory.keep_files_of(&sealed.iter().map(|segment| segment.id).collect());
-        for segment in sealed.iter().filter(|segment| !held.contains(&segment.id)) {
+        // Files name segments by number, and one that took the place of others has the number of one of them: what
+        // they say of it is not all.
+        let unmerged = sealed.iter().filter(|segment| segment.handle.partition().generation == 0);
+        let held = directory.keep_files_of(&unmerged.map(|segment| segment.id).collect());
+        let is_held = |segment: &Arc<SealedSegment>| {
+            segment.handle.partition().generation == 0 && held.contains(&segment.id)
+        };
+        for segment in sealed.iter().filter(|segment| !is_held(segment)) {
             match segment.hashes() {
                 Ok(hashes) => directory.add(segment.id, hashes, segment.meta.arrival_max),
                 Err(error) => {
@@ -328,8 +344,31 @@ impl State {
         }
     }
 
-    /// Retention takes segments away.
-    pub fn remove_sealed(&self, gone: &[SegmentId]) {
+    /// Merged segments take the place of others, in one step for whoever looks. Each has the number of the last
+    /// segment that it replaces.
+    pub fn replace_sealed(&self, gone: &[SegmentId], merged: Vec<Arc<SealedSegment>>) {
+        let gone: HashSet<SegmentId> = gone.iter().copied().collect();
+        let mut numbers: Vec<SegmentId> = merged.iter().map(|segment| segment.id).collect();
+        numbers.sort_unstable();
+        let _writing = self.writing.lock();
+        let mut view = self.view.write();
+        let kept = view.sealed.iter().filter(|segment| !gone.contains(&segment.id)).cloned();
+        let mut sealed: Vec<_> = kept.chain(merged).collect();
+        sealed.sort_unstable_by_key(|segment| segment.id);
+        view.sealed = Arc::new(sealed);
+        let mut into: HashMap<SegmentId, SegmentId> = HashMap::new();
+        for id in gone {
+            let number = numbers.get(numbers.partition_point(|number| *number < id)).copied();
+            into.extend(number.filter(|number| *number != id).map(|number| (id, number)));
+        }
+        let renamed: Vec<_> = into.iter().map(|(id, number)| (*id, *number)).collect();
+        Arc::make_mut(&mut view.directory).rename(&renamed);
+        let last = |id: &SegmentId| into.get(id).copied().unwrap_or(*id);
+        Arc::make_mut(&mut view.revised).values_mut().for_each(|id| *id = last(id));
+    }
+
+    /// Retention takes segments away, and a rollup of them takes their place, in one step for whoever looks.
+    pub fn exchange_for_rollup(&self, gone: &[SegmentId], rollup: Option<&Arc<Rollup>>) {
         let gone: HashSet<SegmentId> = gone.iter().copied().collect();
         let _writing = self.writing.lock();
         let mut view = self.view.write();
@@ -337,7 +376,20 @@ impl State {
         view.sealed = Arc::new(kept);
         let oldest = view.sealed.first().map(|segment| segment.id);
         Arc::make_mut(&mut view.revised).retain(|_, id| oldest.is_some_and(|oldest| *id >= oldest));
-        Arc::make_mut(&mut view.directory).remove(&|id| gone.contains(&id));
+        let sealed = Arc::clone(&view.sealed);
+        let is_gone = |id| find_segment(&sealed, id).is_none();
+        Arc::make_mut(&mut view.directory).remove(&is_gone);
+        if let Some(rollup) = rollup {
+            Arc::make_mut(&mut view.rollups).push(Arc::clone(rollup));
+        }
+    }
+
+    /// A rollup takes the place of others, in one step for whoever looks.
+    pub fn exchange_rollups(&self, gone: &[u64], rollup: Option<&Arc<Rollup>>) {
+        let mut view = self.view.write();
+        let rollups = Arc::make_mut(&mut view.rollups);
+        rollups.retain(|rollup| !gone.contains(&rollup.handle.number()));
+        rollups.extend(rollup.cloned());
     }
 
     /// Adds one to a counter.

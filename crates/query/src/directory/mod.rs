@@ -11,7 +11,7 @@ mod run;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use span_store::SegmentId;
 
 use file::FileRun;
@@ -31,6 +31,8 @@ pub struct TraceDirectory {
     files: Vec<Arc<FileRun>>,
     /// Segments in neither, because no file could be written; their own lists are read. Oldest first.
     unlisted: Vec<SegmentId>,
+    /// Segments that others took the place of: what was a trace of the one is a trace of the other.
+    renamed: Arc<HashMap<SegmentId, SegmentId>>,
     /// Where files go; without it the oldest segments become unlisted.
     dir: Option<PathBuf>,
     entries: usize,
@@ -50,6 +52,7 @@ impl TraceDirectory {
             runs: Vec::new(),
             files: Vec::new(),
             unlisted: Vec::new(),
+            renamed: Arc::default(),
             dir: None,
             entries: 0,
             entries_max: bytes / ENTRY_BYTES,
@@ -129,6 +132,8 @@ impl TraceDirectory {
 
     /// Forgets segments that are gone.
     pub(crate) fn remove(&mut self, is_gone: &dyn Fn(SegmentId) -> bool) {
+        let renamed = Arc::clone(&self.renamed);
+        let is_gone = &|id: SegmentId| is_gone(renamed.get(&id).copied().unwrap_or(id));
         self.unlisted.retain(|id| !is_gone(*id));
         self.runs.retain(|run| !run.segments.iter().all(|id| is_gone(*id)));
         self.files.retain(|run| {
@@ -141,6 +146,13 @@ impl TraceDirectory {
         self.entries = self.runs.iter().map(|run| run.len()).sum();
     }
 
+    /// Segments take the place of others, as `into` says of each; the lists stay as they are.
+    pub(crate) fn rename(&mut self, into: &[(SegmentId, SegmentId)]) {
+        Arc::make_mut(&mut self.renamed).extend(into.iter().copied());
+        self.unlisted.iter_mut().for_each(|id| *id = self.renamed.get(id).copied().unwrap_or(*id));
+        self.unlisted.dedup();
+    }
+
     /// The listed segments that may hold a trace with this hash and took arrivals since then, newest first.
     pub(crate) fn find(&self, hash: u32, since: u64) -> Vec<SegmentId> {
         let mut found = Vec::new();
@@ -150,7 +162,9 @@ impl TraceDirectory {
         for run in self.files.iter().rev().filter(|run| run.arrival_max >= since) {
             run.find(hash, &mut found);
         }
+        found.iter_mut().for_each(|id| *id = self.renamed.get(id).copied().unwrap_or(*id));
         found.sort_unstable_by(|a, b| b.cmp(a));
+        found.dedup();
         found
     }
 
@@ -185,6 +199,22 @@ mod tests {
             (0..count).map(|n| (segment * 1_000_003 + n).wrapping_mul(0x9e37_79b9)).collect();
         all.sort_unstable();
         all
+    }
+
+    #[test]
+    fn merged_segments_are_found_by_the_traces_of_all() {
+        let mut directory = TraceDirectory::default();
+        (0..6).for_each(|segment| directory.add(SegmentId(segment), vec![7, 100 + segment], 0));
+        directory.add_unlisted(SegmentId(9));
+        directory.add_unlisted(SegmentId(10));
+        directory.rename(&[(1, 3), (2, 3), (9, 10)].map(|(from, to)| (SegmentId(from), SegmentId(to))));
+        assert_eq!(directory.find(7, 0), [5, 4, 3, 0].map(SegmentId));
+        assert_eq!(directory.find(101, 0), [SegmentId(3)]);
+        assert_eq!(directory.unlisted(), [SegmentId(10)]);
+        directory.remove(&|id| ![0, 4, 5].contains(&id.0));
+        assert!(directory.unlisted().is_empty());
+        directory.remove(&|_| true);
+        assert_eq!(directory.bytes(), 0);
     }
 
     #[test]

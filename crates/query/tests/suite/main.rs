@@ -4,6 +4,8 @@
 
 mod checks;
 mod damage;
+mod keeping;
+mod merging;
 mod model;
 mod oracle;
 mod spans;

@@ -48,7 +48,7 @@ pub(crate) fn live(dir: &std::path::Path, dice: &mut Dice, checked: bool) -> (Wo
                 cut = None;
                 world = world.restart();
             }
-            _ => {}
+            _ => world.merge(dice.pick(&[30_000, 60_000, 1 << 20])),
         }
         if checked && dice.one_in(3) {
             check(&world.asked(), &oracle, dice);
@@ -56,6 +56,9 @@ pub(crate) fn live(dir: &std::path::Path, dice: &mut Dice, checked: bool) -> (Wo
     }
     if let Some(cut) = cut {
         world.seal(&cut);
+    }
+    if dice.one_in(2) {
+        world.merge(1 << 20);
     }
     (world, oracle)
 }

@@ -6,15 +6,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashSet;
 use otlp_wire::{Walked, WireLimits, walk};
-use query::{Engine, NameTable, State, analyse, open_at_end, stored_nodes};
+use query::{
+    Engine, NameTable, Retired, State, analyse, merge, mergeable, open_at_end, retire_partition, stored_nodes,
+};
 use segment::{LiveBatch, SegmentInput, SpanRow, TraceRow, build};
-use span_store::{SpanStore, StoreOptions, StoredSegment};
+use span_store::{Expired, SpanStore, StoreOptions, StoredSegment};
 use trace_assemble::{Assembler, Location, OpenAtCut, Options, Phase, Seen};
 use trace_model::{NanoDuration, SpanNode, TraceId, UnixNanos};
 
 use crate::checks::Asked;
 use crate::spans::{BASE, SECOND, STEP};
 
+/// The width of a partition.
+const SLICE: NanoDuration = NanoDuration::from_secs(60);
 const LOOK_BACK: NanoDuration = NanoDuration::from_secs(3600);
 
 /// What goes into one segment.
@@ -30,8 +34,8 @@ pub(crate) struct World {
     dir: PathBuf,
     pub(crate) state: Arc<State>,
     pub(crate) engine: Engine,
-    store: Arc<SpanStore>,
-    now: UnixNanos,
+    pub(crate) store: Arc<SpanStore>,
+    pub(crate) now: UnixNanos,
     pending: Vec<Arc<LiveBatch>>,
     frames: Option<(u64, u64)>,
     pending_analysed: HashSet<TraceId>,
@@ -81,10 +85,13 @@ impl World {
         Self::open_at(dir, UnixNanos(BASE))
     }
 
-    fn open_at(dir: &Path, now: UnixNanos) -> Self {
-        let (store, segments, damaged) = SpanStore::open(dir, StoreOptions::default()).unwrap();
+    pub(crate) fn open_at(dir: &Path, now: UnixNanos) -> Self {
+        let options = StoreOptions { slice: Some(SLICE), ..StoreOptions::default() };
+        let (store, segments, damaged) = SpanStore::open(dir, options).unwrap();
         assert_eq!(damaged, Vec::<String>::new());
+        let ids = segments.iter().map(|stored| stored.handle.id()).collect();
         let (store, state) = (Arc::new(store), state_of(segments));
+        state.add_stored_rollups(&store, &ids).unwrap();
         let mut world = Self {
             dir: dir.to_path_buf(),
             engine: Engine::new(Arc::clone(&state), Arc::clone(&store)),
@@ -204,6 +211,27 @@ impl World {
         let stored = self.store.publish(self.now, &mut |sink| build(&input, sink)).unwrap();
         self.state.replace_live(stored, cut.last_batch, &cut.analysed).unwrap();
         self.store.keep_house().unwrap();
+    }
+
+    /// Merges the partitions that are over.
+    pub(crate) fn merge(&self, raw_bytes_max: usize) {
+        for segments in mergeable(&self.state.snapshot(), self.now, raw_bytes_max) {
+            let outcome =
+                merge(&self.state, &self.store, &segments, raw_bytes_max, &|| false).unwrap().unwrap();
+            assert!(outcome.before == segments.len() && outcome.after <= outcome.before, "{outcome:?}");
+        }
+        self.store.keep_house().unwrap();
+    }
+
+    /// Retires the oldest of several partitions, if there are several; whether it went.
+    pub(crate) fn retire(&self, insist: bool) -> Option<Retired> {
+        let view = self.state.snapshot();
+        let partition = view.sealed.first()?.handle.partition();
+        if view.sealed.iter().all(|segment| segment.handle.partition() == partition) {
+            return None;
+        }
+        let expired = Expired { partition, bytes: 1 };
+        Some(retire_partition(&self.state, &self.store, &expired, insist, self.now).unwrap())
     }
 
     /// What checks ask.

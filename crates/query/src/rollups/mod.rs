@@ -1,0 +1,142 @@
+//! Rollups: what is answered from when the spans of a time are not kept any more.
+//!
+//! A time of arrival is answered for by exactly one of: its segments, a rollup by minute, one by hour, one by day.
+//! Each step from one to the next is one ingestion in the store and one exchange in the view.
+
+mod fold;
+mod retire;
+mod sources;
+mod window;
+
+pub use fold::{RollupOptions, keep_rollups};
+pub use retire::{RetireError, Retired, drop_partition, retire_partition};
+pub(crate) use window::{Kind, coarse_points, widen};
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use segment::{ItemKey, PathSums, ReadError, RollupMeta, Tier, decode_meta};
+use span_store::{RollupHandle, SegmentId, SpanStore, StoreError, StoredRollup};
+use trace_model::{OperationId, ServiceId, SpanKind};
+
+use crate::names::NameTable;
+use crate::state::State;
+
+/// A rollup with what is kept of it in memory.
+#[derive(Debug)]
+pub struct Rollup {
+    /// Reads its values.
+    pub handle: RollupHandle,
+    /// The width of its buckets.
+    pub tier: Tier,
+    /// What it says about itself.
+    pub meta: RollupMeta,
+    services: Vec<ServiceId>,
+    operations: Vec<OperationId>,
+}
+
+impl Rollup {
+    /// Takes a stored rollup into memory.
+    ///
+    /// # Errors
+    /// If its meta is damaged.
+    pub fn load(stored: &StoredRollup, names: &NameTable) -> Result<Self, ReadError> {
+        let (tier, meta) = decode_meta(&stored.meta)?;
+        Ok(Self::of_meta(stored.handle.clone(), tier, meta, names))
+    }
+
+    pub(crate) fn of_meta(handle: RollupHandle, tier: Tier, mut meta: RollupMeta, names: &NameTable) -> Self {
+        let services: Vec<ServiceId> =
+            meta.services.iter().map(|name| names.service_id(Some(name.as_bytes()))).collect();
+        let operations = meta.operations.iter().map(|operation| {
+            let service = services.get(operation.service as usize).copied().unwrap_or(ServiceId(u32::MAX));
+            let kind = SpanKind::from_wire(u64::from(operation.kind));
+            names.operation_id(service, kind, operation.name.as_bytes())
+        });
+        let operations = operations.collect();
+        // The names live in the table now; one copy is enough.
+        (meta.services, meta.operations) = (Vec::new(), Vec::new());
+        Self { handle, tier, meta, services, operations }
+    }
+
+    /// The process-wide number of an operation of this rollup.
+    pub(crate) fn operation(&self, local: u32) -> OperationId {
+        self.operations.get(local as usize).copied().unwrap_or(OperationId(u32::MAX))
+    }
+
+    pub(crate) fn operations(&self) -> &[OperationId] {
+        &self.operations
+    }
+
+    fn service(&self, local: ServiceId) -> ServiceId {
+        self.services.get(local.0 as usize).copied().unwrap_or(ServiceId(u32::MAX))
+    }
+
+    /// Sums with process-wide numbers.
+    pub(crate) fn globalize(&self, sums: PathSums) -> PathSums {
+        let mut items = HashMap::with_capacity(sums.items.len());
+        for (key, item) in sums.items {
+            let key = ItemKey {
+                service: self.service(key.service),
+                operation: key.operation.map(|operation| self.operation(operation.0)),
+                edge: key.edge.map(|(client, server)| (self.service(client), self.service(server))),
+            };
+            items.entry(key).or_insert_with(segment::ItemSums::default).merge(&item);
+        }
+        PathSums { items, ..sums }
+    }
+}
+
+/// Blocks of the buckets that `wanted` says, rising.
+pub(crate) fn blocks_of(tier: Tier, buckets: &[u32], wanted: impl Fn(u32) -> bool) -> Vec<u32> {
+    let mut blocks: Vec<u32> =
+        buckets.iter().filter(|&&bucket| wanted(bucket)).map(|&bucket| tier.block(bucket)).collect();
+    blocks.dedup();
+    blocks
+}
+
+impl State {
+    /// Takes the rollups in that were there at start. Those whose segments are still stored, that were made anew, or
+    /// that became a coarser one, do not count and go at once: nothing may bring them back.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn add_stored_rollups(
+        &self,
+        store: &SpanStore,
+        segments: &HashSet<SegmentId>,
+    ) -> Result<(), StoreError> {
+        let mut loaded = Vec::new();
+        for stored in store.take_stored_rollups() {
+            match Rollup::load(&stored, &self.names) {
+                Ok(rollup) => loaded.push(Arc::new(rollup)),
+                Err(error) => {
+                    self.damaged.lock().push(format!("rollup {}: {error}", stored.handle.number()));
+                }
+            }
+        }
+        let (kept, gone) = told_apart(loaded, segments);
+        gone.iter().for_each(|rollup| store.retire_rollup(&rollup.handle));
+        drop(gone);
+        store.drop_retired()?;
+        self.view.write().rollups = Arc::new(kept);
+        Ok(())
+    }
+}
+
+/// Rollups that count, and those that do not. Given by rising number.
+fn told_apart(
+    loaded: Vec<Arc<Rollup>>,
+    segments: &HashSet<SegmentId>,
+) -> (Vec<Arc<Rollup>>, Vec<Arc<Rollup>>) {
+    let folded: HashSet<u64> = loaded.iter().flat_map(|rollup| rollup.meta.sources.iter().copied()).collect();
+    let mut newest: HashMap<u32, u64> = HashMap::new();
+    for rollup in &loaded {
+        newest.extend(rollup.meta.segments.iter().map(|id| (*id, rollup.handle.number())));
+    }
+    loaded.into_iter().partition(|rollup| {
+        let number = rollup.handle.number();
+        let own = |id: &u32| newest.get(id) == Some(&number) && !segments.contains(&SegmentId(*id));
+        !folded.contains(&number) && rollup.meta.segments.iter().all(own)
+    })
+}

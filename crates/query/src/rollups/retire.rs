@@ -1,0 +1,209 @@
+//! Retention of a partition: its spans go, and a rollup by minute takes their place.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use segment::{BuildError, ReadError, RollupInput, RollupMeta, Tier, TraceHeads, build_rollup};
+use span_store::{Expired, SegmentId, SpanStore, StoreError};
+use trace_model::{TraceId, UnixNanos};
+
+use crate::rollups::Rollup;
+use crate::rollups::sources::PartitionSource;
+use crate::sealed::SealedSegment;
+use crate::state::{Assembly, State, View};
+
+/// How often traces that a late span may just change are looked at again before the partition stays for now.
+const LOOKS: usize = 8;
+
+/// Why a partition could not be retired; it stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RetireError {
+    /// A segment cannot be read.
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// What became of a partition that retention takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retired {
+    /// It is gone, this many segments and spans.
+    Gone {
+        /// Segments in it.
+        segments: u64,
+        /// Spans in them.
+        spans: u64,
+    },
+    /// It stays for now: a late span is changing the analysis of one of its traces.
+    Postponed,
+}
+
+/// Puts a rollup in the place of a partition.
+///
+/// The rollup is stored before the partition goes. Until the view is exchanged the segments are what counts, and from
+/// then on the rollup; after a crash in between, the segments are still there and the rollup is made anew.
+///
+/// With `insist`, what cannot be read is left out and reported, and nothing is waited for.
+///
+/// # Errors
+/// If a segment cannot be read or the store fails. Then all is as it was.
+pub fn retire_partition(
+    state: &State,
+    store: &SpanStore,
+    expired: &Expired,
+    insist: bool,
+    now: UnixNanos,
+) -> Result<Retired, RetireError> {
+    let _keeping = state.keeping.lock();
+    let view = state.snapshot();
+    let segments = segments_of(&view, expired);
+    let rollup = build(state, store, &view, &segments, insist)?.map(Arc::new);
+    if !exchange(state, &view, &segments, rollup.as_ref(), insist) {
+        if let Some(rollup) = rollup {
+            store.retire_rollup(&rollup.handle);
+        }
+        state.housekeeping.lock().postponed += 1;
+        return Ok(Retired::Postponed);
+    }
+    drop(view);
+    let spans = segments.iter().map(|segment| segment.meta.spans).sum();
+    let gone = Retired::Gone { segments: segments.len() as u64, spans };
+    note(state, expired, segments.len() as u64, spans, now);
+    drop(segments);
+    store.retire_partition(expired.partition)?;
+    Ok(gone)
+}
+
+/// Drops a partition and leaves nothing of it: for a disk that is too full to write a rollup. Segments in it.
+///
+/// # Errors
+/// If the store fails.
+pub fn drop_partition(
+    state: &State,
+    store: &SpanStore,
+    expired: &Expired,
+    now: UnixNanos,
+) -> Result<u64, StoreError> {
+    let _keeping = state.keeping.lock();
+    let segments = segments_of(&state.snapshot(), expired);
+    let gone: Vec<SegmentId> = segments.iter().map(|segment| segment.id).collect();
+    state.exchange_for_rollup(&gone, None);
+    note(state, expired, gone.len() as u64, segments.iter().map(|segment| segment.meta.spans).sum(), now);
+    drop(segments);
+    store.retire_partition(expired.partition)?;
+    Ok(gone.len() as u64)
+}
+
+fn segments_of(view: &View, expired: &Expired) -> Vec<Arc<SealedSegment>> {
+    let of_partition = |segment: &&Arc<SealedSegment>| {
+        let id = segment.handle.partition();
+        (id.begin, id.end) == (expired.partition.begin, expired.partition.end)
+    };
+    view.sealed.iter().filter(of_partition).cloned().collect()
+}
+
+fn note(state: &State, expired: &Expired, segments: u64, spans: u64, now: UnixNanos) {
+    let mut housekeeping = state.housekeeping.lock();
+    let freed = &mut housekeeping.spans;
+    freed.partitions += 1;
+    freed.segments += segments;
+    freed.spans += spans;
+    freed.bytes += expired.bytes;
+    freed.last = Some(now);
+}
+
+/// The rollup of these segments, stored; `None` if there is nothing in them.
+fn build(
+    state: &State,
+    store: &SpanStore,
+    view: &View,
+    segments: &[Arc<SealedSegment>],
+    insist: bool,
+) -> Result<Option<Rollup>, RetireError> {
+    let Some(first) = segments.first() else { return Ok(None) };
+    // Their analysis is about to be made again, of all that is known of them.
+    let left_out = if insist { held_again(&state.assembly.lock()).collect() } else { HashSet::new() };
+    let mut source = PartitionSource::new(state, view, segments, left_out, insist)?;
+    let partition = first.handle.partition();
+    let input = RollupInput {
+        tier: Tier::Minute,
+        begin: partition.begin,
+        end: partition.end,
+        segments: segments.iter().map(|segment| segment.id.0).collect(),
+        sources: Vec::new(),
+        histogram_blocks: source.histogram_blocks(),
+        path_blocks: source.path_blocks(),
+        names: &*state.names,
+    };
+    if input.histogram_blocks.is_empty() && input.path_blocks.is_empty() {
+        return Ok(None);
+    }
+    let mut meta = RollupMeta::default();
+    let handle = store.publish_rollup(&mut |sink| {
+        meta = build_rollup(&input, &mut source, sink)?;
+        Ok::<(), BuildError>(())
+    })?;
+    Ok(Some(Rollup::of_meta(handle, Tier::Minute, meta, &state.names)))
+}
+
+/// Exchanges the segments for the rollup in one step, unless a trace of theirs is being changed: its new analysis
+/// would take the place of one that the rollup has counted. `view` is what the rollup was made from.
+fn exchange(
+    state: &State,
+    view: &View,
+    segments: &[Arc<SealedSegment>],
+    rollup: Option<&Arc<Rollup>>,
+    insist: bool,
+) -> bool {
+    let gone: Vec<SegmentId> = segments.iter().map(|segment| segment.id).collect();
+    let newest = view.sealed.last().map(|segment| segment.id);
+    let mut cleared: HashSet<TraceId> = HashSet::new();
+    for _ in 0..LOOKS {
+        let assembly = state.assembly.lock();
+        let changing = held_again(&assembly).chain(revised_since(state, newest));
+        let suspects: HashSet<TraceId> = changing.filter(|id| !cleared.contains(id)).collect();
+        if suspects.is_empty() || insist {
+            state.exchange_for_rollup(&gone, rollup);
+            return true;
+        }
+        // Reading takes time, and nobody else may wait for it.
+        drop(assembly);
+        if have_analyses(state, view, segments, &suspects) {
+            return false;
+        }
+        cleared.extend(suspects);
+    }
+    false
+}
+
+/// Traces in memory that were analysed before and will be again.
+fn held_again(assembly: &Assembly) -> impl Iterator<Item = TraceId> + '_ {
+    assembly.assembler.iter().filter(|(_, trace)| trace.is_revised()).map(|(id, _)| *id)
+}
+
+/// Traces that were analysed again in segments sealed after `newest`.
+fn revised_since(state: &State, newest: Option<SegmentId>) -> Vec<TraceId> {
+    let view = state.view.read();
+    view.revised.iter().filter(|(_, last)| Some(**last) > newest).map(|(id, _)| *id).collect()
+}
+
+/// Whether the rollup counted one of these traces; also if that cannot be told.
+fn have_analyses(
+    state: &State,
+    view: &View,
+    segments: &[Arc<SealedSegment>],
+    suspects: &HashSet<TraceId>,
+) -> bool {
+    segments.iter().any(|segment| {
+        let counted = |id: &TraceId| suspects.contains(id) && !view.is_replaced(id, segment.id);
+        let Ok(detail) = state.blocks.detail(segment, &state.names) else { return true };
+        (0..detail.meta.trace_blocks.len() as u32).any(|number| {
+            match TraceHeads::read(&segment.handle, number) {
+                Ok(heads) => heads.rows.iter().any(|row| counted(&row.trace_id)),
+                Err(_) => true,
+            }
+        })
+    })
+}

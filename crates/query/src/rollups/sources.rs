@@ -1,0 +1,233 @@
+//! What rollups are made of: the segments of a partition, or finer rollups.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use segment::{
+    HistogramRows, Names, PathGrouping, PathRows, ReadError, RollupSource, Tier, TraceHeads, TracePaths,
+    TraceRow, decode_minute, rolled_histograms, rolled_paths,
+};
+use trace_model::{TraceId, UnixNanos};
+
+use crate::rollups::{Kind, Rollup, blocks_of};
+use crate::sealed::{Detail, SealedSegment};
+use crate::search::{globalize, globalize_share};
+use crate::state::{State, View};
+
+/// Traces whose sums are held at one time, unless one block has more.
+const TRACES_HELD: u64 = 50_000;
+
+/// The segments of a partition, by minute.
+pub(super) struct PartitionSource<'a> {
+    state: &'a State,
+    /// Tells which analyses are replaced by later ones.
+    view: &'a View,
+    segments: &'a [Arc<SealedSegment>],
+    /// Traces whose analyses are left out.
+    left_out: HashSet<TraceId>,
+    /// What cannot be read is left out and reported.
+    lenient: bool,
+    /// Traces by block.
+    traces: BTreeMap<u32, u64>,
+    /// Blocks that were read together with one that was asked for.
+    ahead: BTreeMap<u32, PathRows>,
+}
+
+const MINUTE: Tier = Tier::Minute;
+
+impl<'a> PartitionSource<'a> {
+    pub(super) fn new(
+        state: &'a State,
+        view: &'a View,
+        segments: &'a [Arc<SealedSegment>],
+        left_out: HashSet<TraceId>,
+        lenient: bool,
+    ) -> Result<Self, ReadError> {
+        let (traces, ahead) = (BTreeMap::new(), BTreeMap::new());
+        let mut source = Self { state, view, segments, left_out, lenient, traces, ahead };
+        let mut traces: BTreeMap<u32, u64> = BTreeMap::new();
+        for segment in segments {
+            let Some(detail) = source.detail(segment)? else { continue };
+            for number in 0..detail.meta.trace_blocks.len() as u32 {
+                let Some(heads) = source.kept(segment, TraceHeads::read(&segment.handle, number))? else {
+                    continue;
+                };
+                for row in heads.rows.iter().filter(|row| source.counts(row, segment)) {
+                    *traces.entry(MINUTE.block(MINUTE.bucket(row.start))).or_default() += 1;
+                }
+            }
+        }
+        source.traces = traces;
+        Ok(source)
+    }
+
+    pub(super) fn histogram_blocks(&self) -> BTreeSet<u32> {
+        let minutes = self.segments.iter().flat_map(|segment| &segment.meta.minutes);
+        minutes.map(|&minute| MINUTE.block(minute)).collect()
+    }
+
+    pub(super) fn path_blocks(&self) -> BTreeSet<u32> {
+        self.traces.keys().copied().collect()
+    }
+
+    fn detail(&self, segment: &SealedSegment) -> Result<Option<Arc<Detail>>, ReadError> {
+        self.kept(segment, self.state.blocks.detail(segment, &self.state.names))
+    }
+
+    fn counts(&self, row: &TraceRow, segment: &SealedSegment) -> bool {
+        !self.view.is_replaced(&row.trace_id, segment.id) && !self.left_out.contains(&row.trace_id)
+    }
+
+    fn kept<T>(&self, segment: &SealedSegment, read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if self.lenient => {
+                let detail = format!("segment {}, left out of its rollup: {error}", segment.id.0);
+                let mut damaged = self.state.damaged.lock();
+                if !damaged.contains(&detail) {
+                    damaged.push(detail);
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The blocks from `first` on that are few enough to be read together.
+    fn batch(&self, first: u32) -> std::ops::RangeInclusive<u32> {
+        let (mut last, mut sum) = (first, 0);
+        for (&block, &traces) in self.traces.range(first..) {
+            sum += traces;
+            if block > first && sum > TRACES_HELD {
+                break;
+            }
+            last = block;
+        }
+        first..=last
+    }
+
+    fn read_paths(&mut self, blocks: &std::ops::RangeInclusive<u32>) -> Result<(), ReadError> {
+        let service_of = |id| self.state.names.operation(id).service;
+        let from = MINUTE.start(MINUTE.buckets(*blocks.start()).start);
+        let upto = MINUTE.start(MINUTE.buckets(*blocks.end()).end);
+        let mut found: BTreeMap<u32, PathRows> = BTreeMap::new();
+        for segment in self.segments {
+            let Some(detail) = self.detail(segment)? else { continue };
+            for (number, meta) in detail.meta.trace_blocks.iter().enumerate() {
+                if meta.start_min >= upto.0 || meta.start_max < from.0 {
+                    continue;
+                }
+                let heads = self.kept(segment, TraceHeads::read(&segment.handle, number as u32))?;
+                let paths = self.kept(segment, TracePaths::read(&segment.handle, number as u32))?;
+                let (Some(heads), Some(paths)) = (heads, paths) else { continue };
+                for (mut row, mut shares) in heads.rows.into_iter().zip(paths.rows) {
+                    let bucket = MINUTE.bucket(row.start);
+                    let block = MINUTE.block(bucket);
+                    if !blocks.contains(&block) || !self.counts(&row, segment) {
+                        continue;
+                    }
+                    globalize(&mut row, segment, &detail);
+                    shares.iter_mut().for_each(|share| globalize_share(share, segment, &detail, &service_of));
+                    let sums = found.entry(block).or_default().entry((bucket, row.root)).or_default();
+                    sums.add(&row, &shares, PathGrouping::Both);
+                }
+            }
+        }
+        self.ahead = found;
+        Ok(())
+    }
+}
+
+impl RollupSource for PartitionSource<'_> {
+    fn histograms(&mut self, block: u32) -> Result<HistogramRows, ReadError> {
+        let mut rows = HistogramRows::new();
+        for segment in self.segments {
+            let Some(detail) = self.detail(segment)? else { continue };
+            let minutes = segment.meta.minutes.iter().filter(|&&minute| MINUTE.block(minute) == block);
+            for &minute in minutes {
+                let read = decode_minute(&segment.handle, minute, &|_, _| true);
+                for row in self.kept(segment, read)?.into_iter().flatten() {
+                    let key = (minute, detail.operation(row.operation), row.status);
+                    let (histogram, exemplars) = rows.entry(key).or_default();
+                    histogram.merge(&row.histogram);
+                    exemplars.merge(&row.exemplars);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    fn paths(&mut self, block: u32) -> Result<PathRows, ReadError> {
+        if !self.ahead.contains_key(&block) {
+            let batch = self.batch(block);
+            self.read_paths(&batch)?;
+        }
+        Ok(self.ahead.remove(&block).unwrap_or_default())
+    }
+}
+
+/// Rollups of any width, for one that is at least as coarse.
+pub(super) struct RollupsSource<'a> {
+    pub(super) tier: Tier,
+    pub(super) rollups: &'a [Arc<Rollup>],
+}
+
+impl RollupsSource<'_> {
+    pub(super) fn blocks(&self, kind: Kind) -> BTreeSet<u32> {
+        let of = |rollup: &Arc<Rollup>| {
+            let coarse = |&bucket: &u32| self.tier.block(self.coarse(rollup, bucket));
+            kind.buckets(rollup).iter().map(coarse).collect::<Vec<_>>()
+        };
+        self.rollups.iter().flat_map(of).collect()
+    }
+
+    fn coarse(&self, rollup: &Rollup, bucket: u32) -> u32 {
+        self.tier.bucket(rollup.tier.start(bucket))
+    }
+
+    fn in_block(&self, rollup: &Rollup, bucket: u32, block: u32) -> bool {
+        self.tier.block(self.coarse(rollup, bucket)) == block
+    }
+}
+
+impl RollupSource for RollupsSource<'_> {
+    fn histograms(&mut self, block: u32) -> Result<HistogramRows, ReadError> {
+        let mut rows = HistogramRows::new();
+        for rollup in self.rollups {
+            let fits = |bucket| self.in_block(rollup, bucket, block);
+            for finer in blocks_of(rollup.tier, &rollup.meta.histogram_buckets, fits) {
+                let wanted = |bucket, _, _| fits(bucket);
+                for row in rolled_histograms(&rollup.handle, rollup.tier, finer, &wanted)? {
+                    let key = (self.coarse(rollup, row.bucket), rollup.operation(row.operation), row.status);
+                    let (histogram, exemplars) = rows.entry(key).or_default();
+                    histogram.merge(&row.histogram);
+                    exemplars.merge(&row.exemplars);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    fn paths(&mut self, block: u32) -> Result<PathRows, ReadError> {
+        let mut rows = PathRows::new();
+        for rollup in self.rollups {
+            let fits = |bucket| self.in_block(rollup, bucket, block);
+            for finer in blocks_of(rollup.tier, &rollup.meta.path_buckets, fits) {
+                for row in rolled_paths(&rollup.handle, rollup.tier, finer, &|bucket, _| fits(bucket))? {
+                    let root = row.root.map(|root| rollup.operation(root));
+                    let sums = rows.entry((self.coarse(rollup, row.bucket), root)).or_default();
+                    sums.merge(&rollup.globalize(row.sums), PathGrouping::Both);
+                }
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// When what these rollups are made of arrived.
+pub(super) fn arrival(rollups: &[Arc<Rollup>]) -> (UnixNanos, UnixNanos) {
+    let begin = rollups.iter().map(|rollup| rollup.meta.begin).min().unwrap_or_default();
+    let end = rollups.iter().map(|rollup| rollup.meta.end).max().unwrap_or_default();
+    (UnixNanos(begin), UnixNanos(end))
+}

@@ -1,0 +1,129 @@
+//! Merged segments: the same spans, bytes and answers from fewer of them, whenever the process is killed.
+
+use std::path::Path;
+
+use query::{Order, TraceSearch, Window};
+use trace_model::{SpanId, TraceId, UnixNanos};
+
+use crate::checks::check;
+use crate::model::live;
+use crate::oracle::Oracle;
+use crate::spans::{BASE, Dice, SECOND, Span, random_spans, request};
+use crate::world::World;
+
+/// The folder of a store as it is at this moment, as a crash would leave it.
+pub(crate) fn copy(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for folder in ["rocksdb", "ingest"] {
+        std::fs::create_dir(to.path().join(folder)).unwrap();
+        for entry in std::fs::read_dir(from.join(folder)).unwrap().map(Result::unwrap) {
+            if entry.file_name() != "LOCK" && entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), to.path().join(folder).join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    to
+}
+
+/// A store at rest with as many segments as seconds: one span each.
+fn quiet(dir: &Path, seconds: u64) -> (World, Oracle) {
+    let mut world = World::open(dir);
+    let mut oracle = Oracle::default();
+    let template = random_spans(&mut Dice(1))[0].clone();
+    for second in 0..seconds {
+        let mut span: Span = template.clone();
+        let mut id = [0x11; 16];
+        id[8..].copy_from_slice(&(second + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        span.trace_id = TraceId::new(id).unwrap();
+        (span.span_id, span.parent) = (SpanId::new([1; 8]).unwrap(), None);
+        span.start = UnixNanos(BASE + second * SECOND);
+        span.end = UnixNanos(span.start.0 + (second * 7919 % 1_000 + 1) * 1_000_000);
+        oracle.add(&span);
+        world.deliver(request(&[span]));
+        world.wait(1);
+        world.finish_quiet();
+        let cut = world.cut();
+        world.seal(&cut);
+    }
+    world.wait(120);
+    (world, oracle)
+}
+
+/// Segments and blocks that the slowest ten of all time take.
+fn cost(world: &World) -> (u64, u64) {
+    let search = TraceSearch {
+        service: None,
+        operation: None,
+        kind: None,
+        status: None,
+        min_duration: None,
+        max_duration: None,
+        min_trace_duration: None,
+        max_trace_duration: None,
+        window: Window::ALL,
+        order: Order::Slowest,
+        limit: 10,
+        cursor: None,
+    };
+    let answer = world.engine.search(&search).unwrap();
+    assert_eq!(answer.traces.len(), 10);
+    (answer.scanned.segments, answer.scanned.blocks)
+}
+
+#[test]
+fn a_thousand_tiny_segments_become_a_few() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, oracle) = quiet(dir.path(), 1_200);
+    let segments = |world: &World| world.state.snapshot().sealed.len();
+    let (before, bytes) = (cost(&world), world.engine.status().stored_bytes);
+    assert_eq!(segments(&world), 1_200);
+    let world = world.restart();
+    assert_eq!(segments(&world), 1_200, "before merging, a start reads every one");
+    world.merge(48 << 20);
+    // 1,200 seconds lie in 20 or 21 slices of a minute.
+    assert!(segments(&world) <= 21, "{}", segments(&world));
+    let world = world.restart();
+    assert!(segments(&world) <= 21, "and after it a start reads that many");
+    let after = cost(&world);
+    assert!(after.0 <= 21 && after.1 <= 21 && after.1 <= before.1, "{before:?} {after:?}");
+    assert!(world.engine.status().stored_bytes * 4 < bytes, "small files are mostly overhead");
+    check(&world.asked(), &oracle, &mut Dice(4));
+}
+
+#[test]
+fn a_kill_while_somebody_reads_the_old_segments_leaves_the_new_ones() {
+    for seed in 1..=25 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dice = Dice(seed * 31);
+        let (mut world, oracle) = live(dir.path(), &mut dice, false);
+        world.wait(120);
+        let reader = world.state.snapshot();
+        let copied_before = copy(dir.path());
+        world.merge(1 << 20);
+        check(&world.asked(), &oracle, &mut dice);
+        let copied_after = copy(dir.path());
+        drop(reader);
+        for folder in [copied_before, copied_after] {
+            let again = World::open_at(folder.path(), world.now);
+            check(&again.asked(), &oracle, &mut dice);
+            again.merge(1 << 20);
+            check(&again.asked(), &oracle, &mut dice);
+        }
+    }
+}
+
+#[test]
+fn who_began_to_read_before_a_merge_ends_with_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, _) = quiet(dir.path(), 90);
+    let view = world.state.snapshot();
+    let read = || {
+        let hashes = view.sealed.iter().map(|segment| segment::trace_hashes(&segment.handle, 1).unwrap());
+        hashes.map(|hashes| hashes.len()).collect::<Vec<_>>()
+    };
+    let before = read();
+    world.merge(48 << 20);
+    world.store.keep_house().unwrap();
+    assert_eq!(read(), before);
+    assert!(world.state.snapshot().sealed.len() < before.len());
+}
