@@ -159,7 +159,9 @@ impl Assembler {
         if let Some(trace) = self.traces.get_mut(&id) {
             trace.unanalysed = true;
             trace.open_since = listed;
-            self.opened.push_front((listed, id));
+            // Rising, whatever the order in which traces are taken back; falling is the cheap one.
+            let at = self.opened.partition_point(|(at, _)| *at < listed);
+            self.opened.insert(at, (listed, id));
         }
     }
 
@@ -450,5 +452,17 @@ mod tests {
         let forced = assembler.poll(UnixNanos(20));
         assert_eq!(forced, (1..=4).map(trace_id).collect::<Vec<_>>());
         assert_eq!(assembler.finished_early(), 4);
+    }
+
+    #[test]
+    fn a_cut_reaches_back_to_the_earliest_of_the_resumed_traces() {
+        for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
+            let mut assembler = Assembler::new(Options::default());
+            for n in order {
+                let listed = UnixNanos(u64::from(n) * S);
+                assembler.resume(trace_id(n), [node(n, Some(9))], listed, UnixNanos(50 * S));
+            }
+            assert_eq!(assembler.cut().since, Some(UnixNanos(S)), "{order:?}");
+        }
     }
 }
