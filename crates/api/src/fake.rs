@@ -5,10 +5,10 @@ use std::time::Duration;
 use latency::{Exemplar, ExemplarSet, LatencyHistogram};
 use query::{
     BottleneckAnswer, BottleneckExemplar, BottleneckGroup, BottleneckItem, BottleneckQuery,
-    CriticalPathAnswer, CriticalPathQuery, Cursor, GroupBy, Incomplete, LatencyAnswer, LatencyPoint,
-    LatencyQuery, LatencySeries, MatchedSpan, OperationMetrics, OperationName, OperationRow, Order,
-    QueryError, RootPath, Scanned, ServiceRow, StatusAnswer, TraceAnswer, TraceHit, TraceSearch,
-    TraceSearchAnswer, TraceService, TraceState, Window,
+    CriticalPathAnswer, CriticalPathQuery, Cursor, Freed, GroupBy, Housekeeping, Incomplete, LatencyAnswer,
+    LatencyPoint, LatencyQuery, LatencySeries, MatchedSpan, Merged, OperationMetrics, OperationName,
+    OperationRow, Order, QueryError, RollupTotals, RootPath, Scanned, ServiceRow, StatusAnswer, TraceAnswer,
+    TraceHit, TraceSearch, TraceSearchAnswer, TraceService, TraceState, Window,
 };
 use trace_analyze::{CriticalPath, Flags, PathSegment, UNLIMITED_SLACK};
 use trace_model::{
@@ -180,7 +180,7 @@ pub(crate) fn latency() -> (LatencyQuery, LatencyAnswer) {
         exemplars: vec![(0.99, exemplar())],
         points: vec![LatencyPoint { start: WINDOW.start, count: 3, errors: 1, values }],
     };
-    (query, LatencyAnswer { window: WINDOW, series: vec![series], incomplete: Vec::new() })
+    (query, LatencyAnswer { window: WINDOW, resolution: None, series: vec![series], incomplete: Vec::new() })
 }
 
 pub(crate) fn bottlenecks() -> (BottleneckQuery, BottleneckAnswer) {
@@ -211,6 +211,8 @@ pub(crate) fn bottlenecks() -> (BottleneckQuery, BottleneckAnswer) {
         exemplars: vec![BottleneckExemplar { trace_id: trace_id(), root_duration, cp: NanoDuration(29) }],
     };
     let answer = BottleneckAnswer {
+        window: WINDOW,
+        resolution: Some(NanoDuration::from_secs(3_600)),
         traces: 3,
         excluded: 1,
         latency: histogram(),
@@ -238,8 +240,24 @@ pub(crate) fn status() -> StatusAnswer {
         reopened: 1,
         disk: query::DiskStatus { free: 900, total: 1_000, free_min: 50, ballast: 20, state: "ok" },
         counters: vec![("late_spans", 7)],
+        housekeeping: housekeeping(),
+        rollups: [
+            RollupTotals { rollups: 2, bytes: 700, spans: 40, traces: 9, oldest: Some(UnixNanos(NOON)) },
+            RollupTotals::default(),
+            RollupTotals::default(),
+        ],
         damaged: Vec::new(),
         refusing: vec!["the disk is full".into()],
+    }
+}
+
+fn housekeeping() -> Housekeeping {
+    let last = Some(UnixNanos(NOON));
+    Housekeeping {
+        merged: Merged { partitions: 1, segments_before: 288, segments_after: 2, failed: 0 },
+        spans: Freed { partitions: 2, segments: 3, spans: 40, bytes: 5_000, last },
+        rollups: [Freed::default(); 3],
+        postponed: 1,
     }
 }
 

@@ -240,9 +240,38 @@ fn latency() -> Value {
         ("start_unix_nano", instant()),
         ("end_unix_nano", instant()),
         ("step_nanos?", integer()),
+        ("resolution_nanos", nullable(integer())),
         ("series", list(series)),
         ("truncated", boolean()),
     ]))
+}
+
+fn housekeeping() -> Value {
+    let last = || ("last_unix_nano", nullable(instant()));
+    let freed_rollups = object([("rollups", integer()), ("spans", integer()), ("bytes", integer()), last()]);
+    let rollup = object([
+        ("rollups", integer()),
+        ("bytes", integer()),
+        ("spans", integer()),
+        ("traces", integer()),
+        ("oldest_unix_nano", nullable(instant())),
+        ("freed", freed_rollups),
+    ]);
+    let merged = object([
+        ("partitions", integer()),
+        ("segments_before", integer()),
+        ("segments_after", integer()),
+        ("failed", integer()),
+    ]);
+    let freed = object([
+        ("partitions", integer()),
+        ("segments", integer()),
+        ("spans", integer()),
+        ("bytes", integer()),
+        last(),
+    ]);
+    let rollups = object([("minute", rollup.clone()), ("hour", rollup.clone()), ("day", rollup)]);
+    object([("merged", merged), ("freed", freed), ("postponed", integer()), ("rollups", rollups)])
 }
 
 fn bottlenecks() -> Value {
@@ -260,6 +289,7 @@ fn bottlenecks() -> Value {
     searched(object([
         ("start_unix_nano", instant()),
         ("end_unix_nano", instant()),
+        ("resolution_nanos", nullable(integer())),
         ("traces", integer()),
         ("excluded", integer()),
         ("latency", entry),
@@ -324,6 +354,7 @@ fn status() -> Value {
         ("store", store),
         ("disk", disk),
         ("open", object([("traces", integer()), ("spans", integer())])),
+        ("housekeeping", housekeeping()),
         ("counters", json!({ "type": "object", "additionalProperties": integer() })),
         ("damaged", list(string())),
         ("refusing", list(string())),

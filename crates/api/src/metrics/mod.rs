@@ -7,6 +7,7 @@ mod latency;
 use query::{OperationMetrics, StatusAnswer};
 
 use crate::BuildInfo;
+use crate::shape::TIERS;
 use families::{Families, Type};
 
 pub use counter::{Counter, CounterKind};
@@ -89,6 +90,7 @@ fn of_status(status: &StatusAnswer) -> Vec<Counter> {
             status.refusing.len() as u64,
         ),
     ];
+    counters.extend(of_housekeeping(status));
     if let Some(oldest) = status.oldest {
         let help = "Start of the oldest span stored, in unix seconds.";
         counters.push(gauge("longpole_oldest_span_timestamp_seconds", help, oldest.0 / 1_000_000_000));
@@ -101,6 +103,50 @@ fn of_status(status: &StatusAnswer) -> Vec<Counter> {
 /// The list names damaged and lost parts of the log as well.
 fn damaged_segments(status: &StatusAnswer) -> u64 {
     status.damaged.iter().filter(|text| text.starts_with("segment ")).count() as u64
+}
+
+fn of_housekeeping(status: &StatusAnswer) -> Vec<Counter> {
+    let done = &status.housekeeping;
+    let merged = "Segments of merged partitions, before and after.";
+    let mut counters = vec![
+        Counter::new(
+            "longpole_merged_partitions",
+            "Partitions whose small segments were merged.",
+            done.merged.partitions,
+        ),
+        Counter::new("longpole_merged_segments", merged, done.merged.segments_before)
+            .with_label("when", "before"),
+        Counter::new("longpole_merged_segments", merged, done.merged.segments_after)
+            .with_label("when", "after"),
+        Counter::new("longpole_merge_failures", "Partitions that could not be merged.", done.merged.failed),
+        Counter::new(
+            "longpole_retention_postponed",
+            "Partitions that a late span kept for a while.",
+            done.postponed,
+        ),
+    ];
+    let kinds = [("spans", &done.spans)].into_iter().chain(TIERS.into_iter().zip(&done.rollups));
+    for (kind, freed) in kinds {
+        for (name, help, value) in [
+            ("longpole_freed_partitions", "Partitions or rollups that retention took.", freed.partitions),
+            ("longpole_freed_segments", "Segments that retention took.", freed.segments),
+            ("longpole_freed_spans", "Spans in what retention took.", freed.spans),
+            ("longpole_freed_bytes", "Bytes of files that retention took.", freed.bytes),
+        ] {
+            counters.push(Counter::new(name, help, value).with_label("of", kind));
+        }
+    }
+    for (tier, totals) in TIERS.into_iter().zip(&status.rollups) {
+        for (name, help, value) in [
+            ("longpole_rollups", "Rollups.", totals.rollups),
+            ("longpole_rollup_bytes", "Bytes of the files of rollups.", totals.bytes),
+            ("longpole_rollup_spans", "Spans in the histograms of rollups.", totals.spans),
+            ("longpole_rollup_traces", "Traces in the critical paths of rollups.", totals.traces),
+        ] {
+            counters.push(Counter::new(name, help, value).with_label("by", tier).gauge());
+        }
+    }
+    counters
 }
 
 /// Writes a label's or a help text's value with what must be escaped escaped.
@@ -150,6 +196,10 @@ mod tests {
             "# TYPE longpole_late_spans counter".to_owned(),
             "longpole_late_spans_total 7".to_owned(),
             "longpole_stored_bytes 4096".to_owned(),
+            r#"longpole_merged_segments_total{when="before"} 288"#.to_owned(),
+            r#"longpole_freed_spans_total{of="spans"} 40"#.to_owned(),
+            r#"longpole_freed_spans_total{of="minute"} 0"#.to_owned(),
+            r#"longpole_rollup_bytes{by="minute"} 700"#.to_owned(),
             "# TYPE traces_spanmetrics_calls counter".to_owned(),
             format!(r#"traces_spanmetrics_calls_total{{{labels},status_code="STATUS_CODE_UNSET"}} 2"#),
             format!(r#"traces_spanmetrics_calls_total{{{labels},status_code="STATUS_CODE_ERROR"}} 1"#),

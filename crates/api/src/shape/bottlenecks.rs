@@ -12,6 +12,7 @@ use super::{Completeness, Edge, ScannedShape, Text, nanos_or_zero};
 pub(crate) struct Bottlenecks<'a> {
     start_unix_nano: Text<u64>,
     end_unix_nano: Text<u64>,
+    resolution_nanos: Option<u64>,
     traces: u64,
     excluded: u64,
     latency: Entry,
@@ -90,8 +91,9 @@ impl<'a> Bottlenecks<'a> {
         let faster = f64::from(query.faster_permille) / 1_000.0;
         let p99 = nanos_or_zero(answer.latency.quantile(0.99));
         Self {
-            start_unix_nano: Text(query.window.start.0),
-            end_unix_nano: Text(query.window.end.0),
+            start_unix_nano: Text(answer.window.start.0),
+            end_unix_nano: Text(answer.window.end.0),
+            resolution_nanos: answer.resolution.map(|width| width.0),
             traces: answer.traces,
             excluded: answer.excluded,
             latency: (&answer.latency).into(),
@@ -171,7 +173,7 @@ mod tests {
         let (query, answer) = fake::bottlenecks();
         let wanted = json!({
             "start_unix_nano": "1700000000000000000", "end_unix_nano": "1700000060000000000",
-            "traces": 3, "excluded": 1,
+            "resolution_nanos": 3_600_000_000_000_u64, "traces": 3, "excluded": 1,
             "latency": {"count": 3, "errors": 1, "min_nanos": 10_000_000, "max_nanos": 30_000_000,
                 "mean_nanos": 20_000_000, "p50_nanos": 20_095_000, "p90_nanos": 30_000_000,
                 "p95_nanos": 30_000_000, "p99_nanos": 30_000_000},

@@ -16,6 +16,7 @@ pub(crate) struct Latency<'a> {
     end_unix_nano: Text<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     step_nanos: Option<u64>,
+    resolution_nanos: Option<u64>,
     #[serde(flatten)]
     completeness: Completeness<'a>,
     series: Vec<Series<'a>>,
@@ -73,6 +74,7 @@ impl<'a> Latency<'a> {
             start_unix_nano: Text(answer.window.start.0),
             end_unix_nano: Text(answer.window.end.0),
             step_nanos: query.step.map(|step| step.0),
+            resolution_nanos: answer.resolution.map(|width| width.0),
             completeness: Completeness::of(&answer.incomplete),
             series: series.collect(),
             truncated: answer.series.len() > limit,
@@ -145,7 +147,7 @@ mod tests {
         let wanted = json!({
             "quantiles": [0.5, 0.99], "relative_error_max": RELATIVE_ERROR_MAX,
             "start_unix_nano": "1700000000000000000", "end_unix_nano": "1700000060000000000",
-            "step_nanos": 60_000_000_000_u64, "complete": true, "truncated": false,
+            "step_nanos": 60_000_000_000_u64, "resolution_nanos": null, "complete": true, "truncated": false,
             "series": [{
                 "service": "checkout", "kind": "server", "count": 3, "errors": 1, "rate_per_second": 0.05,
                 "min_nanos": 10_000_000, "max_nanos": 30_000_000, "mean_nanos": 20_000_000,

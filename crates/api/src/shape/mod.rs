@@ -2,6 +2,7 @@
 
 mod bottlenecks;
 mod critical_path;
+mod housekeeping;
 mod latency;
 mod names;
 mod status;
@@ -16,6 +17,7 @@ use trace_model::NanoDuration;
 
 pub(crate) use bottlenecks::Bottlenecks;
 pub(crate) use critical_path::CriticalPath;
+pub(crate) use housekeeping::TIERS;
 pub(crate) use latency::Latency;
 pub(crate) use names::{Operations, Services};
 pub(crate) use status::Status;

@@ -7,6 +7,7 @@ use query::StatusAnswer;
 use serde::Serialize;
 
 use super::Text;
+use super::housekeeping::HousekeepingShape;
 use crate::BuildInfo;
 
 /// `GET /status`.
@@ -17,6 +18,7 @@ pub(crate) struct Status<'a> {
     store: Store,
     disk: Disk,
     open: Open,
+    housekeeping: HousekeepingShape,
     counters: BTreeMap<&'static str, u64>,
     damaged: &'a [String],
     refusing: &'a [String],
@@ -70,6 +72,7 @@ impl<'a> Status<'a> {
                 ballast_bytes: status.disk.ballast,
             },
             open: Open { traces: status.open_traces, spans: status.open_spans },
+            housekeeping: status.into(),
             counters: status.counters.iter().copied().collect(),
             damaged: &status.damaged,
             refusing: &status.refusing,
@@ -110,6 +113,21 @@ mod tests {
             "disk": {"state": "ok", "free_bytes": 900, "total_bytes": 1000, "free_min_bytes": 50,
                 "ballast_bytes": 20},
             "open": {"traces": 1, "spans": 3},
+            "housekeeping": {
+                "merged": {"partitions": 1, "segments_before": 288, "segments_after": 2, "failed": 0},
+                "freed": {"partitions": 2, "segments": 3, "spans": 40, "bytes": 5_000,
+                    "last_unix_nano": "1700000000000000000"},
+                "postponed": 1,
+                "rollups": {
+                    "minute": {"rollups": 2, "bytes": 700, "spans": 40, "traces": 9,
+                        "oldest_unix_nano": "1700000000000000000",
+                        "freed": {"rollups": 0, "spans": 0, "bytes": 0, "last_unix_nano": null}},
+                    "hour": {"rollups": 0, "bytes": 0, "spans": 0, "traces": 0, "oldest_unix_nano": null,
+                        "freed": {"rollups": 0, "spans": 0, "bytes": 0, "last_unix_nano": null}},
+                    "day": {"rollups": 0, "bytes": 0, "spans": 0, "traces": 0, "oldest_unix_nano": null,
+                        "freed": {"rollups": 0, "spans": 0, "bytes": 0, "last_unix_nano": null}}
+                }
+            },
             "counters": {"late_spans": 7},
             "damaged": [], "refusing": ["the disk is full"]
         });
