@@ -10,8 +10,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use ingest::{AllowedOrigins, IngestLimits};
+use query::RollupOptions;
 use span_store::StoreOptions;
 use trace_assemble::Options as AssembleOptions;
+use trace_model::NanoDuration;
 
 use crate::command::ServeArgs;
 use crate::memory::{self, MEMORY_MIN, QueryMemory};
@@ -19,6 +21,8 @@ use crate::pipeline::SealOptions;
 
 /// A segment is built in memory.
 const SEAL_BYTES_MAX: usize = 512 << 20;
+/// Partitions take a moment to make.
+const SLICE_MIN: NanoDuration = NanoDuration::from_secs(1);
 /// A group of requests must fit a log frame.
 const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// Each level of a value is a call within a call.
@@ -41,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) otlp_http: String,
     pub(crate) http: String,
     pub(crate) store: StoreOptions,
+    pub(crate) rollup: RollupOptions,
     pub(crate) seal: SealOptions,
     pub(crate) assemble: AssembleOptions,
     pub(crate) ingest: IngestLimits,
@@ -124,6 +129,9 @@ impl Config {
         }
         if self.seal.bytes > SEAL_BYTES_MAX {
             errors.push("seal.bytes: at most 512MiB, since a segment is built in memory".to_owned());
+        }
+        if self.store.slice.is_some_and(|slice| slice < SLICE_MIN) {
+            errors.push("store.slice: at least 1s, since each is a column family of its own".to_owned());
         }
         errors.extend(self.ingest_out_of_range());
         errors

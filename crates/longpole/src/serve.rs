@@ -84,12 +84,16 @@ pub(crate) async fn run(
         directory,
     ));
     state.damaged.lock().extend(damaged);
-    let loading = Arc::clone(&state);
-    tokio::task::spawn_blocking(move || loading.add_stored(segments)).await?;
+    let (loading, of_rollups) = (Arc::clone(&state), Arc::clone(&store));
+    tokio::task::spawn_blocking(move || {
+        let ids = segments.iter().map(|stored| stored.handle.id()).collect();
+        loading.add_stored(segments);
+        loading.add_stored_rollups(&of_rollups, &ids)
+    })
+    .await??;
 
     let (queue, admitted) = mpsc::channel(QUEUE_REQUESTS);
-    let pipeline =
-        Pipeline::start(Arc::clone(&state), Arc::clone(&store), config.seal, &config.store, admitted)?;
+    let pipeline = Pipeline::start(Arc::clone(&state), Arc::clone(&store), &config, admitted)?;
     let counters = Arc::new(IngestCounters::default());
     let refusing = Arc::clone(&state);
     let server = IngestServer::new(IngestParts {

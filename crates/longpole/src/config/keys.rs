@@ -154,6 +154,35 @@ pub(crate) const KEYS: &[Key] = &[
         time,
         store.retention
     ),
+    key!(
+        "store.slice",
+        "auto",
+        "Width of a partition, in which spans go together; `auto` is a 24th of the retention, 10 minutes to a day.",
+        auto_time,
+        store.slice
+    ),
+    key!(
+        "store.rollup_minute",
+        "720h",
+        "Age at which rollups by minute, which stay when spans go, become rollups by hour.",
+        time,
+        rollup.minute
+    ),
+    key!(
+        "store.rollup_hour",
+        "9600h",
+        "Age at which rollups by hour become rollups by day.",
+        time,
+        rollup.hour
+    ),
+    key!("store.rollup_day", "43800h", "Age at which rollups by day go.", time, rollup.day),
+    key!(
+        "store.rollup_bytes_max",
+        "5GiB",
+        "Bytes of rollups above which the oldest become coarser, and in the end go, before their time.",
+        bytes64,
+        rollup.bytes_max
+    ),
     key!("store.bytes_max", "50GiB", "Bytes stored above which the oldest go.", bytes64, store.bytes_max),
     key!("store.cache_bytes", AUTO, "RocksDB's cache for blocks that were read.", part, store.cache_bytes),
     key!(
@@ -415,6 +444,18 @@ mod free_min {
             FreeMin::Bytes(bytes) => super::bytes64::show(bytes),
             FreeMin::Percent(percent) => format!("{percent}%"),
         }
+    }
+}
+
+mod auto_time {
+    use super::{NanoDuration, time};
+
+    pub(super) fn parse(text: &str) -> Result<Option<NanoDuration>, String> {
+        if text == "auto" { Ok(None) } else { time::parse(text).map(Some) }
+    }
+
+    pub(super) fn show(value: &Option<NanoDuration>) -> String {
+        value.as_ref().map_or_else(|| "auto".to_owned(), time::show)
     }
 }
 

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use query::{DiskStatus, Refusal, State};
+use query::{DiskStatus, Refusal, Retired, State, drop_partition, retire_partition};
 use span_store::{
-    Ballast, DiskGuard, DiskSpace, Failure, SegmentHandle, SpanStore, StoreOptions, disk_space,
+    Ballast, DiskGuard, DiskSpace, Expired, Failure, SpanStore, StoreError, StoreOptions, disk_space,
 };
+
+use super::now;
 
 /// How often the disk is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -176,23 +178,30 @@ impl Guard {
             return;
         }
         let view = self.state.snapshot();
-        let stored: u64 = view.sealed.iter().map(|segment| segment.meta.bytes).sum();
+        let stored: u64 = view.sealed.iter().map(|segment| segment.handle.disk_bytes()).sum();
         if stored < (space.total - space.free.min(space.total)) / 2 {
             return;
         }
-        let handles: Vec<SegmentHandle> = view.sealed.iter().map(|segment| segment.handle.clone()).collect();
         drop(view);
-        let oldest = self.store.oldest_partition(&handles);
-        if oldest.is_empty() {
-            return;
-        }
+        let Some(oldest) = self.store.oldest_partition() else { return };
         self.dropped = Some(Instant::now());
-        let ids: Vec<_> = oldest.iter().map(SegmentHandle::id).collect();
-        self.state.remove_sealed(&ids);
-        self.state.count(&self.state.counters.dropped_for_room, ids.len() as u64);
-        match self.store.drop_partitions_of(&oldest) {
-            Ok(()) => tracing::warn!(segments = ids.len(), "dropped the oldest partition: the disk is full"),
+        match self.drop_for_room(&oldest) {
+            Ok(segments) => {
+                self.state.count(&self.state.counters.dropped_for_room, segments);
+                tracing::warn!(segments, "dropped the oldest partition: the disk is full");
+            }
             Err(error) => tracing::error!(%error, "cannot drop the oldest partition"),
+        }
+    }
+
+    /// Leaves a rollup of it if there is room for that.
+    fn drop_for_room(&self, oldest: &Expired) -> Result<u64, StoreError> {
+        match retire_partition(&self.state, &self.store, oldest, true, now()) {
+            Ok(Retired::Gone { segments, .. }) => Ok(segments),
+            other => {
+                tracing::warn!(?other, "no rollup is left of the oldest partition");
+                drop_partition(&self.state, &self.store, oldest, now())
+            }
         }
     }
 

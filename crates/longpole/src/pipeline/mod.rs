@@ -4,12 +4,14 @@
 //! ingest --Admitted--> committer --Committed--> assembling --Cut--> sealer
 //!                        log                   live view            segments
 //! ```
-//! One thread a stage. A stage that falls behind blocks the one before it, and in the end ingest refuses.
+//! One thread a stage, and one that keeps the house of what is sealed. A stage that falls behind blocks the one
+//! before it, and in the end ingest refuses.
 
 mod assembling;
 mod clock;
 mod committer;
 mod guard;
+mod keeper;
 #[cfg(test)]
 mod model;
 mod recovery;
@@ -24,10 +26,11 @@ use anyhow::Context;
 use guard::{DiskWatch, Guard};
 use ingest::Admitted;
 use query::State;
-use span_store::{SpanStore, StoreOptions};
+use span_store::SpanStore;
 use tokio::sync::mpsc;
 use trace_model::{NanoDuration, UnixNanos};
 
+use crate::config::Config;
 pub(crate) use clock::Clock;
 
 /// When a segment is sealed.
@@ -72,26 +75,34 @@ impl Pipeline {
     pub(crate) fn start(
         state: Arc<State>,
         store: Arc<SpanStore>,
-        seal: SealOptions,
-        options: &StoreOptions,
+        config: &Config,
         admitted: mpsc::Receiver<Admitted>,
     ) -> anyhow::Result<Self> {
         let (to_assembling, committed) = std::sync::mpsc::sync_channel(FRAMES_AHEAD);
         let (to_sealer, cuts) = std::sync::mpsc::sync_channel(CUTS_AHEAD);
         let stopping = Arc::new(AtomicBool::new(false));
+        let options = keeper::KeepOptions {
+            merge_bytes: config.seal.bytes / 2,
+            rollup: config.rollup,
+            slice: config.store.width(),
+        };
+        let keeper =
+            keeper::Keeper::new(Arc::clone(&state), Arc::clone(&store), Arc::clone(&stopping), options);
         let clock = Clock::new(now);
         let sealer =
             sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store), clock.clone(), Arc::clone(&stopping));
         let log_state = Arc::clone(&state);
         let guarded = (Arc::clone(&state), Arc::clone(&store));
-        let watch = DiskWatch::new(Arc::clone(&state), store.dir().to_owned(), options, seal.bytes);
+        let watch =
+            DiskWatch::new(Arc::clone(&state), store.dir().to_owned(), &config.store, config.seal.bytes);
         let watch = Arc::new(watch);
-        let guard =
-            Guard::new(guarded.0, guarded.1, Arc::clone(&watch), options.ballast, Arc::clone(&stopping));
+        let ballast = config.store.ballast;
+        let guard = Guard::new(guarded.0, guarded.1, Arc::clone(&watch), ballast, Arc::clone(&stopping));
         let assembling =
-            assembling::Assembling::new(state, Arc::clone(&store), seal, clock.clone(), to_sealer);
+            assembling::Assembling::new(state, Arc::clone(&store), config.seal, clock.clone(), to_sealer);
         let threads = vec![
             spawn("guard", move || guard.run())?,
+            spawn("keeper", move || keeper.run())?,
             spawn("sealer", move || sealer.run(&cuts))?,
             spawn("assembling", move || assembling.run(&committed))?,
             spawn("committer", move || {

@@ -1,4 +1,4 @@
-//! The sealing stage: builds segments, publishes them, and keeps the store's house.
+//! The sealing stage: builds segments, publishes them, and keeps the log's house.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -15,8 +15,6 @@ use super::assembling::Cut;
 
 /// How often the store's house is kept while nothing is sealed.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
-/// Retention is looked at this often.
-const RETENTION: Duration = Duration::from_secs(60);
 /// The wait before a failed seal is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -26,7 +24,6 @@ pub(super) struct Sealer {
     store: Arc<SpanStore>,
     clock: Clock,
     stopping: Arc<AtomicBool>,
-    retention_checked: Instant,
 }
 
 impl Sealer {
@@ -36,10 +33,10 @@ impl Sealer {
         clock: Clock,
         stopping: Arc<AtomicBool>,
     ) -> Self {
-        Self { state, store, clock, stopping, retention_checked: Instant::now() }
+        Self { state, store, clock, stopping }
     }
 
-    pub(super) fn run(mut self, cuts: &Receiver<Cut>) {
+    pub(super) fn run(self, cuts: &Receiver<Cut>) {
         loop {
             match cuts.recv_timeout(HOUSEKEEPING) {
                 Ok(cut) => self.seal(&cut),
@@ -111,46 +108,9 @@ impl Sealer {
         }
     }
 
-    fn keep_house(&mut self) {
+    fn keep_house(&self) {
         if let Err(error) = self.store.keep_house() {
             tracing::error!(%error, "cannot keep the log's house");
-        }
-        if self.retention_checked.elapsed() >= RETENTION {
-            self.retention_checked = Instant::now();
-            self.retain();
-            self.forget();
-        }
-    }
-
-    /// Partitions of which every segment is damaged go with age, too, and what went is not reported any more.
-    fn forget(&self) {
-        let view = self.state.snapshot();
-        let offered: Vec<_> = view.sealed.iter().map(|segment| segment.handle.clone()).collect();
-        match self.store.drop_forgotten(&offered, self.clock.now()) {
-            Ok(gone) if gone.is_empty() => {}
-            Ok(gone) => tracing::info!(partitions = gone.len(), "retention dropped damaged partitions"),
-            Err(error) => tracing::error!(%error, "retention cannot drop a damaged partition"),
-        }
-        self.state.damaged.lock().retain(|text| !self.store.names_gone_partition(text));
-    }
-
-    pub(super) fn retain(&self) {
-        let view = self.state.snapshot();
-        let segments: Vec<_> =
-            view.sealed.iter().map(|segment| (segment.handle.clone(), segment.meta.bytes)).collect();
-        let gone = self.store.expired(&segments, self.clock.now());
-        if gone.is_empty() {
-            return;
-        }
-        let handles: Vec<_> = segments
-            .into_iter()
-            .filter(|(handle, _)| gone.contains(&handle.id()))
-            .map(|(handle, _)| handle)
-            .collect();
-        self.state.remove_sealed(&gone);
-        match self.store.drop_partitions_of(&handles) {
-            Ok(()) => tracing::info!(segments = handles.len(), "retention dropped segments"),
-            Err(error) => tracing::error!(%error, "retention cannot drop a partition"),
         }
     }
 }

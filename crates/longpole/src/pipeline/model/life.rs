@@ -50,7 +50,7 @@ impl Life {
             assemble: Options { spans_max: dice.pick(&[4_000_000, 4_000_000, 12]), ..Options::default() },
             store: StoreOptions {
                 retention: NanoDuration::from_secs(if retains { 7_200 } else { 7 * 86_400 }),
-                bytes_max: if retains && dice.one_in(3) { 4_000 } else { 50 << 30 },
+                bytes_max: if retains && dice.one_in(3) { 15_000 } else { 50 << 30 },
                 generation_bytes: dice.pick(&[300, 1 << 20]),
                 cache_bytes: 1 << 20,
                 ..StoreOptions::default()

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use ingest::{Admitted, Charge, prepare};
 use otlp_wire::WireLimits;
 use parking_lot::Mutex;
-use query::{Engine, NameTable, State};
+use query::{Engine, NameTable, State, drop_partition};
 use span_store::{FreeMin, SegmentId, SpanStore, StoreOptions};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -197,7 +197,7 @@ impl World {
         self.sealer.seal(&cut);
         let view = self.state.snapshot();
         let last = view.sealed.last().unwrap();
-        self.note(last.id, last.meta.bytes, &cut);
+        self.note(last.id, last.handle.disk_bytes(), &cut);
         self.store.keep_house().unwrap();
     }
 
@@ -205,7 +205,7 @@ impl World {
     pub(super) fn publish(&mut self) {
         let Some(cut) = self.waiting.pop_front() else { return };
         let stored = self.sealer.publish(&cut).unwrap();
-        self.note(stored.handle.id(), stored.meta.bytes, &cut);
+        self.note(stored.handle.id(), stored.handle.disk_bytes(), &cut);
     }
 
     fn note(&mut self, id: SegmentId, bytes: u64, cut: &Cut) {
@@ -243,7 +243,10 @@ impl World {
     pub(super) fn retain(&mut self) -> HashSet<u64> {
         self.seal_all();
         let expected = self.expired();
-        self.sealer.retain();
+        // Without rollups: answers are those over what is left.
+        for expired in self.store.expired(self.now()) {
+            drop_partition(&self.state, &self.store, &expired, self.now()).unwrap();
+        }
         let view = self.state.snapshot();
         let mut gone = HashSet::new();
         for id in &expected {
