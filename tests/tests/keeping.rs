@@ -13,16 +13,16 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A little every now and then, so that each seal has a little.
-fn trickle(server: &Server, rng: &mut StdRng, times: usize) -> Vec<Vec<Sent>> {
-    let exporter = server.exporter().unwrap();
+fn trickle(server: &Server, rng: &mut StdRng, times: usize) -> Result<Vec<Vec<Sent>>> {
+    let exporter = server.exporter()?;
     let mut sent = Vec::new();
     for _ in 0..times {
         let spans = trace(rng, now_nanos());
-        exporter.deliver(&request(&spans)).unwrap();
+        exporter.deliver(&request(&spans))?;
         sent.push(spans);
         std::thread::sleep(Duration::from_millis(150));
     }
-    sent
+    Ok(sent)
 }
 
 /// The latency of everything around now.
@@ -52,7 +52,7 @@ fn the_small_segments_of_a_quiet_instance_are_merged() {
     let options = ServerOptions::new().unwrap().hasty();
     let options = options.env("LONGPOLE_STORE__SLICE", "5s").env("LONGPOLE_SEAL__INTERVAL", "100ms");
     let mut server = options.start().unwrap();
-    let sent = trickle(&server, &mut rng, 60);
+    let sent = trickle(&server, &mut rng, 60).unwrap();
     let merged = || -> Result<()> {
         let status = server.api().json("/api/v1/status")?;
         let merged = &status["housekeeping"]["merged"];
@@ -83,10 +83,10 @@ fn what_was_counted_stays_when_spans_go() {
     let options = ServerOptions::new().unwrap().hasty().env("LONGPOLE_SEAL__INTERVAL", "100ms");
     let options = options.env("LONGPOLE_STORE__SLICE", "2s").env("LONGPOLE_STORE__RETENTION", "4s");
     let mut server = options.start().unwrap();
-    let mut sent = trickle(&server, &mut rng, 20);
+    let mut sent = trickle(&server, &mut rng, 20).unwrap();
     let first = hex(&sent[0][0].span.trace_id);
     for round in 0..2 {
-        sent.extend(trickle(&server, &mut rng, 40));
+        sent.extend(trickle(&server, &mut rng, 40).unwrap());
         let gone = || -> Result<()> {
             let status = server.api().json("/api/v1/status")?;
             let freed = &status["housekeeping"]["freed"];

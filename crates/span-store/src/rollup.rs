@@ -1,7 +1,7 @@
 //! Rollups: what is kept of spans that retention took. One column family holds all of them, each as one file with
 //! a key range of its own, so that a rollup comes by one ingestion and goes with its file.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -148,13 +148,13 @@ impl SpanStore {
     fn write_rollup(
         &self,
         number: u64,
-        path: &PathBuf,
+        path: &Path,
         build: &mut dyn FnMut(Sink<'_>) -> Result<(), BuildError>,
     ) -> Result<RollupHandle, StoreError> {
         self.write_file(path, &|key| full_key(number, key), build)?;
         let file = Arc::new(RollupFile { number, bytes: file_bytes(path) });
         // After an error it may be in or not; it is not to count.
-        self.ingest(FAMILY, vec![path.clone()])
+        self.ingest(FAMILY, vec![path.to_path_buf()])
             .inspect_err(|_| self.rollups.retired.lock().push(Arc::clone(&file)))?;
         Ok(RollupHandle { db: Arc::clone(&self.db), file })
     }
