@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use segment::{
-    Blocks, ContextBlock, Key, LiveBatch, Names, ReadError, SegmentInput, SpanRow, TraceHeads, TracePaths,
-    TraceRow, build,
+    Blocks, ChunkSpan, ContextBlock, Key, LiveBatch, Names, ReadError, SegmentInput, SpanRow, TraceHeads,
+    TracePaths, TraceRow, build,
 };
 use span_store::{Rewrite, SegmentId, SpanStore, StoreError, StoredSegment, decode_meta};
 use trace_model::{TraceId, UnixNanos};
@@ -201,14 +201,12 @@ fn read_spans(
         Gathered { segment, contexts: HashMap::new(), blocks: HashMap::new(), batch: empty(segment) };
     let mut request = Vec::new();
     let detail = state.blocks.detail(segment, &state.names)?;
-    let firsts = &detail.meta.chunk_first_trace;
-    for (number, &first) in firsts.iter().enumerate() {
-        let next = firsts.get(number + 1).copied().map_or(segment.meta.traces, u64::from);
-        let block = state.blocks.chunk(segment, number as u32)?;
-        for nth in 0..u32::try_from(next.saturating_sub(u64::from(first))).unwrap_or(u32::MAX) {
-            let id = block.trace_at(nth)?;
+    for number in 0..detail.meta.chunk_first_trace.len() as u32 {
+        // A large trace goes on in the next block; each part is given out by the block that it lies in.
+        let block = state.blocks.chunk(segment, number)?;
+        for id in block.trace_ids()? {
             for span in block.spans(&id)? {
-                gathered.add(state, id, span.context, &span.message, &mut request)?;
+                gathered.add(state, id, &span, &mut request)?;
                 if request.len() + gathered.batch.context_bytes.len() > raw_bytes_max {
                     return Ok(None);
                 }
@@ -244,11 +242,14 @@ impl Gathered<'_> {
         &mut self,
         state: &State,
         trace_id: TraceId,
-        context: u32,
-        message: &[u8],
+        span: &ChunkSpan,
         request: &mut Vec<u8>,
     ) -> Result<(), ReadError> {
-        let context = self.context(context)?;
+        let context = match &span.own_context {
+            Some(own) => self.add_context(own),
+            None => self.context(span.context)?,
+        };
+        let message = &span.message;
         let node = node_of(message, self.batch.context(context), &state.names)?;
         self.batch.rows.push(SpanRow {
             trace_id,
@@ -270,12 +271,17 @@ impl Gathered<'_> {
             self.blocks.insert(block, ContextBlock::read(&self.segment.handle, block)?);
         }
         let block = self.blocks.get(&block).ok_or(ReadError::Damaged("context block"))?;
-        let bytes = block.get(number)?;
-        let own = self.batch.contexts.len() as u32;
-        self.batch.contexts.push((self.batch.context_bytes.len() as u32, bytes.len() as u32));
-        self.batch.context_bytes.extend_from_slice(bytes);
+        let bytes = block.get(number)?.to_vec();
+        let own = self.add_context(&bytes);
         self.contexts.insert(number, own);
         Ok(own)
+    }
+
+    fn add_context(&mut self, bytes: &[u8]) -> u32 {
+        let number = self.batch.contexts.len() as u32;
+        self.batch.contexts.push((self.batch.context_bytes.len() as u32, bytes.len() as u32));
+        self.batch.context_bytes.extend_from_slice(bytes);
+        number
     }
 }
 
