@@ -28,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     otlp::WALKER,
     otlp::JSON,
     blocks::CHUNKS,
+    blocks::TABLES,
     blocks::ROWS,
     blocks::HEADS,
     blocks::PATHS,

@@ -41,7 +41,7 @@ pub(crate) fn mutate(base: Vec<u8>, shape: Shape, other: &[u8], dice: &mut Dice)
     input
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
+pub(crate) fn varint(mut value: u64) -> Vec<u8> {
     let mut out = Vec::new();
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -97,7 +97,7 @@ enum Field<'a> {
     Other(&'a [u8]),
 }
 
-fn take_varint(input: &[u8]) -> Option<(u64, &[u8])> {
+pub(crate) fn take_varint(input: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0;
     for (at, byte) in input.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * at);

@@ -20,4 +20,6 @@ macro_rules! parsers {
     };
 }
 
-parsers!(walker, json, chunks, rows, heads, paths, contexts, minutes, hashes, meta, histogram, exemplars,);
+parsers!(
+    walker, json, chunks, tables, rows, heads, paths, contexts, minutes, hashes, meta, histogram, exemplars,
+);

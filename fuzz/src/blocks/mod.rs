@@ -1,18 +1,20 @@
 //! What a segment is read from: each kind of value by itself.
 //!
-//! The first byte of an input says how the rest is meant: 0 as it is stored, 1 as the bytes inside the compression,
-//! so that damage gets past the checks of the compressor.
+//! The first byte of an input says how the rest is meant: 0 as it is stored; 1 as the bytes inside the compression,
+//! so that damage gets past the checks of the compressor; 2 as the streams of a value that is made of several, after
+//! the tables of its segment, each behind its length.
 
 mod sample;
 mod values;
 
 use segment::{
-    Blocks, ChunkBlock, ContextBlock, Key, ReadError, RowBlock, SegmentMeta, TraceHeads, TracePaths,
-    decode_minute, open_numbers, trace_hashes,
+    Blocks, ChunkBlock, ChunkTables, ContextBlock, Key, ReadError, RowBlock, SegmentMeta, TraceHeads,
+    TracePaths, decode_minute, open_numbers, trace_hashes,
 };
 use trace_model::TraceId;
 
 use crate::drive::{Draw, Shape, Target};
+use crate::mutate::{take_varint, varint};
 use sample::{Memory, sealed};
 pub use values::{EXEMPLARS, HISTOGRAM};
 
@@ -20,8 +22,10 @@ const fn target(name: &'static str, run: fn(&[u8]) -> bool, draw: fn() -> Draw) 
     Target { name, shape: Shape::Bytes, inputs: 10_000, run, draw }
 }
 
-/// Chunk blocks, with the tables of their segment.
-pub const CHUNKS: Target = target("chunks", chunks, drawn_chunk);
+/// Chunk blocks.
+pub const CHUNKS: Target = target("chunks", chunks, || drawn(Key::Chunk(0)));
+/// What the chunk blocks of a segment share.
+pub const TABLES: Target = target("tables", tables, || drawn(Key::Tables));
 /// Row blocks.
 pub const ROWS: Target = target("rows", rows, || drawn(Key::Rows(0)));
 /// Heads of analysed traces.
@@ -52,25 +56,79 @@ impl Blocks for Damaged {
     }
 }
 
-/// The input as the value of a key; how many bytes it can hold at most when inflated.
+/// The input as the value of a key.
 fn damaged(key: Key, input: &[u8]) -> Damaged {
-    let (mode, rest) = input.split_first().unwrap_or((&0, &[]));
-    let value = if mode & 1 == 0 { rest.to_vec() } else { pack(rest) };
-    Damaged { key, value, rest: Memory::default() }
+    let (mode, mut rest) = input.split_first().unwrap_or((&0, &[]));
+    let mut others = Memory::default();
+    let value = match mode % 3 {
+        0 => rest.to_vec(),
+        1 => pack(rest),
+        _ => {
+            others.0.insert(Key::Tables.to_bytes(), pack(take_part(&mut rest)));
+            streams(rest)
+        }
+    };
+    Damaged { key, value, rest: others }
 }
 
-/// Packs as segments do.
+/// Packs as segments pack a value that is one piece.
 fn pack(raw: &[u8]) -> Vec<u8> {
     let mut packed = (raw.len() as u32).to_le_bytes().to_vec();
     packed.extend(zstd::bulk::compress(raw, 1).unwrap());
     packed
 }
 
-/// The inside of a stored value, `None` if it is not compressed that way.
+/// The inside of a stored value, `None` if it is not one piece.
 fn unpack(stored: &[u8]) -> Option<Vec<u8>> {
     let (length, packed) = stored.split_first_chunk::<4>()?;
     let length = u32::from_le_bytes(*length) as usize;
     zstd::bulk::decompress(packed, length.min(1 << 24)).ok().filter(|raw| raw.len() == length)
+}
+
+/// What values of several streams begin with.
+const MARK: [u8; 4] = [2, b'L', b'P', 0xff];
+
+/// A length and as many bytes, or as many as there are: a mutated length still leaves the rest to be read.
+fn take_part<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+    let (length, after) = take_varint(rest).unwrap_or((0, &[]));
+    let (part, after) = after.split_at(after.len().min(usize::try_from(length).unwrap_or(usize::MAX)));
+    *rest = after;
+    part
+}
+
+fn put_part(out: &mut Vec<u8>, part: &[u8]) {
+    out.extend(varint(part.len() as u64));
+    out.extend_from_slice(part);
+}
+
+/// Three parts and packed bits as a stored value, none of them compressed.
+fn streams(mut rest: &[u8]) -> Vec<u8> {
+    let mut stored = MARK.to_vec();
+    for _ in 0..3 {
+        let part = take_part(&mut rest);
+        stored.extend(varint(part.len() as u64));
+        put_part(&mut stored, part);
+    }
+    stored.extend_from_slice(rest);
+    stored
+}
+
+/// The other way round, `None` if the value is one piece.
+fn parts(stored: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = stored.strip_prefix(&MARK)?;
+    let mut out = Vec::new();
+    for _ in 0..3 {
+        let (length, after) = take_varint(rest)?;
+        rest = after;
+        let packed = take_part(&mut rest);
+        let length = usize::try_from(length).ok()?;
+        match packed.len() == length {
+            true => put_part(&mut out, packed),
+            false => put_part(&mut out, &zstd::bulk::decompress(packed, length).ok()?),
+        }
+    }
+    out.extend_from_slice(rest);
+    Some(out)
 }
 
 fn drawn(key: Key) -> Draw {
@@ -80,26 +138,34 @@ fn drawn(key: Key) -> Draw {
 /// Values of a key out of sound segments; with the byte that says how they are meant.
 fn drawn_as(key: Key, with_mode: bool) -> Draw {
     Box::new(move |dice| {
-        let stored = sealed(dice).0.remove(&key.to_bytes()).unwrap();
+        let mut values = sealed(dice).0;
+        let stored = values.remove(&key.to_bytes()).unwrap();
         if !with_mode {
             return stored;
         }
-        let raw = if dice.one_in(3) { None } else { unpack(&stored) };
-        match raw {
+        // A chunk block cannot be read without the tables of its segment.
+        let is_chunk = matches!(key, Key::Chunk(_));
+        if !is_chunk && dice.one_in(3) {
+            return [&[0][..], &stored].concat();
+        }
+        if let Some(parts) = parts(&stored) {
+            let tables = values.get(&Key::Tables.to_bytes()).and_then(|tables| unpack(tables));
+            let mut input = vec![2];
+            put_part(&mut input, &tables.filter(|_| is_chunk).unwrap_or_default());
+            input.extend(parts);
+            return input;
+        }
+        match unpack(&stored) {
             Some(raw) => [&[1][..], &raw].concat(),
             None => [&[0][..], &stored].concat(),
         }
     })
 }
 
-/// A block and the tables that it points to: u32 length of the tables, tables, block.
-fn drawn_chunk() -> Draw {
-    Box::new(|dice| {
-        let mut values = sealed(dice).0;
-        let tables = values.remove(&Key::Tables.to_bytes()).unwrap_or_default();
-        let block = values.remove(&Key::Chunk(0).to_bytes()).unwrap();
-        [&(tables.len() as u32).to_le_bytes()[..], &tables, &block].concat()
-    })
+fn tables(input: &[u8]) -> bool {
+    let Ok(tables) = ChunkTables::read(&damaged(Key::Tables, input)) else { return false };
+    let _ = tables.bytes();
+    true
 }
 
 fn chunks(input: &[u8]) -> bool {
@@ -115,7 +181,10 @@ fn chunks(input: &[u8]) -> bool {
     for nth in 0..64 {
         let Ok(id) = block.trace_at(nth) else { break };
         match block.spans(&id) {
-            Ok(spans) => assert!(spans.len() <= block.bytes()),
+            Ok(spans) => {
+                assert!(spans.len() <= block.bytes(), "no more spans than bytes");
+                assert!(spans.iter().all(|span| span.own_context.is_none() || span.context == u32::MAX));
+            }
             Err(_) => sound = false,
         }
     }
