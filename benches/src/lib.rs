@@ -15,6 +15,7 @@ pub mod null;
 pub mod pool;
 pub mod process;
 pub mod queries;
+pub mod recorded;
 pub mod report;
 pub mod resource;
 pub mod stretch;

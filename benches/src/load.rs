@@ -137,6 +137,7 @@ impl Shared {
             "rejected_spans": self.rejected.load(Ordering::Relaxed),
             "client_cpu_seconds_per_million": cpu / (spans.max(1) as f64 / 1e6),
             "start_unix_nano": start.saturating_sub(self.pool.length_nanos()).to_string(),
+            "zstd_bytes_per_span": self.pool.zstd_bytes_per_span().ok(),
             "services": self.pool.services(),
             "samples": self.samples(),
         })

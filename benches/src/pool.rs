@@ -1,10 +1,12 @@
 //! Encoded requests, sent over and over, each time as new traces of the present.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 
 use crate::encode::{self, Encoded};
-use crate::model;
+use crate::{model, recorded};
 
 /// The pool's traces start within this time, and one pass over the pool plays it.
 const WINDOW_NANOS: u64 = 1_000_000_000;
@@ -16,7 +18,7 @@ pub struct Pool {
     spans: usize,
     /// Trace ids of the pool with their number of spans, for a look at some afterwards.
     traces: Vec<([u8; 16], u32)>,
-    services: Vec<&'static str>,
+    services: Vec<String>,
     length_nanos: u64,
 }
 
@@ -31,8 +33,10 @@ impl Pool {
             *by_trace.entry(span.trace_id).or_default() += 1;
         }
         let services = model::SERVICES.iter().enumerate();
-        let services =
-            services.filter(|(n, _)| model.iter().any(|s| s.service == *n)).map(|(_, s)| *s).collect();
+        let services = services
+            .filter(|(n, _)| model.iter().any(|s| s.service == *n))
+            .map(|(_, s)| (*s).to_owned())
+            .collect();
         let length_nanos = model.last().map_or(0, |s| s.end_nanos);
         Ok(Self {
             requests,
@@ -41,6 +45,41 @@ impl Pool {
             services,
             length_nanos,
         })
+    }
+
+    /// A pool of recorded traces, in requests of about `batch` spans.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is not OTLP/JSON lines.
+    pub fn recorded(files: &[PathBuf], batch: usize) -> Result<Self> {
+        let (requests, services) = recorded::requests(files, batch)?;
+        let mut by_trace = std::collections::BTreeMap::<[u8; 16], u32>::new();
+        let mut length_nanos = 0;
+        for request in &requests {
+            for spot in &request.spots {
+                let mut id = [0; 16];
+                id.copy_from_slice(&request.bytes[spot.trace_id as usize..][..16]);
+                *by_trace.entry(id).or_default() += 1;
+                let mut end = [0; 8];
+                end.copy_from_slice(&request.bytes[spot.end as usize..][..8]);
+                length_nanos = u64::from_le_bytes(end).max(length_nanos);
+            }
+        }
+        let spans = requests.iter().map(|request| request.spots.len()).sum();
+        Ok(Self { requests, spans, traces: by_trace.into_iter().collect(), services, length_nanos })
+    }
+
+    /// Bytes a span that zstd 1 makes of the requests of one pass in blocks of 1 MiB.
+    ///
+    /// # Errors
+    /// If the compressor fails.
+    pub fn zstd_bytes_per_span(&self) -> Result<f64> {
+        let all: Vec<u8> = self.requests.iter().flat_map(|request| request.bytes.iter().copied()).collect();
+        let mut packed = 0;
+        for block in all.chunks(1 << 20) {
+            packed += zstd::bulk::compress(block, 1)?.len();
+        }
+        Ok(packed as f64 / self.spans as f64)
     }
 
     /// Requests of one pass.
@@ -64,7 +103,7 @@ impl Pool {
     }
 
     /// Names of the services that send.
-    pub fn services(&self) -> &[&'static str] {
+    pub fn services(&self) -> &[String] {
         &self.services
     }
 

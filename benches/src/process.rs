@@ -178,10 +178,11 @@ fn wait_until_ready(stdout: std::process::ChildStdout) -> Result<HashMap<String,
 }
 
 /// Runs the load generator against an address and returns what it printed.
-pub fn loadgen(address: &str, spans: usize, seed: u64) -> Result<Value> {
+pub fn loadgen(address: &str, spans: usize, seed: u64, files: &[PathBuf]) -> Result<Value> {
     let output = Command::new(program("loadgen")?)
         .args(["--endpoint", address, "--samples", "300"])
         .args(["--spans", &spans.to_string(), "--seed", &seed.to_string()])
+        .args(files.iter().flat_map(|file| [Path::new("--file"), file]))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

@@ -22,6 +22,9 @@ struct Args {
     targets: Vec<Target>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Recorded traces to send instead of the model's (OTLP/JSON lines, also `.zst`).
+    #[arg(long)]
+    file: Vec<PathBuf>,
     /// Folder for the stores; each run's is removed at its end. Default: that of temporary files.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -68,7 +71,7 @@ fn measure(target: Target, args: &Args, parent: &std::path::Path) -> Result<Run>
     let mut server = Server::start(target, parent)?;
     let pid = server.pid();
     let before = resource::cpu_seconds(pid)?;
-    let load = loadgen(server.address("otlp_grpc")?, args.spans, args.seed)?;
+    let load = loadgen(server.address("otlp_grpc")?, args.spans, args.seed, &args.file)?;
     let after_load = resource::cpu_seconds(pid)?;
     if !server.wait_until_idle()? {
         eprintln!("    {} is not idle after three minutes", target.name());
@@ -110,6 +113,7 @@ fn measure(target: Target, args: &Args, parent: &std::path::Path) -> Result<Run>
         peak_rss_mib,
         written_per_span: written.map(|w: f64| w / spans),
         kept_per_span: kept.map(|k: f64| k / spans),
+        zstd_per_span: load["zstd_bytes_per_span"].as_f64(),
         start_again,
         rest_rss_mib,
         queries,

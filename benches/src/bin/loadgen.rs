@@ -34,6 +34,9 @@ struct Args {
     /// Seconds for which a request that the server puts off is tried again.
     #[arg(long, default_value_t = 60)]
     patience: u64,
+    /// Recorded traces to send instead (OTLP/JSON lines, also `.zst`), over and over with new ids and times.
+    #[arg(long)]
+    file: Vec<std::path::PathBuf>,
     /// Traces to name in the result.
     #[arg(long, default_value_t = 0)]
     samples: usize,
@@ -42,7 +45,11 @@ struct Args {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let pool = Pool::generate(args.seed, args.pool.min(args.spans), args.batch)?;
+    let pool = if args.file.is_empty() {
+        Pool::generate(args.seed, args.pool.min(args.spans), args.batch)?
+    } else {
+        Pool::recorded(&args.file, args.batch)?
+    };
     let plan = Plan {
         endpoint: format!("http://{}", args.endpoint),
         connections: args.connections,
