@@ -131,9 +131,22 @@ impl World {
             copy_folder(self.outer.dir.path(), image.path());
             image
         });
-        let Self { state, engine, clock, store, assembling, waiting, sealer, mut outer, .. } = self;
-        // What is not named here holds nothing of the store, which must be closed before it is opened again.
-        drop((state, engine, store, assembling, waiting, sealer));
+        let Self {
+            state,
+            engine,
+            clock,
+            store,
+            disk,
+            to_assembling,
+            committed,
+            assembling,
+            cuts,
+            waiting,
+            sealer,
+            mut outer,
+        } = self;
+        // Whoever holds something of the store keeps it open, and it must be closed before it is opened again.
+        drop((state, engine, store, disk, to_assembling, committed, assembling, cuts, waiting, sealer));
         outer.dir = image.unwrap_or(outer.dir);
         Self::begin(outer, clock)
     }
