@@ -204,13 +204,13 @@ mod tests {
         let usual = Config::from_settings(&[]).unwrap();
         assert_eq!(small.seal.bytes, 9 << 20);
         assert_eq!(usual.assemble.spans_max / 2, small.assemble.spans_max);
-        assert!(usual.seal.bytes > 20 << 20 && usual.ingest.queued_bytes > 40 << 20);
+        assert!(usual.seal.bytes > 20 << 20 && usual.ingest.queued_bytes > 30 << 20);
         let errors = Config::from_settings(&[setting("memory", "1MiB")]).unwrap_err().join("\n");
         assert!(errors.contains("memory: at least 128MiB"), "{errors}");
         let mut text = Vec::new();
         usual.write(&mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
-        assert!(text.contains("# Now 28MiB, from memory.\n  bytes: \"auto\""), "{text}");
+        assert!(text.contains("# Now 23MiB, from memory.\n  bytes: \"auto\""), "{text}");
     }
 
     #[test]

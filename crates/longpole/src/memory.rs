@@ -12,13 +12,13 @@ pub(crate) const MEMORY_MIN: usize = 128 << 20;
 const HELD_SPAN_BYTES: usize = 84;
 
 /// Parts of the whole, in thousandths.
-const QUEUED: usize = 90;
-const SEAL: usize = 55;
-const HELD_SPANS: usize = 340;
+const QUEUED: usize = 70;
+const SEAL: usize = 45;
+const HELD_SPANS: usize = 250;
 const GENERATION: usize = 32;
 const ROCKSDB_CACHE: usize = 50;
 const BLOCKS: usize = 50;
-const DIRECTORY: usize = 80;
+const DIRECTORY: usize = 70;
 
 /// What the caches of queries may take.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,16 +47,17 @@ pub(crate) fn divide(config: &mut Config) {
     config.query = QueryMemory { blocks: part(BLOCKS), directory: part(DIRECTORY) };
 }
 
-/// Keeps freed memory for two seconds before it is given back to the system. At full load requests of megabytes
+/// Keeps freed memory for half a second before it is given back to the system. At full load requests of megabytes
 /// are freed and wanted again all the time; having their pages zeroed by the system each time took a tenth of
 /// all time.
 pub(crate) fn keep_freed_pages() {
     /// `mi_option_purge_delay` of mimalloc 3; arenas wait ten times as long. Milliseconds.
     const PURGE_DELAY: i32 = 15;
     #[allow(unsafe_code, reason = "mimalloc has no safe call for its options")]
-    // SAFETY: sets an integer in a table of options; any index and value is checked there.
+    // SAFETY: sets an integer in a table of options, unless the environment has set it; any index and value is checked
+    // there.
     unsafe {
-        libmimalloc_sys::mi_option_set(PURGE_DELAY, 200);
+        libmimalloc_sys::mi_option_set_default(PURGE_DELAY, 50);
     }
 }
 
@@ -70,6 +71,6 @@ mod tests {
         let live = SEAL * 5 / 2;
         let memtables = GENERATION * 3;
         let sum = QUEUED + live + HELD_SPANS + memtables + ROCKSDB_CACHE + BLOCKS + DIRECTORY;
-        assert!(sum < 900, "{sum}");
+        assert!(sum < 800, "{sum}");
     }
 }
