@@ -127,7 +127,6 @@ impl Assembling {
             let (mut assembly, searched) = self.assembly_with_stored(&batch);
             let mut kept = 0_u32;
             let at = self.clock.now();
-            assembly.assembler.note_arrival(batch.arrival);
             batch.rows.retain(|row| {
                 let location = Location::Live { batch: batch.number, row: kept };
                 let was_finished =
@@ -161,7 +160,9 @@ impl Assembling {
     fn assembly_with_stored(&self, batch: &LiveBatch) -> (MutexGuard<'_, Assembly>, Searched) {
         let mut searched = Searched::new();
         loop {
-            let assembly = self.state.assembly.lock();
+            let mut assembly = self.state.assembly.lock();
+            // Before a trace is reopened: it is open since this arrival.
+            assembly.assembler.note_arrival(batch.arrival);
             let wanted = to_search(&assembly, batch, &searched);
             if wanted.is_empty() {
                 return (assembly, searched);

@@ -71,8 +71,8 @@ pub(crate) fn check_search(world: &Asked<'_>, oracle: &Oracle, dice: &mut Dice) 
         assert!(answer.traces.len() <= search.limit && (answer.next.is_none() || !answer.traces.is_empty()));
         for hit in &answer.traces {
             let spans = &oracle.traces[&hit.trace_id];
-            assert_eq!((hit.start, hit.duration.0), extent(spans));
-            assert_eq!(hit.spans, spans.len() as u64);
+            assert_eq!((hit.start, hit.duration.0), extent(spans), "{hit:?}");
+            assert_eq!(hit.spans, spans.len() as u64, "{hit:?}");
             assert_eq!(hit.services.iter().map(|service| service.spans).sum::<u64>(), hit.spans);
             assert_eq!(hit.state == TraceState::Open, world.is_open(&hit.trace_id));
             found.push((hit.trace_id, hit.matched.as_ref().map(|matched| matched.span_id)));
@@ -92,7 +92,7 @@ pub(crate) fn check_traces(world: &Asked<'_>, oracle: &Oracle) {
         walk(&answer.traces_data, &WireLimits::default(), &mut walked).unwrap();
         let mut wanted: Vec<&Span> = spans.iter().collect();
         wanted.sort_by_key(|span| (span.start, std::cmp::Reverse(span.end), span.span_id, span.content()));
-        assert_eq!(walked.spans.len(), wanted.len());
+        assert_eq!(walked.spans.len(), wanted.len(), "spans of {id}");
         for (found, span) in walked.spans.iter().zip(wanted) {
             assert_eq!(found.content, span.content());
             assert_eq!(walked.service(found.group, &answer.traces_data), Some(span.service.as_bytes()));

@@ -15,7 +15,7 @@ mod spans;
 mod step;
 mod world;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,6 +30,8 @@ const SHRINKS: u32 = 300;
 thread_local! {
     /// While a sequence is tried, its panics are expected and kept off the screen.
     static QUIET: Cell<bool> = const { Cell::new(false) };
+    /// Where the last of them was.
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 fn hush() {
@@ -37,7 +39,10 @@ fn hush() {
     HUSHED.call_once(|| {
         let show = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
+            if QUIET.get() {
+                let place = info.location().map(ToString::to_string);
+                PLACE.set(place.unwrap_or_default());
+            } else {
                 show(info);
             }
         }));
@@ -51,7 +56,8 @@ fn fault(life: &Life, steps: &[Step]) -> Option<String> {
     QUIET.set(false);
     let panic = lived.err()?;
     let text = panic.downcast_ref::<String>().cloned();
-    Some(text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default())
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    Some(format!("{}: {}", PLACE.take(), text.unwrap_or_default()))
 }
 
 /// Leaves out whatever the fault does not need, in ever smaller pieces.
@@ -175,4 +181,28 @@ fn open_traces_of_several_cuts_survive_two_restarts() {
         Step::Die { copy: true },
     ];
     Life::new(10).run(&steps);
+}
+
+/// Likewise if the first span that is replayed is a late one, and reopens a trace that had been analysed.
+#[test]
+fn a_trace_that_a_replay_reopens_is_open_since_the_arrival_of_its_late_span() {
+    let one = |list: &[(u8, u8)]| Step::Commit(vec![spans(list)]);
+    let steps = [
+        one(&[(3, 4), (3, 0), (3, 1), (3, 2), (3, 6)]),
+        Step::Take,
+        Step::Wait(61),
+        Step::Tick,
+        Step::Cut,
+        Step::Seal,
+        one(&[(3, 3)]),
+        Step::Wait(6),
+        Step::Die { copy: false },
+        Step::Cut,
+        Step::Seal,
+        Step::Die { copy: false },
+        Step::Ask(1),
+        Step::Ask(2),
+        Step::Ask(3),
+    ];
+    Life::new(1).run(&steps);
 }

@@ -1,7 +1,7 @@
 //! The stages and their store, without threads.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -126,11 +126,7 @@ impl World {
 
     /// The process is killed and begins anew with what the system has of its files.
     pub(super) fn die(self, copy: bool) -> Self {
-        let image = copy.then(|| {
-            let image = super::life::folder();
-            copy_folder(self.outer.dir.path(), image.path());
-            image
-        });
+        let image = copy.then(|| image_of(self.outer.dir.path()));
         let Self {
             state,
             engine,
@@ -302,15 +298,39 @@ impl World {
     }
 }
 
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
+/// A copy of the folder as it was at one moment. RocksDB writes and takes away files in the background, so what
+/// changed meanwhile is copied anew.
+fn image_of(folder: &Path) -> TempDir {
+    for _ in 0..1_000 {
+        let (before, image) = (listing(folder), super::life::folder());
+        let copied = before.iter().all(|(file, _)| copy_file(folder, image.path(), file).is_ok());
+        if copied && listing(folder) == before && listing(image.path()) == before {
+            return image;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("{} does not come to rest", folder.display());
+}
+
+fn copy_file(from: &Path, to: &Path, file: &Path) -> std::io::Result<u64> {
+    let target = to.join(file);
+    std::fs::create_dir_all(target.parent().unwrap_or(to))?;
+    std::fs::copy(from.join(file), target)
+}
+
+/// Every file below a folder with its length, but for RocksDB's own words and its lock.
+fn listing(folder: &Path) -> BTreeMap<PathBuf, u64> {
+    let (mut found, mut left) = (BTreeMap::new(), vec![folder.to_owned()]);
+    while let Some(dir) = left.pop() {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            let path = entry.path();
+            if meta.is_dir() {
+                left.push(path);
+            } else if !entry.file_name().to_string_lossy().starts_with("LO") {
+                found.extend(path.strip_prefix(folder).map(|path| (path.to_owned(), meta.len())));
+            }
         }
     }
+    found
 }
