@@ -18,9 +18,6 @@ use super::{Clock, SealOptions, recovery};
 
 /// How far a client's clock may be ahead: a span cannot be stored from longer before it began than this.
 const CLOCK_SLACK: NanoDuration = NanoDuration::from_secs(60);
-/// A trace is looked for in segments that arrived since this long before its span began, so that analysis
-/// joins a late span with what came up to an hour before it. Counts of spans do not depend on it.
-const LOOK_BACK: NanoDuration = NanoDuration::from_secs(3600);
 /// Batches after which a segment is cut, whatever their bytes: each costs every query a little.
 const BATCHES_MAX: usize = 32_768;
 /// The longest wait for the next frame; deadlines are checked at least this often.
@@ -170,7 +167,8 @@ impl Assembling {
             drop(assembly);
             let stored = self.state.view.read().stored();
             for (id, since) in wanted {
-                match stored.may_hold(&id, since.saturating_sub(LOOK_BACK), since) {
+                // In memory looking further back costs nothing and joins a late span with its trace however old.
+                match stored.may_hold(&id, UnixNanos(0), since) {
                     // All of it, not only what came since: its analysis replaces an earlier one.
                     Ok(true) => self.reopen(id, self.clock.now()),
                     Ok(false) => {}
