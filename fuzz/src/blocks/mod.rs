@@ -169,11 +169,7 @@ fn tables(input: &[u8]) -> bool {
 }
 
 fn chunks(input: &[u8]) -> bool {
-    let (length, rest) = input.split_first_chunk::<4>().unwrap_or((&[0; 4], &[]));
-    let (tables, block) = rest.split_at((u32::from_le_bytes(*length) as usize).min(rest.len()));
-    let mut rest = Memory::default();
-    rest.0.insert(Key::Tables.to_bytes(), tables.to_vec());
-    let blocks = Damaged { key: Key::Chunk(0), value: block.to_vec(), rest };
+    let blocks = damaged(Key::Chunk(0), input);
     let Ok(block) = ChunkBlock::read(&blocks, 0) else { return false };
     assert!(block.trace_at(u32::MAX).is_err());
     let mut sound = true;
