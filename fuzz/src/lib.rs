@@ -36,6 +36,9 @@ pub const TARGETS: &[Target] = &[
     blocks::MINUTES,
     blocks::HASHES,
     blocks::META,
+    blocks::ROLLED_HISTOGRAMS,
+    blocks::ROLLED_PATHS,
+    blocks::ROLLUP_META,
     blocks::HISTOGRAM,
     blocks::EXEMPLARS,
 ];

@@ -21,5 +21,20 @@ macro_rules! parsers {
 }
 
 parsers!(
-    walker, json, chunks, tables, rows, heads, paths, contexts, minutes, hashes, meta, histogram, exemplars,
+    walker,
+    json,
+    chunks,
+    tables,
+    rows,
+    heads,
+    paths,
+    contexts,
+    minutes,
+    hashes,
+    meta,
+    rolled_histograms,
+    rolled_paths,
+    rollup_meta,
+    histogram,
+    exemplars,
 );

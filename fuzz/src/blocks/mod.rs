@@ -4,6 +4,7 @@
 //! so that damage gets past the checks of the compressor; 2 as the streams of a value that is made of several, after
 //! the tables of its segment, each behind its length.
 
+mod rolled;
 mod sample;
 mod values;
 
@@ -15,6 +16,7 @@ use trace_model::TraceId;
 
 use crate::drive::{Draw, Shape, Target};
 use crate::mutate::{take_varint, varint};
+pub use rolled::{ROLLED_HISTOGRAMS, ROLLED_PATHS, ROLLUP_META};
 use sample::{Memory, sealed};
 pub use values::{EXEMPLARS, HISTOGRAM};
 

@@ -21,7 +21,7 @@ const SERVICES: u32 = 3;
 
 /// All drawn spans end in this minute since the epoch.
 pub(super) const MINUTE: u32 = 28_000_000;
-const BASE: u64 = MINUTE as u64 * UnixNanos::PER_MINUTE;
+pub(super) const BASE: u64 = MINUTE as u64 * UnixNanos::PER_MINUTE;
 
 /// The values of a segment by key.
 #[derive(Debug, Default, Clone)]
@@ -34,7 +34,7 @@ impl Blocks for Memory {
 }
 
 #[derive(Debug)]
-struct Numbered;
+pub(super) struct Numbered;
 
 impl Names for Numbered {
     fn service(&self, id: ServiceId) -> Arc<str> {
@@ -85,7 +85,7 @@ fn encode(span: &Span, dice: &mut Dice) -> Vec<u8> {
     [rest.encode_to_vec(), id.encode_to_vec()].concat()
 }
 
-fn batch(dice: &mut Dice) -> Arc<LiveBatch> {
+pub(super) fn batch(dice: &mut Dice) -> Arc<LiveBatch> {
     let (mut request, mut context_bytes) = (vec![0xff; 3], Vec::new());
     let (mut contexts, mut rows) = (Vec::new(), Vec::new());
     let traces = 1 + dice.below(12);
@@ -136,7 +136,7 @@ fn share(dice: &mut Dice) -> PathShare {
     }
 }
 
-fn analysis(dice: &mut Dice, nth: u8) -> Arc<TraceRow> {
+pub(super) fn analysis(dice: &mut Dice, nth: u8) -> Arc<TraceRow> {
     let mut flags = Flags::default();
     flags.insert_if(Flags::OVERRUN, dice.one_in(3));
     let services = (0..dice.below(SERVICES as usize + 1) as u32).map(|service| TraceServiceCount {

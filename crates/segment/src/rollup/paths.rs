@@ -35,7 +35,7 @@ pub struct PathExemplar {
 /// What is known of an item.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ItemSums {
-    /// Time on critical paths, nanoseconds.
+    /// Time on critical paths, nanoseconds. Like the other sums, it stops at the greatest number: only damage gets there.
     pub sum: u128,
     /// That time by trace, of traces that have any.
     pub present: LatencyHistogram,
@@ -51,9 +51,9 @@ pub struct ItemSums {
 
 impl ItemSums {
     fn add(&mut self, row: &TraceRow, exclusive: u64, spans: u64, errors: u64) {
-        self.sum += u128::from(exclusive);
-        self.spans += spans;
-        self.errors += errors;
+        self.sum = self.sum.saturating_add(u128::from(exclusive));
+        self.spans = self.spans.saturating_add(spans);
+        self.errors = self.errors.saturating_add(errors);
         if exclusive > 0 {
             self.present.record(NanoDuration(exclusive), false);
             self.by_root.add(row.root_duration, exclusive);
@@ -67,10 +67,10 @@ impl ItemSums {
 
     /// Adds all of another.
     pub fn merge(&mut self, other: &Self) {
-        self.sum += other.sum;
+        self.sum = self.sum.saturating_add(other.sum);
         self.present.merge(&other.present);
-        self.spans += other.spans;
-        self.errors += other.errors;
+        self.spans = self.spans.saturating_add(other.spans);
+        self.errors = self.errors.saturating_add(other.errors);
         self.by_root.merge(&other.by_root);
         other.exemplars.iter().for_each(|exemplar| self.note(*exemplar));
     }
@@ -125,11 +125,12 @@ impl PathSums {
     /// Adds a trace with the shares of its critical path.
     pub fn add(&mut self, row: &TraceRow, shares: &[PathShare], by: PathGrouping) {
         if row.root.is_none() {
-            self.excluded += 1;
+            self.excluded = self.excluded.saturating_add(1);
             return;
         }
-        self.traces += 1;
-        self.flagged += u64::from(row.flags != Flags::default() || row.missing_parents > 0);
+        self.traces = self.traces.saturating_add(1);
+        self.flagged =
+            self.flagged.saturating_add(u64::from(row.flags != Flags::default() || row.missing_parents > 0));
         self.latency.record(row.root_duration, row.errors > 0);
         let mut of_trace: HashMap<ItemKey, (u64, u64, u64)> = HashMap::new();
         for share in shares {
@@ -138,9 +139,9 @@ impl PathSums {
                 let key = ItemKey { service, operation, edge: share.edge };
                 if by.takes(&key) {
                     let sums = of_trace.entry(key).or_default();
-                    sums.0 += share.exclusive.0;
-                    sums.1 += u64::from(share.spans);
-                    sums.2 += u64::from(share.errors);
+                    sums.0 = sums.0.saturating_add(share.exclusive.0);
+                    sums.1 = sums.1.saturating_add(u64::from(share.spans));
+                    sums.2 = sums.2.saturating_add(u64::from(share.errors));
                 }
             }
         }
@@ -151,12 +152,30 @@ impl PathSums {
 
     /// Adds all of another, with the items that `by` tells apart.
     pub fn merge(&mut self, other: &Self, by: PathGrouping) {
-        self.traces += other.traces;
-        self.excluded += other.excluded;
-        self.flagged += other.flagged;
+        self.traces = self.traces.saturating_add(other.traces);
+        self.excluded = self.excluded.saturating_add(other.excluded);
+        self.flagged = self.flagged.saturating_add(other.flagged);
         self.latency.merge(&other.latency);
         for (key, sums) in other.items.iter().filter(|(key, _)| by.takes(key)) {
             self.items.entry(*key).or_default().merge(sums);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A damaged rollup may claim any number.
+    #[test]
+    fn sums_stop_at_the_greatest_number() {
+        let item = ItemSums { sum: u128::MAX, spans: u64::MAX, errors: u64::MAX, ..ItemSums::default() };
+        let key = ItemKey { service: ServiceId(1), operation: None, edge: None };
+        let mut most = PathSums { traces: u64::MAX, excluded: u64::MAX, flagged: 1, ..PathSums::default() };
+        most.items.insert(key, item.clone());
+        let mut sums = most.clone();
+        sums.merge(&most, PathGrouping::Both);
+        assert_eq!((sums.traces, sums.excluded, sums.flagged), (u64::MAX, u64::MAX, 2));
+        assert_eq!(sums.items[&key], item);
     }
 }
