@@ -11,18 +11,30 @@ use crate::oracle::Oracle;
 use crate::spans::{BASE, Dice, SECOND, Span, random_spans, request};
 use crate::world::World;
 
-/// The folder of a store as it is at this moment, as a crash would leave it.
+/// The folder of a store as it is at one moment, as a crash would leave it. RocksDB removes files in the background,
+/// so a copy that meets one going is begun again.
 pub(crate) fn copy(from: &Path) -> tempfile::TempDir {
-    let to = tempfile::tempdir().unwrap();
+    for _ in 0..1_000 {
+        let to = tempfile::tempdir().unwrap();
+        match try_copy(from, to.path()) {
+            Ok(()) => return to,
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}"),
+        }
+    }
+    panic!("files of {} keep going", from.display());
+}
+
+fn try_copy(from: &Path, to: &Path) -> std::io::Result<()> {
     for folder in ["rocksdb", "ingest"] {
-        std::fs::create_dir(to.path().join(folder)).unwrap();
-        for entry in std::fs::read_dir(from.join(folder)).unwrap().map(Result::unwrap) {
-            if entry.file_name() != "LOCK" && entry.file_type().unwrap().is_file() {
-                std::fs::copy(entry.path(), to.path().join(folder).join(entry.file_name())).unwrap();
+        std::fs::create_dir(to.join(folder))?;
+        for entry in std::fs::read_dir(from.join(folder))? {
+            let entry = entry?;
+            if entry.file_name() != "LOCK" && entry.file_type()?.is_file() {
+                std::fs::copy(entry.path(), to.join(folder).join(entry.file_name()))?;
             }
         }
     }
-    to
+    Ok(())
 }
 
 /// A store at rest with as many segments as seconds: one span each.
