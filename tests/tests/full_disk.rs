@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value::BytesValue;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 
-const DISK_MIB: u64 = 320;
+const DISK_MIB: u64 = 768;
 const CLIENTS: u64 = 2;
 const ROUNDS: usize = 6;
 const PADDING: usize = 8 << 10;

@@ -210,7 +210,7 @@ mod tests {
         let mut text = Vec::new();
         usual.write(&mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
-        assert!(text.contains("# Now 23MiB, from memory.\n  bytes: \"auto\""), "{text}");
+        assert!(text.contains("# Now 28MiB, from memory.\n  bytes: \"auto\""), "{text}");
     }
 
     #[test]

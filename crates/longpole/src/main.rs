@@ -12,7 +12,8 @@ mod serve;
 
 use std::process::ExitCode;
 
-/// Requests are large and short-lived; this allocator is half as fast again as glibc's on them.
+/// Requests are large and short-lived; this allocator is half as fast again as glibc's on them. Without huge pages:
+/// with them the system zeroed 2 MiB wherever a little was touched, a tenth of all time and a fifth of all memory.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
