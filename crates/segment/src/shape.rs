@@ -307,6 +307,8 @@ pub(crate) struct Shape {
     ops: Vec<Op>,
     pub(crate) numbers: usize,
     pub(crate) texts: usize,
+    /// Whether a message of it has one start and one id, which are those of the block's columns.
+    pub(crate) is_placed: bool,
 }
 
 /// Where a span's values come from.
@@ -367,7 +369,12 @@ impl Shape {
         if numbers + texts > SLOTS_MAX {
             return Err(cursor.damaged());
         }
-        Ok(Self { literals, ops, numbers, texts })
+        let has = |wanted: fn(&Op) -> bool| ops.iter().any(wanted);
+        let is_placed = has(|op| matches!(op, Op::Start))
+            && has(|op| matches!(op, Op::SpanId))
+            // A second one, which counts instead of the first.
+            && !has(|op| matches!(op, Op::Fixed64(0x39) | Op::Text(0x12)));
+        Ok(Self { literals, ops, numbers, texts, is_placed })
     }
 
     /// Bytes of memory.

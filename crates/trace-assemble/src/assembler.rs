@@ -9,6 +9,7 @@ use trace_model::{NanoDuration, SpanNode, TraceId, UnixNanos};
 
 use crate::open_trace::{OpenTrace, Phase};
 use crate::skeleton::{HeldSpan, Location};
+use crate::totals::Totals;
 
 /// When traces are finished, and how much may be held.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,8 @@ pub struct Options {
     pub max_age: NanoDuration,
     /// Spans held at most (about 80 B each); above it the traces due next are finished early. Default 4 million.
     pub spans_max: usize,
+    /// Spans of one trace that are held at most, besides those that are not sealed. Default 500,000.
+    pub trace_held_max: usize,
 }
 
 impl Default for Options {
@@ -33,6 +36,7 @@ impl Default for Options {
             idle_long: NanoDuration::from_secs(60),
             max_age: NanoDuration::from_secs(15 * 60),
             spans_max: 4_000_000,
+            trace_held_max: 500_000,
         }
     }
 }
@@ -73,8 +77,14 @@ pub struct Assembler {
     cut: u32,
     sealed_batch: u64,
     spans: usize,
+    /// Of `spans`, those of finished traces: they go once they are sealed.
+    finished_spans: usize,
     open: usize,
     finished_early: u64,
+    /// Traces that have grown beyond `trace_held_max`; each may be named twice, or be gone.
+    large: Vec<TraceId>,
+    /// What was sealed when the large ones were last looked at.
+    trimmed_batch: u64,
 }
 
 impl Assembler {
@@ -91,8 +101,11 @@ impl Assembler {
             cut: 1,
             sealed_batch: 0,
             spans: 0,
+            finished_spans: 0,
             open: 0,
             finished_early: 0,
+            large: Vec::new(),
+            trimmed_batch: 0,
         }
     }
 
@@ -139,7 +152,29 @@ impl Assembler {
         for node in nodes {
             self.hold(id, &node, Location::Sealed, now);
         }
+        self.note_reopened(&id, held);
+    }
+
+    /// Like [`reopen`](Self::reopen), for a trace with more stored spans than there is room for: they are not held, and
+    /// the caller has to look for repeats of them. `totals` are over all that was sealed up to live batch
+    /// `sealed`.
+    pub fn reopen_partly(&mut self, id: TraceId, totals: Totals, sealed: u64, now: UnixNanos) {
+        let held = self.holds(&id);
+        let has_root = totals.root().is_some();
+        let trace = self.open(id, now);
+        trace.last_seen = now;
+        if has_root {
+            trace.root_seen = trace.root_seen.min(now);
+        }
+        let hasher = self.hasher.clone();
         if let Some(trace) = self.traces.get_mut(&id) {
+            self.spans -= trace.put_away(&hasher, totals, sealed);
+        }
+        self.note_reopened(&id, held);
+    }
+
+    fn note_reopened(&mut self, id: &TraceId, held: bool) {
+        if let Some(trace) = self.traces.get_mut(id) {
             trace.revised = true;
             // What was held has to be analysed again, together with what was sealed.
             trace.unanalysed |= held && trace.phase == Phase::Open;
@@ -156,6 +191,11 @@ impl Assembler {
         now: UnixNanos,
     ) {
         self.reopen(id, nodes, now);
+        self.resumed(id, listed);
+    }
+
+    /// The trace that was just reopened was open when an earlier process ended; see [`resume`](Self::resume).
+    pub fn resumed(&mut self, id: TraceId, listed: UnixNanos) {
         if let Some(trace) = self.traces.get_mut(&id) {
             trace.unanalysed = true;
             trace.open_since = listed;
@@ -183,6 +223,26 @@ impl Assembler {
         self.hold(id, node, location, now)
     }
 
+    /// The trace, open; a new one if it is not held.
+    fn open(&mut self, id: TraceId, now: UnixNanos) -> &mut OpenTrace {
+        let arrived = self.arrived.min(now);
+        let trace = self.traces.entry(id).or_insert_with(|| {
+            let mut trace = OpenTrace::new(now, arrived);
+            trace.phase = Phase::Finished;
+            Box::new(trace)
+        });
+        if trace.phase == Phase::Finished {
+            trace.phase = Phase::Open;
+            trace.first_seen = now;
+            trace.open_since = arrived;
+            self.finished_spans -= trace.span_count();
+            self.open += 1;
+            self.deadlines.push(Reverse((now.saturating_add(self.options.idle_short), id)));
+            self.opened.push_back((arrived, id));
+        }
+        trace
+    }
+
     fn hold(&mut self, id: TraceId, node: &SpanNode, location: Location, now: UnixNanos) -> Seen {
         let arrived = self.arrived.min(now);
         let trace = match self.traces.entry(id) {
@@ -202,6 +262,7 @@ impl Assembler {
             trace.revised = true;
             trace.first_seen = now;
             trace.open_since = arrived;
+            self.finished_spans -= trace.span_count();
             self.open += 1;
             self.deadlines.push(Reverse((now.saturating_add(self.options.idle_short), id)));
             self.opened.push_back((arrived, id));
@@ -212,6 +273,9 @@ impl Assembler {
         }
         trace.push(&self.hasher, node, location);
         self.spans += 1;
+        if trace.span_count() == self.options.trace_held_max + 1 {
+            self.large.push(id);
+        }
         if location != Location::Sealed {
             trace.unanalysed = true;
             if trace.touched != self.cut {
@@ -223,11 +287,24 @@ impl Assembler {
     }
 
     /// The traces that are due at `now`, and those that the bound on memory forces out. They are finished from
-    /// here on. Traces that were taken back for spans which then all turned out to be repeated are let go.
+    /// here on.
     pub fn poll(&mut self, now: UnixNanos) -> Vec<TraceId> {
+        let due = self.due(now, usize::MAX);
+        due.iter().for_each(|id| self.finish(id));
+        due
+    }
+
+    /// The traces that are due at `now`, and those that the bound on memory forces out, `most` at a time. Each is to be
+    /// analysed, and is open until [`finish`](Self::finish) says that it was. Traces that were taken back for spans
+    /// which then all turned out to be repeated are let go.
+    pub fn due(&mut self, now: UnixNanos, most: usize) -> Vec<TraceId> {
         let mut due = Vec::new();
-        let mut excess = self.spans.saturating_sub(self.options.spans_max);
-        while let Some(&Reverse((at, id))) = self.deadlines.peek() {
+        // What is finished goes as soon as it is sealed: more of it now would not make more room.
+        let over = self.spans.saturating_sub(self.options.spans_max);
+        let mut excess = over.saturating_sub(self.finished_spans);
+        while due.len() < most
+            && let Some(&Reverse((at, id))) = self.deadlines.peek()
+        {
             if at > now && excess == 0 {
                 break;
             }
@@ -242,18 +319,62 @@ impl Assembler {
                 continue;
             }
             excess = excess.saturating_sub(trace.span_count());
-            self.open -= 1;
             if !trace.unanalysed {
+                self.open -= 1;
                 self.spans -= trace.span_count();
                 self.traces.remove(&id);
                 continue;
             }
             self.finished_early += u64::from(deadline > now);
-            trace.phase = Phase::Finished;
-            trace.unanalysed = false;
             due.push(id);
         }
         due
+    }
+
+    /// A trace that was due has been analysed.
+    pub fn finish(&mut self, id: &TraceId) {
+        let Some(trace) = self.traces.get_mut(id).filter(|trace| trace.phase == Phase::Open) else { return };
+        trace.phase = Phase::Finished;
+        trace.unanalysed = false;
+        self.open -= 1;
+        self.finished_spans += trace.span_count();
+    }
+
+    /// A trace that was due cannot be analysed yet: it is due again at `at`.
+    pub fn postpone(&mut self, id: TraceId, at: UnixNanos) {
+        self.deadlines.push(Reverse((at, id)));
+    }
+
+    /// Whether more is held than should be, of which something goes as soon as it is sealed.
+    pub fn waits_for_sealing(&self) -> bool {
+        self.spans > self.options.spans_max && self.finished_spans > 0
+    }
+
+    /// How many spans there is room for, and at most for one trace.
+    pub fn room(&self) -> usize {
+        self.options.spans_max.saturating_sub(self.spans).min(self.options.trace_held_max)
+    }
+
+    /// Lets go of what was sealed of traces that have grown too large to be held whole. Who observes has to look for
+    /// repeats of it from here on.
+    pub fn trim(&mut self) {
+        if self.large.is_empty() || self.trimmed_batch == self.sealed_batch {
+            return;
+        }
+        self.trimmed_batch = self.sealed_batch;
+        let mut large = std::mem::take(&mut self.large);
+        large.retain(|id| {
+            let Some(trace) = self.traces.get_mut(id) else { return false };
+            if trace.span_count() > self.options.trace_held_max {
+                let gone = trace.let_go(&self.hasher, self.sealed_batch);
+                self.spans -= gone;
+                if trace.phase == Phase::Finished {
+                    self.finished_spans -= gone;
+                }
+            }
+            trace.span_count() > self.options.trace_held_max
+        });
+        self.large.append(&mut large);
     }
 
     /// When [`poll`](Self::poll) may next have something to say; `None` while nothing is open.
@@ -290,6 +411,7 @@ impl Assembler {
             return;
         }
         self.spans -= trace.span_count();
+        self.finished_spans -= trace.span_count();
         entry.remove();
         if self.traces.capacity() > 4 * self.traces.len() + 1024 {
             self.traces.shrink_to(2 * self.traces.len());
@@ -303,6 +425,11 @@ fn deadline(trace: &OpenTrace, options: &Options) -> UnixNanos {
     } else {
         let after_root = trace.root_seen.saturating_add(options.root_wait);
         after_root.max(trace.last_seen.saturating_add(options.idle_short))
+    };
+    // To analyse it, it has to be read: not for every late span anew.
+    let quiet = match trace.is_partly_held() {
+        true => quiet.max(trace.last_seen.saturating_add(options.idle_long)),
+        false => quiet,
     };
     quiet.min(trace.first_seen.saturating_add(options.max_age))
 }

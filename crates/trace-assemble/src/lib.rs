@@ -11,7 +11,9 @@
 mod assembler;
 mod open_trace;
 mod skeleton;
+mod totals;
 
 pub use assembler::{Assembler, OpenAtCut, Options, Seen};
 pub use open_trace::{OpenTrace, Phase};
 pub use skeleton::{HeldSpan, Location};
+pub use totals::Totals;
