@@ -8,7 +8,7 @@ use query::{
     CriticalPathAnswer, CriticalPathQuery, Cursor, Freed, GroupBy, Housekeeping, Incomplete, LatencyAnswer,
     LatencyPoint, LatencyQuery, LatencySeries, MatchedSpan, Merged, OperationMetrics, OperationName,
     OperationRow, Order, QueryError, RollupTotals, RootPath, Scanned, ServiceRow, StatusAnswer, TraceAnswer,
-    TraceHit, TraceSearch, TraceSearchAnswer, TraceService, TraceState, Window,
+    TraceHit, TracePage, TraceSearch, TraceSearchAnswer, TraceService, TraceState, Window,
 };
 use trace_analyze::{CriticalPath, Flags, PathSegment, UNLIMITED_SLACK};
 use trace_model::{
@@ -84,9 +84,12 @@ pub(crate) fn found() -> TraceSearchAnswer {
 pub(crate) fn trace() -> TraceAnswer {
     TraceAnswer {
         traces_data: Vec::new(),
+        next: None,
         state: TraceState::Open,
         anomalies: vec![Anomaly { kind: AnomalyKind::MissingParent, span_id: span_id() }],
+        anomaly_counts: [1, 0, 0, 0, 0, 0, 0, 0],
         incomplete: vec![Incomplete { reason: "trace_open", detail: "spans may still come".into() }],
+        pass: None,
     }
 }
 
@@ -137,6 +140,7 @@ pub(crate) fn critical_path() -> CriticalPathAnswer {
         other_roots: Vec::new(),
         self_times: nanos([40, 60]),
         incomplete: Vec::new(),
+        pass: None,
     }
 }
 
@@ -312,8 +316,8 @@ impl Backend for Fake {
         self.mood().map(|()| found())
     }
 
-    fn trace(&self, id: TraceId) -> Result<Option<TraceAnswer>, QueryError> {
-        self.mood().map(|()| (id == trace_id()).then(trace))
+    fn trace(&self, page: &TracePage) -> Result<Option<TraceAnswer>, QueryError> {
+        self.mood().map(|()| (page.trace_id == trace_id()).then(trace))
     }
 
     fn critical_path(&self, query: &CriticalPathQuery) -> Result<Option<CriticalPathAnswer>, QueryError> {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -34,6 +35,8 @@ pub struct NameTable {
     operation_ids: DashMap<u128, OperationId, DefaultHashBuilder>,
     services: RwLock<Vec<ServiceEntry>>,
     operations: RwLock<Vec<OperationEntry>>,
+    /// How often the name of a service, of an operation was beyond the limit.
+    overflowed: (AtomicU64, AtomicU64),
 }
 
 impl NameTable {
@@ -56,6 +59,7 @@ impl NameTable {
                 let mut services = self.services.write();
                 if services.len() >= SERVICES_MAX && name != OVERFLOW.as_bytes() {
                     drop((services, entry));
+                    self.overflowed.0.fetch_add(1, Ordering::Relaxed);
                     return self.service_id(Some(OVERFLOW.as_bytes()));
                 }
                 let id = ServiceId(services.len() as u32);
@@ -80,6 +84,7 @@ impl NameTable {
                 }
                 if name != OVERFLOW.as_bytes() && !self.count_operation(service) {
                     drop(entry);
+                    self.overflowed.1.fetch_add(1, Ordering::Relaxed);
                     return self.operation_id(service, kind, OVERFLOW.as_bytes());
                 }
                 let mut operations = self.operations.write();
@@ -97,6 +102,12 @@ impl NameTable {
         let fits = entry.operations < OPERATIONS_MAX;
         entry.operations += u32::from(fits);
         fits
+    }
+
+    /// How often a name of a service, and of an operation, was looked up that is beyond the limit.
+    pub fn overflowed(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.overflowed.0), read(&self.overflowed.1))
     }
 
     /// The number of a service, if it was ever seen.
@@ -159,5 +170,6 @@ mod tests {
         let beyond = names.operation_id(shop, SpanKind::Server, b"one more");
         assert_eq!(&*names.operation(beyond).name, OVERFLOW);
         assert_eq!(names.operation_id(shop, SpanKind::Server, b"and another"), beyond);
+        assert_eq!(names.overflowed(), (0, 2));
     }
 }

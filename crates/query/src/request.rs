@@ -175,3 +175,24 @@ pub struct SpanKey {
     /// Its id.
     pub span_id: SpanId,
 }
+
+/// A trace, or a page of a large one.
+#[derive(Debug, Clone, Copy)]
+pub struct TracePage {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// Spans at most.
+    pub limit: usize,
+    /// The place of the last span of the page before.
+    pub after: Option<crate::SpanPlace>,
+}
+
+impl TracePage {
+    /// Spans of a page at most.
+    pub const LIMIT_MAX: usize = 100_000;
+
+    /// The first page.
+    pub fn first(trace_id: TraceId) -> Self {
+        Self { trace_id, limit: Self::LIMIT_MAX, after: None }
+    }
+}

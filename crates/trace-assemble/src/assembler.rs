@@ -80,6 +80,8 @@ pub struct Assembler {
     /// Of `spans`, those of finished traces: they go once they are sealed.
     finished_spans: usize,
     open: usize,
+    /// Traces held in part.
+    in_part: usize,
     finished_early: u64,
     /// Traces that have grown beyond `trace_held_max`; each may be named twice, or be gone.
     large: Vec<TraceId>,
@@ -103,6 +105,7 @@ impl Assembler {
             spans: 0,
             finished_spans: 0,
             open: 0,
+            in_part: 0,
             finished_early: 0,
             large: Vec::new(),
             trimmed_batch: 0,
@@ -168,6 +171,7 @@ impl Assembler {
         }
         let hasher = self.hasher.clone();
         if let Some(trace) = self.traces.get_mut(&id) {
+            self.in_part += usize::from(!trace.is_partly_held());
             self.spans -= trace.put_away(&hasher, totals, sealed);
         }
         self.note_reopened(&id, held);
@@ -322,6 +326,7 @@ impl Assembler {
             if !trace.unanalysed {
                 self.open -= 1;
                 self.spans -= trace.span_count();
+                self.in_part -= usize::from(trace.is_partly_held());
                 self.traces.remove(&id);
                 continue;
             }
@@ -355,6 +360,16 @@ impl Assembler {
         self.options.spans_max.saturating_sub(self.spans).min(self.options.trace_held_max)
     }
 
+    /// The bound on the spans that are held.
+    pub fn spans_max(&self) -> usize {
+        self.options.spans_max
+    }
+
+    /// Traces of which not all spans are held.
+    pub fn traces_held_in_part(&self) -> usize {
+        self.in_part
+    }
+
     /// Lets go of what was sealed of traces that have grown too large to be held whole. Who observes has to look for
     /// repeats of it from here on.
     pub fn trim(&mut self) {
@@ -366,7 +381,9 @@ impl Assembler {
         large.retain(|id| {
             let Some(trace) = self.traces.get_mut(id) else { return false };
             if trace.span_count() > self.options.trace_held_max {
+                let was_whole = !trace.is_partly_held();
                 let gone = trace.let_go(&self.hasher, self.sealed_batch);
+                self.in_part += usize::from(was_whole && trace.is_partly_held());
                 self.spans -= gone;
                 if trace.phase == Phase::Finished {
                     self.finished_spans -= gone;
@@ -412,6 +429,7 @@ impl Assembler {
         }
         self.spans -= trace.span_count();
         self.finished_spans -= trace.span_count();
+        self.in_part -= usize::from(trace.is_partly_held());
         entry.remove();
         if self.traces.capacity() > 4 * self.traces.len() + 1024 {
             self.traces.shrink_to(2 * self.traces.len());
@@ -579,6 +597,82 @@ mod tests {
         let forced = assembler.poll(UnixNanos(20));
         assert_eq!(forced, (1..=4).map(trace_id).collect::<Vec<_>>());
         assert_eq!(assembler.finished_early(), 4);
+    }
+
+    #[test]
+    fn what_is_finished_and_waits_for_sealing_forces_nothing_else_out() {
+        let mut assembler = Assembler::new(Options { spans_max: 5, ..Options::default() });
+        for n in 1..=9 {
+            assembler.observe(trace_id(n), &node(n, None), live(1), UnixNanos(u64::from(n)));
+        }
+        assert_eq!(assembler.poll(UnixNanos(20)).len(), 4);
+        assert!(assembler.poll(UnixNanos(21)).is_empty(), "enough goes with the next seal");
+        assert!(assembler.waits_for_sealing() && assembler.room() == 0);
+        assembler.sealed(1);
+        (1..=4).for_each(|n| assembler.release(&trace_id(n)));
+        assert_eq!((assembler.held_spans(), assembler.finished_early()), (5, 4));
+        assert!(!assembler.waits_for_sealing());
+        // A late span opens one again; what was finished of it does not count twice.
+        assert_eq!(assembler.poll(UnixNanos(60 * S)).len(), 5);
+        assembler.observe(trace_id(9), &node(10, Some(9)), live(2), UnixNanos(61 * S));
+        assembler.observe(trace_id(8), &node(11, Some(8)), live(2), UnixNanos(61 * S));
+        assert!(assembler.poll(UnixNanos(61 * S)).is_empty());
+        assembler.sealed(2);
+        assert_eq!(assembler.poll(UnixNanos(120 * S)).len(), 2);
+        (1..=9).for_each(|n| assembler.release(&trace_id(n)));
+        assert_eq!((assembler.held_spans(), assembler.finished_spans), (0, 0));
+    }
+
+    #[test]
+    fn a_trace_that_grows_too_large_keeps_what_is_not_sealed_and_sums_of_the_rest() {
+        let mut assembler = Assembler::new(Options { trace_held_max: 10, ..Options::default() });
+        let all: Vec<SpanNode> = (1..=60)
+            .map(|n| SpanNode { start: UnixNanos(n.into()), ..node(n, (n > 1).then_some(1)) })
+            .collect();
+        for (at, node) in all.iter().enumerate() {
+            assembler.observe(trace_id(1), node, live(at as u64 / 20 + 1), UnixNanos(0));
+        }
+        assembler.trim();
+        assert_eq!(assembler.held_spans(), 60, "nothing of it is sealed");
+        assembler.sealed(2);
+        assembler.trim();
+        let mut wanted = Totals::default();
+        wanted.extend(&all);
+        {
+            let trace = assembler.get(&trace_id(1)).unwrap();
+            assert!(trace.is_partly_held() && trace.has_root());
+            assert_eq!((trace.span_count(), trace.totals()), (20, wanted));
+            assert_eq!(trace.extent(), (UnixNanos(1), UnixNanos(60)));
+        }
+        assert_eq!((assembler.held_spans(), assembler.traces_held_in_part()), (20, 1));
+        assert_eq!(assembler.observe(trace_id(1), &all[50], live(4), UnixNanos(0)), Seen::Duplicate);
+        // It waits for longer, since to analyse it it has to be read.
+        assert!(assembler.poll(UnixNanos(59 * S)).is_empty());
+        assert_eq!(assembler.poll(UnixNanos(60 * S)), [trace_id(1)]);
+        assembler.sealed(3);
+        assembler.release(&trace_id(1));
+        assert_eq!((assembler.held_spans(), assembler.traces_held_in_part()), (0, 0));
+    }
+
+    #[test]
+    fn a_trace_taken_back_in_part_is_let_go_or_analysed_like_a_whole_one() {
+        let stored = [node(1, None), node(2, Some(1))];
+        let mut totals = Totals::default();
+        totals.extend(&stored);
+        let mut assembler = Assembler::new(Options::default());
+        assembler.reopen_partly(trace_id(1), totals.clone(), 0, UnixNanos(0));
+        assert_eq!((assembler.open_traces(), assembler.traces_held_in_part()), (1, 1));
+        assert!(assembler.poll(UnixNanos(60 * S)).is_empty(), "nothing new came");
+        assert_eq!((assembler.open_traces(), assembler.traces_held_in_part()), (0, 0));
+
+        // Of what is held already, what had been sealed when it was read is in the sums.
+        assembler.observe(trace_id(1), &node(1, None), live(7), UnixNanos(61 * S));
+        assembler.observe(trace_id(1), &node(3, Some(1)), live(8), UnixNanos(61 * S));
+        assembler.reopen_partly(trace_id(1), totals, 7, UnixNanos(62 * S));
+        let trace = assembler.get(&trace_id(1)).unwrap();
+        assert_eq!((trace.span_count(), trace.totals().spans, trace.is_revised()), (1, 3, true));
+        assert_eq!(assembler.held_spans(), 1);
+        assert_eq!(assembler.poll(UnixNanos(122 * S)), [trace_id(1)]);
     }
 
     #[test]

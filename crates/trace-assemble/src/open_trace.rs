@@ -81,6 +81,11 @@ impl OpenTrace {
         self.away.is_some()
     }
 
+    /// Whether a span without a parent has come.
+    pub fn has_root(&self) -> bool {
+        self.root_seen != UnixNanos(u64::MAX)
+    }
+
     /// Sums over all its spans, held or not.
     pub fn totals(&self) -> Totals {
         let mut totals = self.away.as_deref().cloned().unwrap_or_default();
@@ -96,12 +101,6 @@ impl OpenTrace {
     /// From the earliest start to the latest end of all its spans.
     pub fn extent(&self) -> (UnixNanos, UnixNanos) {
         (self.start.min(self.end), self.end)
-    }
-
-    /// The skeletons of spans that came in live batches after this one.
-    pub fn nodes_after(&self, batch: u64) -> Vec<SpanNode> {
-        let live = |span: &&Skeleton| span.location(batch) != Location::Sealed;
-        self.spans.iter().filter(live).filter_map(Skeleton::node).collect()
     }
 
     /// Lets go of the spans up to live batch `sealed`; they are summed up in what is away. How many went.

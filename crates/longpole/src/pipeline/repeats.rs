@@ -1,0 +1,65 @@
+//! Rows of a batch that are stored already, of traces that are held in part.
+
+use hashbrown::{HashMap, HashSet};
+use query::{Assembly, SpanKey, State, key_of, stored_among};
+use segment::LiveBatch;
+use trace_assemble::OpenTrace;
+use trace_model::TraceId;
+
+/// Which rows of one batch are stored. Rows are asked for one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Repeats {
+    checked: HashSet<TraceId>,
+    stored: Vec<usize>,
+    next: usize,
+}
+
+impl Repeats {
+    /// The rows that have to be looked for: those of traces held in part that were not looked for yet.
+    pub(super) fn unchecked(&self, assembly: &Assembly, batch: &LiveBatch) -> Vec<usize> {
+        if assembly.assembler.traces_held_in_part() == 0 {
+            return Vec::new();
+        }
+        let in_part = |id: &TraceId| assembly.assembler.get(id).is_some_and(OpenTrace::is_partly_held);
+        let wanted = |at: &usize| {
+            let id = &batch.rows[*at].trace_id;
+            !self.checked.contains(id) && in_part(id)
+        };
+        (0..batch.rows.len()).filter(wanted).collect()
+    }
+
+    /// Looks these rows up in the store. What cannot be read counts as not stored.
+    pub(super) fn look_up(&mut self, state: &State, batch: &LiveBatch, rows: Vec<usize>) {
+        let mut by_trace: HashMap<TraceId, Vec<usize>> = HashMap::new();
+        for at in rows {
+            by_trace.entry(batch.rows[at].trace_id).or_default().push(at);
+        }
+        for (id, rows) in by_trace {
+            let keys: Vec<SpanKey> = rows.iter().map(|at| key_of(&batch.rows[*at].node)).collect();
+            match stored_among(state, id, keys) {
+                Ok(stored) => {
+                    self.stored
+                        .extend(rows.iter().filter(|at| stored.contains(&key_of(&batch.rows[**at].node))));
+                }
+                Err(error) => tracing::error!(trace = %id, %error, "cannot look for stored spans"),
+            }
+            self.checked.insert(id);
+        }
+        self.stored.sort_unstable();
+        self.stored.dedup();
+    }
+
+    /// The trace was taken back anew: what was looked up of it may be less than is stored by now.
+    pub(super) fn forget(&mut self, id: &TraceId) {
+        self.checked.remove(id);
+    }
+
+    /// Whether the next row is stored.
+    pub(super) fn is_next_stored(&mut self) -> bool {
+        if self.stored.is_empty() {
+            return false;
+        }
+        self.next += 1;
+        self.stored.binary_search(&(self.next - 1)).is_ok()
+    }
+}
