@@ -27,7 +27,7 @@ pub(crate) fn trace_id() -> TraceId {
     "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap()
 }
 
-fn span_id() -> SpanId {
+pub(crate) fn span_id() -> SpanId {
     "00f067aa0ba902b7".parse().unwrap()
 }
 

@@ -37,7 +37,7 @@ pub use fetch::{stored_nodes, trace_nodes};
 pub use gate::{Gate, Pass};
 pub use gather::{Nodes, SpanPlace};
 pub use housekeeping::{Freed, Housekeeping, Merged, RollupTotals};
-pub use look_up::{SpanKey, key_of, stored_among};
+pub use look_up::{SpanIdentity, identity_of, stored_among};
 pub use merge::{MergeError, MergeOutcome, merge, mergeable};
 pub use metrics::Metrics;
 pub use names::NameTable;

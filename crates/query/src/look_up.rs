@@ -13,10 +13,10 @@ use crate::sealed::SealedSegment;
 use crate::state::State;
 
 /// A span's start, id, and the hash of its message.
-pub type SpanKey = (UnixNanos, SpanId, u64);
+pub type SpanIdentity = (UnixNanos, SpanId, u64);
 
-/// The key of a span.
-pub fn key_of(node: &SpanNode) -> SpanKey {
+/// What tells a span from others of its trace.
+pub fn identity_of(node: &SpanNode) -> SpanIdentity {
     (node.start, node.span_id, node.content)
 }
 
@@ -27,8 +27,8 @@ pub fn key_of(node: &SpanNode) -> SpanKey {
 pub fn stored_among(
     state: &State,
     id: TraceId,
-    mut wanted: Vec<SpanKey>,
-) -> Result<HashSet<SpanKey>, QueryError> {
+    mut wanted: Vec<SpanIdentity>,
+) -> Result<HashSet<SpanIdentity>, QueryError> {
     wanted.sort_unstable();
     wanted.dedup();
     let mut found = HashSet::new();
@@ -48,8 +48,8 @@ fn in_segment(
     state: &State,
     segment: &SealedSegment,
     id: TraceId,
-    mut wanted: &[SpanKey],
-    found: &mut HashSet<SpanKey>,
+    mut wanted: &[SpanIdentity],
+    found: &mut HashSet<SpanIdentity>,
 ) -> Result<(), ReadError> {
     if wanted.is_empty() {
         return Ok(());

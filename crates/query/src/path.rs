@@ -21,10 +21,10 @@ pub(crate) fn answer(
     question: &CriticalPathQuery,
 ) -> Result<Option<CriticalPathAnswer>, QueryError> {
     let mut first = First::new(None, state.trace_spans_max, usize::MAX);
-    let (mut count, mut pass) = (0, None);
+    let (mut count, mut pass) = (0_u64, None);
     let found = fetch::each_span(state, question.trace_id, &mut |span| {
         count += 1;
-        if count == LARGE {
+        if count == LARGE as u64 {
             pass = Some(Arc::new(state.large.enter()));
         }
         first.add(span.node);

@@ -180,6 +180,7 @@ impl Assembler {
     fn note_reopened(&mut self, id: &TraceId, held: bool) {
         if let Some(trace) = self.traces.get_mut(id) {
             trace.revised = true;
+            trace.late = true;
             // What was held has to be analysed again, together with what was sealed.
             trace.unanalysed |= held && trace.phase == Phase::Open;
         }
@@ -202,6 +203,7 @@ impl Assembler {
     pub fn resumed(&mut self, id: TraceId, listed: UnixNanos) {
         if let Some(trace) = self.traces.get_mut(&id) {
             trace.unanalysed = true;
+            trace.late = false;
             trace.open_since = listed;
             // Rising, whatever the order in which traces are taken back; falling is the cheap one.
             let at = self.opened.partition_point(|(at, _)| *at < listed);
@@ -341,6 +343,7 @@ impl Assembler {
         let Some(trace) = self.traces.get_mut(id).filter(|trace| trace.phase == Phase::Open) else { return };
         trace.phase = Phase::Finished;
         trace.unanalysed = false;
+        trace.late = true;
         self.open -= 1;
         self.finished_spans += trace.span_count();
     }

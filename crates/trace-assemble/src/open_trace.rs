@@ -48,6 +48,8 @@ pub struct OpenTrace {
     pub(crate) revised: bool,
     /// Whether there is something that no analysis has seen.
     pub(crate) unanalysed: bool,
+    /// Whether it had been finished before: what comes now is late.
+    pub(crate) late: bool,
 }
 
 impl OpenTrace {
@@ -68,6 +70,7 @@ impl OpenTrace {
             phase: Phase::Open,
             revised: false,
             unanalysed: false,
+            late: false,
         }
     }
 
@@ -79,6 +82,11 @@ impl OpenTrace {
     /// Whether spans of it that were sealed are not held: too many, or there was no room to take them back.
     pub fn is_partly_held(&self) -> bool {
         self.away.is_some()
+    }
+
+    /// Whether it had been finished, so that a span which comes now is late.
+    pub fn is_late(&self) -> bool {
+        self.late
     }
 
     /// Whether a span without a parent has come.

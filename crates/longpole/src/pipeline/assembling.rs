@@ -133,11 +133,10 @@ impl Assembling {
                     return false;
                 }
                 let location = Location::Live { batch: batch.number, row: kept };
-                let was_finished =
-                    assembly.assembler.get(&row.trace_id).is_some_and(|t| t.phase() == Phase::Finished);
+                let is_late = assembly.assembler.get(&row.trace_id).is_some_and(OpenTrace::is_late);
                 let seen = assembly.assembler.observe(row.trace_id, &row.node, location, at);
                 kept += u32::from(seen == Seen::New);
-                late += u64::from(was_finished && seen == Seen::New);
+                late += u64::from(is_late && seen == Seen::New);
                 seen == Seen::New
             });
             for (id, since) in &searched {

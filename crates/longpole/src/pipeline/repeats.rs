@@ -1,7 +1,7 @@
 //! Rows of a batch that are stored already, of traces that are held in part.
 
 use hashbrown::{HashMap, HashSet};
-use query::{Assembly, SpanKey, State, key_of, stored_among};
+use query::{Assembly, SpanIdentity, State, identity_of, stored_among};
 use segment::LiveBatch;
 use trace_assemble::OpenTrace;
 use trace_model::TraceId;
@@ -35,11 +35,12 @@ impl Repeats {
             by_trace.entry(batch.rows[at].trace_id).or_default().push(at);
         }
         for (id, rows) in by_trace {
-            let keys: Vec<SpanKey> = rows.iter().map(|at| key_of(&batch.rows[*at].node)).collect();
+            let keys: Vec<SpanIdentity> = rows.iter().map(|at| identity_of(&batch.rows[*at].node)).collect();
             match stored_among(state, id, keys) {
                 Ok(stored) => {
-                    self.stored
-                        .extend(rows.iter().filter(|at| stored.contains(&key_of(&batch.rows[**at].node))));
+                    self.stored.extend(
+                        rows.iter().filter(|at| stored.contains(&identity_of(&batch.rows[**at].node))),
+                    );
                 }
                 Err(error) => tracing::error!(trace = %id, %error, "cannot look for stored spans"),
             }

@@ -59,6 +59,7 @@ impl Life {
                 cache_bytes: 1 << 20,
                 ..StoreOptions::default()
             },
+            ..Setting::default()
         };
         Self { seed, setting, retains }
     }
