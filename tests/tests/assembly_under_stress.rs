@@ -378,6 +378,7 @@ fn a_client_that_has_one_trace_for_everything_neither_fills_memory_nor_loses_a_s
     }
     let spans = SPANS / BATCH as u64 * BATCH as u64;
     settled(&api, spans);
+    within_memory(&server, MEMORY);
     assert_eq!(counted(&api, "duplicate_spans").unwrap(), spans);
     assert!(counted(&api, "traces_too_large").unwrap() >= 1);
     assert_eq!(latencies(&api).unwrap(), spans);

@@ -11,7 +11,7 @@ use trace_model::{SpanNode, TraceId};
 use crate::answer::TraceState;
 use crate::engine::QueryError;
 use crate::gate::Pass;
-use crate::gather::{First, Gathering, Nodes, Placed, SpanPlace};
+use crate::gather::{First, Gathering, LARGE, Nodes, Placed, SpanPlace};
 use crate::names::NameTable;
 use crate::request::TracePage;
 use crate::sealed::{Detail, SealedSegment};
@@ -57,13 +57,18 @@ pub(crate) fn trace(state: &State, page: &TracePage) -> Result<Option<FetchedTra
     let mut first = First::new(page.after, page.limit, PAGE_BYTES);
     let is_first = page.after.is_none();
     let most = if is_first { state.trace_spans_max } else { 0 };
-    let mut nodes = Gathering::new(most, Some(&state.large));
+    let mut nodes = Gathering::new(most, None);
+    let (mut count, mut pass) = (0, None);
     let found = each_span(state, page.trace_id, &mut |span| {
+        count += 1;
+        if count == LARGE {
+            pass = Some(state.large.enter());
+        }
         nodes.add(&span.node);
         first.add(span);
     })?;
     let (spans, more) = first.done();
-    let (nodes, pass) = nodes.done();
+    let nodes = nodes.done().0;
     Ok(found.map(|state| FetchedTrace { spans, nodes: is_first.then_some(nodes), state, more, pass }))
 }
 
