@@ -46,6 +46,15 @@ pub(crate) fn put(out: &mut Vec<u8>, value: impl Into<u128>) {
     out.push(value as u8);
 }
 
+/// Likewise; most numbers are short, and these are written a lot.
+pub(crate) fn put_u64(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
 /// Takes one byte off the front.
 pub(crate) fn take_byte(bytes: &mut &[u8]) -> Result<u8, DecodeError> {
     let (first, rest) = bytes.split_first().ok_or(DecodeError::Truncated)?;
@@ -81,22 +90,32 @@ impl LatencyHistogram {
     /// Appends the histogram's encoding: 2 bytes if it is empty, about 20 for one duration, about 2 per
     /// bucket for many.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_with(self.counts.iter().count(), self.counts.iter(), out);
+    }
+
+    /// Likewise, but with `buckets` buckets, ascending, that are kept elsewhere.
+    pub(crate) fn encode_with(
+        &self,
+        buckets: usize,
+        counts: impl Iterator<Item = (u16, u64)>,
+        out: &mut Vec<u8>,
+    ) {
         out.push(HISTOGRAM_FORMAT);
-        put(out, self.count);
+        put_u64(out, self.count);
         if self.count == 0 {
             return;
         }
         for number in [self.errors, self.zeros, self.overflow] {
-            put(out, number);
+            put_u64(out, number);
         }
         put(out, self.sum);
-        put(out, self.min.0);
-        put(out, self.max.0);
-        put(out, self.counts.iter().count() as u64);
+        put_u64(out, self.min.0);
+        put_u64(out, self.max.0);
+        put_u64(out, buckets as u64);
         let mut last = 0;
-        for (bucket, count) in self.counts.iter() {
-            put(out, bucket - last);
-            put(out, count);
+        for (bucket, count) in counts {
+            put_u64(out, u64::from(bucket - last));
+            put_u64(out, count);
             last = bucket;
         }
     }

@@ -16,7 +16,7 @@
 //! durations are among them.
 
 use trace_model::{NanoDuration, SpanId, TraceId, UnixNanos};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec::{DecodeError, put, take, take_byte, take_bytes};
 
@@ -50,17 +50,26 @@ impl Exemplar {
         self.duration > other.duration || (self.duration == other.duration && ids(self) < ids(other))
     }
 
-    fn hash(&self) -> u64 {
-        let mut hasher = Xxh3::new();
-        hasher.update(self.trace_id.as_bytes());
-        hasher.update(self.span_id.as_bytes());
-        hasher.digest()
+    /// What chooses the spans that stand for a band: xxh3-64 of the ids, one after the other.
+    pub fn hash_of(trace_id: &TraceId, span_id: &SpanId) -> u64 {
+        let mut ids = [0; 24];
+        ids[..16].copy_from_slice(trace_id.as_bytes());
+        ids[16..].copy_from_slice(span_id.as_bytes());
+        xxh3_64(&ids)
     }
 
-    /// The doubling that the duration lies in, 0 to 63.
-    fn band(&self) -> u32 {
-        self.duration.0.max(1).ilog2()
+    fn hash(&self) -> u64 {
+        Self::hash_of(&self.trace_id, &self.span_id)
     }
+
+    fn band(&self) -> u32 {
+        band_of(self.duration)
+    }
+}
+
+/// The doubling that a duration lies in, 0 to 63.
+pub(crate) fn band_of(duration: NanoDuration) -> u32 {
+    duration.0.max(1).ilog2()
 }
 
 /// The exemplar that stands for a band, with its hash.
@@ -95,11 +104,21 @@ impl ExemplarSet {
 
     /// Offers a span; `error` if it failed.
     pub fn observe(&mut self, exemplar: Exemplar, error: bool) {
+        self.observe_slow(exemplar, error);
+        self.observe_band(exemplar, exemplar.hash());
+    }
+
+    /// Offers a span as the slowest, and as the slowest that failed.
+    pub(crate) fn observe_slow(&mut self, exemplar: Exemplar, error: bool) {
         keep_slower(&mut self.slowest, exemplar);
         if error {
             keep_slower(&mut self.error, exemplar);
         }
-        self.offer(Pick { hash: exemplar.hash(), exemplar });
+    }
+
+    /// Offers a span, whose hash is known, for its band.
+    pub(crate) fn observe_band(&mut self, exemplar: Exemplar, hash: u64) {
+        self.offer(Pick { hash, exemplar });
     }
 
     /// Adds what another set holds.

@@ -33,6 +33,11 @@ impl LatencyHistogram {
     /// Adds one duration; `error` if its span failed.
     pub fn record(&mut self, duration: NanoDuration, error: bool) {
         self.counts.add(index_of(duration), 1);
+        self.record_beside(duration, error);
+    }
+
+    /// Adds one duration to all but the counts per bucket, for who keeps these elsewhere.
+    pub(crate) fn record_beside(&mut self, duration: NanoDuration, error: bool) {
         self.widen(duration, duration);
         self.count = self.count.saturating_add(1);
         self.errors = self.errors.saturating_add(u64::from(error));

@@ -14,9 +14,9 @@ use crate::codec::Packer;
 use crate::columns::Streams;
 use crate::contexts::ContextTable;
 use crate::hashes::{self, OpenBits, trace_hash};
-use crate::histograms::HistogramTable;
 use crate::keys::Key;
 use crate::live::{LiveBatch, SpanRow};
+use crate::minutes::{Counted, Minutes};
 use crate::names::{LocalNames, Names};
 use crate::order::{Placed, by_service, halves, in_trace_order};
 use crate::rows::{self, ROOT_FLAG, Row};
@@ -75,13 +75,21 @@ pub fn build(input: &SegmentInput<'_>, sink: Sink<'_>) -> Result<proto::SegmentM
     let mut meta = head(input, order.len());
 
     let mut contexts = ContextTable::default();
-    let (chunked, open) = write_chunks(input, &order, &mut names, &mut contexts, &mut meta, &mut writer)?;
-    write_rows(chunked, &names, &mut meta, &mut writer)?;
+    let Chunked { rows, counted, open } =
+        write_chunks(input, &order, &mut names, &mut contexts, &mut meta, &mut writer)?;
+    let rows = by_service(rows, names.service_list.len());
+    write_rows(&rows, &names, &mut meta, &mut writer)?;
+    let minutes = Minutes::of(&rows, &counted, &order, names.operation_list.len());
+    drop((rows, counted, order));
     write_traces(input, &mut names, &mut meta, &mut writer)?;
     for (number, block) in contexts.blocks(&mut writer.packer)?.iter().enumerate() {
         writer.put(Key::Contexts(number as u32), block)?;
     }
-    write_minutes(input, &mut names, &mut meta, &mut writer)?;
+    for (minute, raw) in minutes.values() {
+        meta.minutes.push(minute);
+        let packed = writer.packer.pack(&raw)?;
+        writer.put(Key::Minute(minute), &packed)?;
+    }
     if !open.as_bytes().is_empty() {
         writer.put(Key::Open, open.as_bytes())?;
     }
@@ -133,6 +141,13 @@ fn head(input: &SegmentInput<'_>, spans: usize) -> proto::SegmentMeta {
     }
 }
 
+/// What the spans left behind besides chunks: in their order, and which traces are open.
+struct Chunked {
+    rows: Vec<Row>,
+    counted: Vec<Counted>,
+    open: OpenBits,
+}
+
 fn write_chunks<'a>(
     input: &SegmentInput<'_>,
     order: &[Placed<'a>],
@@ -140,7 +155,7 @@ fn write_chunks<'a>(
     contexts: &mut ContextTable<'a>,
     meta: &mut proto::SegmentMeta,
     writer: &mut Writer<'_>,
-) -> Result<(Vec<Row>, OpenBits), BuildError> {
+) -> Result<Chunked, BuildError> {
     let traces = || order.chunk_by(|a, b| a.2.trace_id == b.2.trace_id);
     writer.put(
         Key::Hashes,
@@ -150,6 +165,7 @@ fn write_chunks<'a>(
     let is_open: HashSet<&TraceId> = input.open.iter().collect();
     let mut open = OpenBits::default();
     let mut rows = Vec::with_capacity(order.len());
+    let mut counted = Vec::with_capacity(order.len());
     let mut chunks = ChunkWriter::default();
     let mut ahead = Ahead::new(order);
     for spans in traces() {
@@ -169,11 +185,13 @@ fn write_chunks<'a>(
             }
             ahead.fetch_next();
             let context = contexts.of_batch(*at, row.context, || batch.context(row.context));
-            let to = to_row(row, meta.traces as u32, nth as u32, names);
+            let place = (rows.len() as u32, meta.traces as u32, nth as u32);
+            let to = to_row(row, place, names);
             // Roots have no parent to write.
             let kind_of_call = to.operation as usize * 2 + usize::from(row.node.parent.is_none());
             chunks.add(context, kind_of_call, batch.span_bytes(row));
             rows.push(to);
+            counted.push(Counted::new(row));
             note_span(row, meta);
         }
         meta.traces += 1;
@@ -183,7 +201,7 @@ fn write_chunks<'a>(
         let tables = chunks.table().block(&mut writer.packer)?;
         writer.put(Key::Tables, &tables)?;
     }
-    Ok((rows, open))
+    Ok(Chunked { rows, counted, open })
 }
 
 fn begin_trace(chunks: &mut ChunkWriter<'_>, id: &TraceId, meta: &mut proto::SegmentMeta) {
@@ -205,7 +223,7 @@ fn end_block(
     writer.put(Key::Chunk(meta.chunk_first_trace.len() as u32 - 1), &block)
 }
 
-fn to_row(row: &SpanRow, trace: u32, span: u32, names: &mut LocalNames<'_>) -> Row {
+fn to_row(row: &SpanRow, (place, trace, span): (u32, u32, u32), names: &mut LocalNames<'_>) -> Row {
     let node = &row.node;
     let root = if node.parent.is_none() { ROOT_FLAG } else { 0 };
     Row {
@@ -216,6 +234,7 @@ fn to_row(row: &SpanRow, trace: u32, span: u32, names: &mut LocalNames<'_>) -> R
         span,
         operation: names.operation(node.operation),
         flags: node.status as u8 | root,
+        place,
     }
 }
 
@@ -227,13 +246,12 @@ fn note_span(row: &SpanRow, meta: &mut proto::SegmentMeta) {
 }
 
 fn write_rows(
-    rows: Vec<Row>,
+    rows: &[Row],
     names: &LocalNames<'_>,
     meta: &mut proto::SegmentMeta,
     writer: &mut Writer<'_>,
 ) -> Result<(), BuildError> {
-    let rows = by_service(rows, names.service_list.len());
-    count_names(&rows, names, meta);
+    count_names(rows, names, meta);
     for service in rows.chunk_by(|a, b| a.service == b.service) {
         for block in service.chunks(rows::ROWS_MAX) {
             rows::write_block(block, &mut writer.streams);
@@ -300,23 +318,6 @@ fn write_traces(
     for (number, block) in sorted.chunks(traces::ROWS_MAX).enumerate() {
         write_paths(block, names, &mut writer.streams);
         writer.put_streams(Key::Paths(number as u32))?;
-    }
-    Ok(())
-}
-
-fn write_minutes(
-    input: &SegmentInput<'_>,
-    names: &mut LocalNames<'_>,
-    meta: &mut proto::SegmentMeta,
-    writer: &mut Writer<'_>,
-) -> Result<(), BuildError> {
-    let mut table = HistogramTable::default();
-    for batch in input.batches {
-        batch.rows.iter().for_each(|row| table.record(row));
-    }
-    for (minute, packed) in table.into_minutes(names.operation_numbers(), &mut writer.packer)? {
-        meta.minutes.push(minute);
-        writer.put(Key::Minute(minute), &packed)?;
     }
     Ok(())
 }

@@ -57,6 +57,17 @@ pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// Whether two strings are the same; in place, because most are short.
+#[inline(always)]
+pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
+    match (a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        (Some(last_a), Some(last_b)) if a.len() == b.len() => {
+            last_a == last_b && a.chunks_exact(8).zip(b.chunks_exact(8)).all(|(a, b)| a == b)
+        }
+        _ => a == b,
+    }
+}
+
 /// A reader that ends in an error, never in a panic.
 #[derive(Debug)]
 pub(crate) struct Cursor<'a> {

@@ -75,30 +75,26 @@ struct BitWriter<'a> {
 }
 
 impl<'a> BitWriter<'a> {
-    fn new(out: &'a mut Vec<u8>) -> Self {
+    /// For so many bits at most; more only take longer.
+    fn new(out: &'a mut Vec<u8>, bits: usize) -> Self {
+        out.reserve(bits / 8 + 16);
         Self { out, pending: 0, count: 0 }
     }
 
+    /// `value` has no more than `width` bits, and `width` is at most 64.
     #[inline]
     fn put(&mut self, value: u64, width: u32) {
-        if width > 32 {
-            self.put_half(value & 0xffff_ffff, 32);
-            self.put_half(value >> 32, width - 32);
-        } else {
-            self.put_half(value, width);
-        }
-    }
-
-    /// At most 31 bits are pending, so that 32 more fit.
-    #[inline]
-    fn put_half(&mut self, value: u64, width: u32) {
         self.pending |= value << self.count;
-        self.count += width;
-        if self.count >= 32 {
-            self.out.extend_from_slice(&(self.pending as u32).to_le_bytes());
-            self.pending >>= 32;
-            self.count -= 32;
+        let count = self.count + width;
+        if count < 64 {
+            self.count = count;
+            return;
         }
+        self.out.extend_from_slice(&self.pending.to_le_bytes());
+        // What did not fit; nothing if all of it did.
+        let written = 64 - self.count;
+        self.pending = if written < 64 { value >> written } else { 0 };
+        self.count = count - 64;
     }
 
     fn finish(self) {
@@ -125,36 +121,52 @@ const fn bit_length(value: u64) -> u32 {
 
 /// The greatest scale that divides all; nearly always decided by the first value.
 fn scale_of(values: &[u64]) -> usize {
-    (1..SCALES.len()).rev().find(|&at| values.iter().all(|value| value % SCALES[at] == 0)).unwrap_or(0)
+    let all = |divides: fn(u64) -> bool| values.iter().all(|value| divides(*value));
+    match () {
+        () if !all(|value| value.is_multiple_of(SCALES[1])) => 0,
+        () if !all(|value| value.is_multiple_of(SCALES[2])) => 1,
+        () => 2,
+    }
+}
+
+/// Divides by a scale; written out, because dividing by a constant costs a tenth.
+#[inline]
+fn scaled(value: u64, scale: usize) -> u64 {
+    match scale {
+        0 => value,
+        1 => value / SCALES[1],
+        _ => value / SCALES[2],
+    }
 }
 
 /// Writes a column to be read value by value.
 pub(crate) fn put_packed(streams: &mut Streams, values: impl Iterator<Item = u64>) {
     let mut values_of = std::mem::take(&mut streams.column);
     values_of.clear();
-    values_of.extend(values);
-    put_column(streams, &mut values_of);
+    let (mut least, mut most) = (u64::MAX, 0);
+    values_of.extend(values.inspect(|value| {
+        least = least.min(*value);
+        most = most.max(*value);
+    }));
+    put_column(streams, &mut values_of, least, most);
     streams.column = values_of;
 }
 
-fn put_column(streams: &mut Streams, values: &mut [u64]) {
-    let least = values.iter().copied().min().unwrap_or(0);
-    let most = values.iter().copied().max().unwrap_or(0);
-    if least == most {
-        // A constant: no bits at all.
+fn put_column(streams: &mut Streams, values: &mut [u64], least: u64, most: u64) {
+    if least >= most {
+        // A constant, or nothing: no bits at all.
         put(&mut streams.heads, 0);
         put(&mut streams.heads, most);
         return;
     }
     let scale = if most < SCALES[1] { 0 } else { scale_of(values) };
-    let by = SCALES[scale];
-    let base = least / by;
-    if scale > 0 {
-        values.iter_mut().for_each(|value| *value = *value / by - base);
-    } else if base > 0 {
-        values.iter_mut().for_each(|value| *value -= base);
+    let base = scaled(least, scale);
+    match scale {
+        0 => values.iter_mut().for_each(|value| *value -= base),
+        1 => values.iter_mut().for_each(|value| *value = *value / SCALES[1] - base),
+        _ => values.iter_mut().for_each(|value| *value = *value / SCALES[2] - base),
     }
-    let (width, listed) = width_of(values, most / by - base);
+    let (width, listed) = width_of(values, scaled(most, scale) - base);
     let heads = &mut streams.heads;
     put(heads, u64::from(width) + 65 * scale as u64 + if listed > 0 { 195 } else { 0 });
     put(heads, base);
@@ -166,7 +178,7 @@ fn put_column(streams: &mut Streams, values: &mut [u64]) {
         }
     }
     if width > 0 {
-        let mut writer = BitWriter::new(&mut streams.bits);
+        let mut writer = BitWriter::new(&mut streams.bits, values.len() * width as usize);
         values.iter().for_each(|value| writer.put(*value, width));
         writer.finish();
     }
@@ -175,6 +187,11 @@ fn put_column(streams: &mut Streams, values: &mut [u64]) {
 /// The cheapest width, and how many values are too large for it.
 fn width_of(values: &[u64], most: u64) -> (u32, usize) {
     let widest = bit_length(most) as usize;
+    if widest == 1 {
+        // Listing pays only if hardly any value is set.
+        let set = values.iter().sum::<u64>() as usize;
+        return if set * LISTED_BITS < values.len() { (0, set) } else { (1, 0) };
+    }
     let mut counts = [0_u32; 65];
     values.iter().for_each(|value| counts[bit_length(*value) as usize] += 1);
     let (mut best, mut larger) = ((usize::MAX, 0, 0), 0);
@@ -262,10 +279,10 @@ pub(crate) fn put_falling(streams: &mut Streams, values: impl Iterator<Item = u6
 fn put_by_length(streams: &mut Streams, values: &[u64]) {
     let scale = scale_of(values);
     put(&mut streams.heads, scale as u64);
-    let by = SCALES[scale];
-    let mut writer = BitWriter::new(&mut streams.bits);
+    streams.lengths.reserve(values.len());
+    let mut writer = BitWriter::new(&mut streams.bits, values.len() * 32);
     for &value in values {
-        let value = if scale == 0 { value } else { value / by };
+        let value = scaled(value, scale);
         let length = bit_length(value);
         streams.lengths.push(length as u8);
         if length > 1 {

@@ -1,11 +1,11 @@
 //! Latency histograms by the minute of the span's end, operation and status: counted once, when the span's
-//! segment is built, and stored inside it.
+//! segment is built ([`crate::minutes`]), and stored inside it. Those of live spans are counted for each question.
 
 use hashbrown::HashMap;
 use latency::{Exemplar, ExemplarSet, LatencyHistogram};
 use trace_model::{OperationId, StatusCode};
 
-use crate::codec::{Blocks, Cursor, Packer, ReadError, fetch, put, unpack};
+use crate::codec::{Blocks, Cursor, ReadError, fetch, put, unpack};
 use crate::keys::Key;
 use crate::live::SpanRow;
 
@@ -41,34 +41,6 @@ impl HistogramTable {
         self.series.iter().map(|(&(minute, operation, status), (histogram, exemplars))| {
             (minute, operation, status, histogram, exemplars)
         })
-    }
-
-    /// Minutes with their packed values, rising.
-    pub(crate) fn into_minutes(
-        self,
-        local: &HashMap<OperationId, u32>,
-        packer: &mut Packer,
-    ) -> std::io::Result<Vec<(u32, Vec<u8>)>> {
-        let mut rows: Vec<_> = self
-            .series
-            .into_iter()
-            .map(|((minute, operation, status), value)| {
-                (minute, local.get(&operation).copied().unwrap_or(u32::MAX), status, value)
-            })
-            .collect();
-        rows.sort_unstable_by_key(|row| (row.0, row.1, row.2));
-        let mut minutes = Vec::new();
-        for group in rows.chunk_by(|a, b| a.0 == b.0) {
-            let mut raw = Vec::new();
-            for (_, operation, status, (histogram, exemplars)) in group {
-                put(&mut raw, u64::from(*operation));
-                raw.push(*status as u8);
-                write_sized(&mut raw, |out| histogram.encode(out));
-                write_sized(&mut raw, |out| exemplars.encode(out));
-            }
-            minutes.push((group[0].0, packer.pack(&raw)?));
-        }
-        Ok(minutes)
     }
 }
 
