@@ -6,6 +6,7 @@ mod read;
 mod scalar;
 mod tokens;
 mod value;
+mod word;
 mod write;
 
 pub use error::{JsonError, JsonPlace};

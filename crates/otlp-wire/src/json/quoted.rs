@@ -1,5 +1,7 @@
 //! Strings of JSON as they stand between their quotes, and what their escapes mean.
 
+use super::word;
+
 /// A string whose escapes have been checked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quoted<'t> {
@@ -73,26 +75,13 @@ fn meaning(escape: &[u8]) -> char {
 pub(super) fn plain_len(text: &[u8]) -> usize {
     let (words, rest) = text.as_chunks::<8>();
     for (nth, word) in words.iter().enumerate() {
-        let marks = marks(u64::from_le_bytes(*word));
-        if marks != 0 {
-            return nth * 8 + marks.trailing_zeros() as usize / 8;
+        let plain = word::plain_len(u64::from_le_bytes(*word));
+        if plain < 8 {
+            return nth * 8 + plain;
         }
     }
     let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
     words.len() * 8 + rest.iter().position(special).unwrap_or(rest.len())
-}
-
-/// The top bit of every byte that is a quote, a backslash or a control character. Bits above the lowest that is set
-/// may be wrong.
-#[inline]
-fn marks(word: u64) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const TOPS: u64 = ONES << 7;
-    // A byte that is less than `n` borrows; one over 0x7f is none of the three.
-    let less = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word;
-    let quote = less(word ^ (ONES * b'"' as u64), 1);
-    let backslash = less(word ^ (ONES * b'\\' as u64), 1);
-    (less(word, 0x20) | quote | backslash) & TOPS
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the strings and numbers of OTLP/JSON stand for.
 
 use super::tokens::Number;
+use super::word;
 
 /// Decodes hex, two digits a byte, however its text is cut into pieces.
 #[derive(Debug, Default)]
@@ -17,15 +18,20 @@ impl Hex {
         if let (Some(high), [low, rest @ ..]) = (self.half, digits) {
             self.half = None;
             digits = rest;
-            if !hex(&[[high, *low]], out) {
+            if !pairs(&[[high, *low]], out) {
                 return false;
             }
         }
-        let (pairs, odd) = digits.as_chunks::<2>();
+        let (words, rest) = digits.as_chunks::<8>();
+        for word in words {
+            let Some(bytes) = word::hex(u64::from_le_bytes(*word)) else { return false };
+            out.extend_from_slice(&bytes);
+        }
+        let (rest, odd) = rest.as_chunks::<2>();
         if let [high] = odd {
             self.half = Some(*high);
         }
-        hex(pairs, out)
+        pairs(rest, out)
     }
 
     /// Whether the last byte is whole.
@@ -36,24 +42,13 @@ impl Hex {
 }
 
 /// Appends a byte for every two digits. False if one is none.
-#[inline]
-fn hex(pairs: &[[u8; 2]], out: &mut Vec<u8>) -> bool {
-    let mut seen = 0;
-    out.extend(pairs.iter().map(|&[high, low]| {
-        let (high, low) = (nibble(high), nibble(low));
-        seen |= high | low;
-        high << 4 | low & 15
-    }));
-    seen < 16
-}
-
-/// The value of a digit; over 15 if it is none.
-#[inline]
-fn nibble(digit: u8) -> u8 {
-    let number = digit.wrapping_sub(b'0');
-    let letter = (digit | 0x20).wrapping_sub(b'a');
-    let letter = if letter < 6 { letter + 10 } else { 0xff };
-    if number < 10 { number } else { letter }
+fn pairs(pairs: &[[u8; 2]], out: &mut Vec<u8>) -> bool {
+    pairs.iter().all(|&[high, low]| {
+        let (high, low) = (char::from(high).to_digit(16), char::from(low).to_digit(16));
+        let byte = high.zip(low).map(|(high, low)| (high << 4 | low) as u8);
+        out.extend(byte);
+        byte.is_some()
+    })
 }
 
 /// Decodes base64 of either alphabet, with its padding, a part of it, or none.
@@ -126,7 +121,12 @@ pub(super) fn decimal(text: &[u8]) -> Option<i128> {
         return None;
     }
     let mut number = 0_u64;
-    for digit in digits {
+    let (words, rest) = digits.as_chunks::<8>();
+    for word in words {
+        let eight = word::decimal(u64::from_le_bytes(*word))?;
+        number = number.checked_mul(100_000_000)?.checked_add(eight)?;
+    }
+    for digit in rest {
         let digit = digit.wrapping_sub(b'0');
         if digit > 9 {
             return None;
