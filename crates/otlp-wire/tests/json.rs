@@ -196,8 +196,8 @@ fn a_field_is_given_once_whatever_its_spelling() {
         (r#"{"events": [], "events": []}"#, "spans[0].events` must be given once only"),
         (r#"{"status": {}, "stat\u0075s": {}}"#, "spans[0].status` must be given once only"),
         (
-            r#"{"attributes": [{"value": {"intValue": 1, "intValue": 2}}]}"#,
-            "attributes[0].value.intValue` must be given once only",
+            r#"{"attributes": [{"value": {"intValue": 1, "int_value": 2}}]}"#,
+            "attributes[0].value.int_value` must be given once only",
         ),
     ] {
         let text = format!(r#"{{"resourceSpans": [{{"scopeSpans": [{{"spans": [{text}]}}]}}]}}"#);

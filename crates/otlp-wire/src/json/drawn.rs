@@ -122,7 +122,7 @@ impl Drawer {
         }
         let one = if self.dice.one_in(100) { 2 } else { 1 };
         let keep = if message.oneof { one } else { self.dice.below(fields.len() + 1) };
-        // Where there is little, it goes down to the spans and values.
+        // Messages come first where few are kept, so that documents reach down to spans and values.
         fields.sort_by_key(|field| !message.oneof && !matches!(field.kind, Kind::Message(_)) && depth < 6);
         fields.truncate(keep.max(usize::from(depth < 8)));
         if self.dice.one_in(2) {

@@ -84,7 +84,7 @@ impl Members {
         self.next = index + 1;
         let mut start = start;
         if behind != 0 {
-            start = self.move_up(index, index + behind.trailing_zeros() as usize, start, out);
+            start = self.move_up(index + behind.trailing_zeros() as usize, start, out);
         }
         if let Some(place) = self.starts.get_mut(index) {
             *place = start;
@@ -92,17 +92,14 @@ impl Members {
     }
 
     /// Moves what begins at `start` before the field `first`, and all the fields from there on behind it.
-    fn move_up(&mut self, index: usize, first: usize, start: usize, out: &mut [u8]) -> usize {
+    fn move_up(&mut self, first: usize, start: usize, out: &mut [u8]) -> usize {
         let length = out.len() - start;
         let to = self.starts.get(first).copied().unwrap_or(start);
         if let Some(moved) = out.get_mut(to..) {
             moved.rotate_right(length);
         }
-        for (nth, place) in self.starts.iter_mut().enumerate().skip(first) {
-            if nth != index {
-                *place += length;
-            }
-        }
+        // Those that were not given have no place yet, and get one when they are.
+        self.starts.iter_mut().skip(first).for_each(|place| *place += length);
         to
     }
 }
@@ -128,7 +125,7 @@ impl Transcoder<'_> {
                 Some(_) if self.tokens.peek() == b'n' => self.tokens.literal("null")?,
                 Some((index, field, name)) => {
                     if members.has(index) || message.oneof && members.seen != 0 {
-                        return Err(self.repeated(place, message, members.seen, name));
+                        return Err(self.repeated(place, message, &members, index, name));
                     }
                     let start = self.out.len();
                     self.field(message, field, depth).map_err(|wrong| wrong.under(Step::Field(name)))?;
@@ -159,14 +156,23 @@ impl Transcoder<'_> {
         self.unescaped(name, |name| message.find(name, from))
     }
 
+    /// The name at `place` is that of a field which was given, or whose oneof was.
     #[cold]
-    fn repeated(&mut self, place: usize, message: &Message, seen: u32, name: &'static str) -> Box<Wrong> {
-        let first = message.fields.get(seen.trailing_zeros() as usize).map_or(name, |field| field.name);
+    fn repeated(
+        &mut self,
+        place: usize,
+        message: &Message,
+        members: &Members,
+        index: usize,
+        name: &'static str,
+    ) -> Box<Wrong> {
         self.tokens.back_to(place);
-        if message.oneof && first != name {
-            return self.tokens.mismatch(format!("of one type only: `{first}` or `{name}`"));
+        if members.has(index) {
+            return self.tokens.mismatch("given once only").under(Step::Field(name));
         }
-        self.tokens.mismatch("given once only").under(Step::Field(name))
+        let first =
+            message.fields.get(members.seen.trailing_zeros() as usize).map_or(name, |field| field.name);
+        self.tokens.mismatch(format!("of one type only: `{first}` or `{name}`"))
     }
 
     fn field(&mut self, message: &Message, field: &'static FieldType, depth: u32) -> Done {
