@@ -10,8 +10,8 @@ use crate::codec::{Cursor, Packer, ReadError, put, put_mark, unpack_stream};
 
 /// Columns of times are often whole micro- or milliseconds.
 const SCALES: [u64; 3] = [1, 1_000, 1_000_000];
-/// What one listed value costs, in bits, when a width is chosen.
-const LISTED_BITS: usize = 32;
+/// What the place of a listed value costs, in bits, when a width is chosen.
+const PLACE_BITS: usize = 12;
 
 /// The streams of a block that is being written. Each is compressed by itself, or not at all, because what is in
 /// it is of one kind.
@@ -177,13 +177,14 @@ fn width_of(values: &[u64], most: u64) -> (u32, usize) {
     let widest = bit_length(most) as usize;
     let mut counts = [0_u32; 65];
     values.iter().for_each(|value| counts[bit_length(*value) as usize] += 1);
-    let (mut best, mut larger) = ((usize::MAX, 0, 0), 0);
+    let (mut best, mut larger, mut listed_bits) = ((usize::MAX, 0, 0), 0, 0);
     for width in (0..=widest).rev() {
-        let cost = values.len() * width + larger * LISTED_BITS;
+        let cost = values.len() * width + listed_bits;
         if cost < best.0 {
             best = (cost, width as u32, larger);
         }
         larger += counts[width] as usize;
+        listed_bits += counts[width] as usize * (PLACE_BITS + 8 * width.div_ceil(7));
     }
     (best.1, best.2)
 }
@@ -386,6 +387,21 @@ mod tests {
         (vec(value, 0..200), 0..3_usize, any::<u64>()).prop_map(|(values, scale, base)| {
             values.into_iter().map(|value| value.wrapping_add(base) / SCALES[scale] * SCALES[scale]).collect()
         })
+    }
+
+    /// Listing a value is not free: times of some minutes are packed, and one that is far off is listed.
+    #[test]
+    fn wide_values_are_listed_only_if_they_are_few() {
+        let mut times: Vec<u64> = (0..200_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 26).collect();
+        let mut streams = Streams::default();
+        put_packed(&mut streams, times.iter().copied());
+        assert!(streams.heads.len() < 50, "{} bytes of heads", streams.heads.len());
+        assert!(streams.bits.len() <= 200 * 38_usize.div_ceil(8));
+        times.iter_mut().for_each(|time| *time >>= 30);
+        times[7] = u64::MAX;
+        streams.clear();
+        put_packed(&mut streams, times.iter().copied());
+        assert!(streams.bits.len() <= 200, "{} bytes of bits", streams.bits.len());
     }
 
     proptest! {
