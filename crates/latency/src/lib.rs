@@ -16,8 +16,9 @@ mod exemplar;
 mod histogram;
 
 pub use bucket_sums::BucketSums;
-pub use codec::DecodeError;
-pub use exemplar::{Exemplar, ExemplarSet};
+pub use buckets::index_of as bucket_of;
+pub use codec::{DecodeError, HistogramParts};
+pub use exemplar::{Exemplar, ExemplarRoles, ExemplarSet};
 pub use histogram::LatencyHistogram;
 
 /// The most by which a quantile may exceed the exact one, as a fraction of it: the width of a bucket.

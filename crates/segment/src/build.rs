@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use longpole_proto::segment as proto;
-use prost::Message;
 use trace_model::{StatusCode, TraceId, UnixNanos};
 
 use crate::ahead::Ahead;
@@ -17,6 +16,7 @@ use crate::hashes::{self, OpenBits, trace_hash};
 use crate::histograms::HistogramTable;
 use crate::keys::Key;
 use crate::live::{LiveBatch, SpanRow};
+use crate::meta;
 use crate::names::{LocalNames, Names};
 use crate::order::{Placed, by_service, halves, in_trace_order};
 use crate::rows::{self, ROOT_FLAG, Row};
@@ -87,7 +87,8 @@ pub fn build(input: &SegmentInput<'_>, sink: Sink<'_>) -> Result<proto::SegmentM
     }
     finish_names(names, &mut meta);
     meta.bytes = writer.bytes;
-    writer.put(Key::Meta, &meta.encode_to_vec())?;
+    let stored = meta::encode(&meta, &mut writer.packer)?;
+    writer.put(Key::Meta, &stored)?;
     Ok(meta)
 }
 
@@ -314,7 +315,8 @@ fn write_minutes(
     for batch in input.batches {
         batch.rows.iter().for_each(|row| table.record(row));
     }
-    for (minute, packed) in table.into_minutes(names.operation_numbers(), &mut writer.packer)? {
+    let minutes = table.into_minutes(names.operation_numbers(), &mut writer.streams, &mut writer.packer)?;
+    for (minute, packed) in minutes {
         meta.minutes.push(minute);
         writer.put(Key::Minute(minute), &packed)?;
     }

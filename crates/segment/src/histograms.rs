@@ -5,9 +5,11 @@ use hashbrown::HashMap;
 use latency::{Exemplar, ExemplarSet, LatencyHistogram};
 use trace_model::{OperationId, StatusCode};
 
-use crate::codec::{Blocks, Cursor, Packer, ReadError, fetch, put, unpack};
+use crate::codec::{Blocks, Cursor, Packer, ReadError, after_mark, fetch, put, unpack};
+use crate::columns::Streams;
 use crate::keys::Key;
 use crate::live::SpanRow;
+use crate::minutes::{self, Series};
 
 /// Histograms by minute, operation and status.
 #[derive(Debug, Default)]
@@ -47,6 +49,7 @@ impl HistogramTable {
     pub(crate) fn into_minutes(
         self,
         local: &HashMap<OperationId, u32>,
+        streams: &mut Streams,
         packer: &mut Packer,
     ) -> std::io::Result<Vec<(u32, Vec<u8>)>> {
         let mut rows: Vec<_> = self
@@ -57,19 +60,38 @@ impl HistogramTable {
             })
             .collect();
         rows.sort_unstable_by_key(|row| (row.0, row.1, row.2));
-        let mut minutes = Vec::new();
+        let mut found = Vec::new();
         for group in rows.chunk_by(|a, b| a.0 == b.0) {
-            let mut raw = Vec::new();
-            for (_, operation, status, (histogram, exemplars)) in group {
-                put(&mut raw, u64::from(*operation));
-                raw.push(*status as u8);
-                write_sized(&mut raw, |out| histogram.encode(out));
-                write_sized(&mut raw, |out| exemplars.encode(out));
-            }
-            minutes.push((group[0].0, packer.pack(&raw)?));
+            let series: Vec<Series<'_>> = group
+                .iter()
+                .map(|(_, operation, status, (histogram, exemplars))| Series {
+                    operation: *operation,
+                    status: *status,
+                    histogram,
+                    exemplars,
+                })
+                .collect();
+            let packed = if minutes::write(&series, streams) {
+                streams.pack(packer)?
+            } else {
+                packer.pack(&whole(&series))?
+            };
+            found.push((group[0].0, packed));
         }
-        Ok(minutes)
+        Ok(found)
     }
+}
+
+/// Series as they were written up to format 2, and still are where columns cannot tell them.
+fn whole(series: &[Series<'_>]) -> Vec<u8> {
+    let mut raw = Vec::new();
+    for one in series {
+        put(&mut raw, u64::from(one.operation));
+        raw.push(one.status as u8);
+        write_sized(&mut raw, |out| one.histogram.encode(out));
+        write_sized(&mut raw, |out| one.exemplars.encode(out));
+    }
+    raw
 }
 
 pub(crate) fn write_sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
@@ -101,7 +123,11 @@ pub fn decode_minute(
     minute: u32,
     wanted: &dyn Fn(u32, StatusCode) -> bool,
 ) -> Result<Vec<HistogramRow>, ReadError> {
-    let raw = unpack(&fetch(blocks, Key::Minute(minute))?, "histograms")?;
+    let stored = fetch(blocks, Key::Minute(minute))?;
+    if let Some(marked) = after_mark(&stored) {
+        return minutes::read(marked, wanted);
+    }
+    let raw = unpack(&stored, "histograms")?;
     let mut cursor = Cursor::new(&raw, "histograms");
     let mut rows = Vec::new();
     while !cursor.is_empty() {

@@ -28,6 +28,8 @@ mod hashes;
 mod histograms;
 mod keys;
 mod live;
+mod meta;
+mod minutes;
 mod names;
 mod order;
 mod rollup;
@@ -48,6 +50,7 @@ pub use histograms::{HistogramRow, HistogramTable, decode_minute};
 pub use keys::Key;
 pub use live::{LiveBatch, SpanRow};
 pub use longpole_proto::segment::SegmentMeta;
+pub use meta::decode_segment_meta;
 pub use names::{Names, OperationEntry};
 pub use rollup::{
     HistogramRows, ItemKey, ItemSums, PathExemplar, PathGrouping, PathRows, PathSums, ROLLUP_FORMAT,
@@ -59,4 +62,4 @@ pub use traces::{TraceHeads, TracePaths, TraceRow, TraceServiceCount};
 pub use values::ChunkTables;
 
 /// The format written now. Readers take it and those before it.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;

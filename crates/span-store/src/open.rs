@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use prost::Message;
 use rocksdb::{Cache, Direction, IteratorMode};
 use segment::{Key, SegmentMeta};
 
@@ -145,7 +144,7 @@ fn meta(id: u32, key: &[u8], value: &[u8]) -> Result<SegmentMeta, String> {
     if *key != full_key(SegmentId(id), Key::Meta)[..] {
         return Err("its meta is missing".to_owned());
     }
-    SegmentMeta::decode(value).map_err(|_| "its meta cannot be read".to_owned())
+    segment::decode_segment_meta(value).map_err(|_| "its meta cannot be read".to_owned())
 }
 
 pub(crate) fn log_state(db: &Db, families: &[String], sealed: u64, last_frame: u64) -> LogState {

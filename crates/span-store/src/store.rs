@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use prost::Message;
 use rocksdb::{Cache, IngestExternalFileOptions, SstFileWriter, WriteOptions};
 use segment::{BuildError, Key, ReadError, SegmentMeta};
 use trace_model::{TraceId, UnixNanos};
@@ -45,7 +44,7 @@ impl StoredSegment {
 /// # Errors
 /// If the bytes are not a segment's meta.
 pub fn decode_meta(bytes: &[u8]) -> Result<SegmentMeta, ReadError> {
-    SegmentMeta::decode(bytes).map_err(|_| ReadError::Damaged("meta"))
+    segment::decode_segment_meta(bytes)
 }
 
 /// Takes the values of a segment in rising key order.

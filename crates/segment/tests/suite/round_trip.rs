@@ -4,11 +4,14 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use prost::Message as _;
 use segment::{
     ChunkBlock, ChunkSpan, ContextBlock, HistogramTable, Key, ROOT_FLAG, RowBlock, SegmentMeta, TraceHeads,
-    TracePaths, decode_minute, trace_hash, trace_hashes,
+    TracePaths, decode_minute, decode_segment_meta, trace_hash, trace_hashes,
 };
-use trace_model::TraceId;
+use trace_model::{NanoDuration, TraceId, UnixNanos};
 
 use crate::sample::{Memory, Sample, analyses, batch, samples, sealed};
 
@@ -96,7 +99,7 @@ pub(crate) fn check_rows(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample])
     assert_eq!(seen, sorted.len());
 }
 
-fn check_minutes(memory: &Memory, meta: &SegmentMeta, samples: &[Sample]) {
+pub(crate) fn check_minutes(memory: &Memory, meta: &SegmentMeta, samples: &[Sample]) {
     let mut table = HistogramTable::default();
     batch(1, samples).rows.iter().for_each(|row| table.record(row));
     let mut left = table.iter().count();
@@ -137,6 +140,52 @@ fn check_totals(meta: &SegmentMeta, samples: &[Sample]) {
     }
 }
 
+/// Sums that columns cannot tell are written as they were before there were columns.
+#[test]
+fn histograms_of_the_longest_spans_come_back() {
+    let drawn = samples().new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    let spans = |starts: &[u64]| -> Vec<Sample> {
+        let of = |(nth, start): (usize, &u64)| {
+            let mut sample = drawn[0].clone();
+            (sample.node.start, sample.node.end) = (UnixNanos(*start), UnixNanos(u64::MAX));
+            sample.node.content = nth as u64;
+            sample
+        };
+        starts.iter().enumerate().map(of).collect()
+    };
+    for (starts, in_columns) in [(&[0, 0, 0][..], true), (&[0, 0, u64::MAX], false)] {
+        let samples = spans(starts);
+        let (memory, meta) = sealed(&[batch(1, &samples)], &[]);
+        check_minutes(&memory, &meta, &samples);
+        let stored = &memory.0[&Key::Minute(meta.minutes[0]).to_bytes()];
+        assert_eq!(stored.starts_with(b"\x02LP\xff"), in_columns, "{starts:?}");
+        let sum = samples.iter().map(|s| u128::from(s.node.duration().0)).sum::<u128>();
+        let rows = decode_minute(&memory, meta.minutes[0], &|_, _| true).unwrap();
+        assert_eq!(rows[0].histogram.sum_nanos(), sum);
+        assert_eq!(rows[0].histogram.max(), Some(NanoDuration(u64::MAX)));
+    }
+}
+
+/// A reader that does not know a format must find its number, whatever became of the rest.
+#[test]
+fn a_meta_says_its_format_to_those_who_do_not_know_it() {
+    let drawn = samples().new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    let (memory, meta) = sealed(&[batch(1, &drawn)], &[]);
+    let outer = SegmentMeta::decode(&memory.0[&Key::Meta.to_bytes()][..]).unwrap();
+    assert!(!outer.packed.is_empty(), "a meta with names shrinks");
+    let packed = SegmentMeta { format: outer.format, packed: outer.packed.clone(), ..Default::default() };
+    assert_eq!((outer.format, &outer), (meta.format, &packed));
+    for (format, bytes, found) in [
+        (segment::FORMAT + 1, vec![1, 2, 3], Some(segment::FORMAT + 1)),
+        (segment::FORMAT, vec![1, 2, 3], None),
+        // Not the number that is inside.
+        (segment::FORMAT - 1, outer.packed, None),
+    ] {
+        let stored = SegmentMeta { format, packed: bytes.into(), ..SegmentMeta::default() }.encode_to_vec();
+        assert_eq!(decode_segment_meta(&stored).ok().map(|meta| meta.format), found);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
@@ -148,6 +197,7 @@ proptest! {
         check_rows(&memory, &meta, &sorted);
         check_minutes(&memory, &meta, &samples);
         check_totals(&meta, &samples);
+        prop_assert_eq!(decode_segment_meta(&memory.0[&Key::Meta.to_bytes()]).unwrap(), meta);
     }
 
     #[test]
