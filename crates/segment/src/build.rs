@@ -69,7 +69,9 @@ pub(crate) type Sink<'a> = &'a mut dyn FnMut(Key, &[u8]) -> Result<(), String>;
 /// # Errors
 /// If the compressor or the sink fails. What the sink took so far is not a segment.
 pub fn build(input: &SegmentInput<'_>, sink: Sink<'_>) -> Result<proto::SegmentMeta, BuildError> {
-    let mut writer = Writer { sink, bytes: 0, packer: Packer::new()?, streams: Streams::default() };
+    let raw_bytes = input.batches.iter().map(|batch| batch.request.len()).sum();
+    let packer = Packer::for_segment(raw_bytes)?;
+    let mut writer = Writer { sink, bytes: 0, packer, streams: Streams::default() };
     let mut names = LocalNames::new(input.names);
     let order = in_trace_order(input.batches);
     let mut meta = head(input, order.len());

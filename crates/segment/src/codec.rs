@@ -16,8 +16,12 @@ const MARK: [u8; 4] = [2, b'L', b'P', 0xff];
 /// four bytes at least.
 const ZSTD_RATIO_MAX: usize = 32 << 10;
 
-/// zstd level of all blocks: the fastest that still finds most of what repeats.
+/// zstd level of blocks: the fastest that still finds most of what repeats.
 const LEVEL: i32 = 1;
+/// The level in small segments. They are made when little comes, so there is time, and 3 % are found besides.
+const SMALL_LEVEL: i32 = 6;
+/// A segment of fewer bytes of requests is small.
+const SMALL_BYTES: usize = 2 << 20;
 
 /// Where a segment's values are fetched from.
 pub trait Blocks: Send + Sync + std::fmt::Debug {
@@ -138,6 +142,12 @@ pub(crate) struct Packer {
 impl Packer {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { zstd: zstd::bulk::Compressor::new(LEVEL)? })
+    }
+
+    /// For a segment of requests of so many bytes.
+    pub(crate) fn for_segment(raw_bytes: usize) -> io::Result<Self> {
+        let level = if raw_bytes < SMALL_BYTES { SMALL_LEVEL } else { LEVEL };
+        Ok(Self { zstd: zstd::bulk::Compressor::new(level)? })
     }
 
     /// u32 inflated length, then a zstd frame.
