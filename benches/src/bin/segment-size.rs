@@ -81,6 +81,7 @@ fn seal(stretch: &Stretch, kinds: &mut BTreeMap<u8, (usize, usize)>) -> Result<(
         open: &[],
         open_since: None,
         names: &stretch.names,
+        dictionary: None,
         now: UnixNanos(BASE),
     };
     build(&input, &mut |key, value| {

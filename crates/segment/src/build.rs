@@ -9,9 +9,10 @@ use trace_model::{StatusCode, TraceId, UnixNanos};
 
 use crate::ahead::Ahead;
 use crate::chunks::ChunkWriter;
-use crate::codec::Packer;
+use crate::codec::{Packer, SMALL_BYTES};
 use crate::columns::Streams;
 use crate::contexts::ContextTable;
+use crate::dictionary::Dictionary;
 use crate::hashes::{self, OpenBits, trace_hash};
 use crate::histograms::HistogramTable;
 use crate::keys::Key;
@@ -37,6 +38,8 @@ pub struct SegmentInput<'a> {
     pub open_since: Option<UnixNanos>,
     /// The names behind the numbers.
     pub names: &'a dyn Names,
+    /// What a small segment's texts are compressed with.
+    pub dictionary: Option<&'a Dictionary>,
     /// Stands for the arrival of a segment without spans.
     pub now: UnixNanos,
 }
@@ -69,18 +72,26 @@ pub(crate) type Sink<'a> = &'a mut dyn FnMut(Key, &[u8]) -> Result<(), String>;
 /// # Errors
 /// If the compressor or the sink fails. What the sink took so far is not a segment.
 pub fn build(input: &SegmentInput<'_>, sink: Sink<'_>) -> Result<proto::SegmentMeta, BuildError> {
-    let raw_bytes = input.batches.iter().map(|batch| batch.request.len()).sum();
-    let packer = Packer::for_segment(raw_bytes)?;
-    let mut writer = Writer { sink, bytes: 0, packer, streams: Streams::default() };
+    let raw_bytes: usize = input.batches.iter().map(|batch| batch.request.len()).sum();
+    let is_small = raw_bytes < SMALL_BYTES;
+    let dictionary = input.dictionary.filter(|_| is_small);
+    let new_packer = || if is_small { Packer::of_small(None) } else { Packer::new() };
+    let text_packer = match dictionary {
+        Some(dictionary) => Packer::of_small(Some(dictionary.bytes()))?,
+        None => new_packer()?,
+    };
+    let (packer, streams) = (new_packer()?, Streams::default());
+    let mut writer = Writer { sink, bytes: 0, packer, text_packer, streams };
     let mut names = LocalNames::new(input.names);
     let order = in_trace_order(input.batches);
     let mut meta = head(input, order.len());
+    meta.dictionary = dictionary.map_or(0, Dictionary::id);
 
     let mut contexts = ContextTable::default();
     let (chunked, open) = write_chunks(input, &order, &mut names, &mut contexts, &mut meta, &mut writer)?;
     write_rows(chunked, &names, &mut meta, &mut writer)?;
     write_traces(input, &mut names, &mut meta, &mut writer)?;
-    for (number, block) in contexts.blocks(&mut writer.packer)?.iter().enumerate() {
+    for (number, block) in contexts.blocks(&mut writer.text_packer)?.iter().enumerate() {
         writer.put(Key::Contexts(number as u32), block)?;
     }
     write_minutes(input, &mut names, &mut meta, &mut writer)?;
@@ -98,6 +109,8 @@ struct Writer<'a> {
     sink: Sink<'a>,
     bytes: u64,
     packer: Packer,
+    /// With the dictionary, if there is one.
+    text_packer: Packer,
     streams: Streams,
 }
 
@@ -183,7 +196,7 @@ fn write_chunks<'a>(
     }
     if !chunks.is_empty() {
         end_block(&mut chunks, meta, writer)?;
-        let tables = chunks.table().block(&mut writer.packer)?;
+        let tables = chunks.table().block(&mut writer.text_packer)?;
         writer.put(Key::Tables, &tables)?;
     }
     Ok((rows, open))
@@ -204,7 +217,7 @@ fn end_block(
     meta: &proto::SegmentMeta,
     writer: &mut Writer<'_>,
 ) -> Result<(), BuildError> {
-    let block = chunks.finish(&mut writer.packer)?;
+    let block = chunks.finish(&mut writer.text_packer)?;
     writer.put(Key::Chunk(meta.chunk_first_trace.len() as u32 - 1), &block)
 }
 

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use crate::codec::{Cursor, Packer, ReadError, put, put_mark, unpack_stream};
+use crate::dictionary::Dictionary;
 
 /// Columns of times are often whole micro- or milliseconds.
 const SCALES: [u64; 3] = [1, 1_000, 1_000_000];
@@ -60,9 +61,18 @@ pub(crate) struct Unpacked<'a> {
 impl<'a> Unpacked<'a> {
     /// Takes a value apart, given what follows its mark.
     pub(crate) fn read(marked: &'a [u8], what: &'static str) -> Result<Self, ReadError> {
+        Self::read_with(marked, None, what)
+    }
+
+    /// Takes a value apart whose streams may need a dictionary.
+    pub(crate) fn read_with(
+        marked: &'a [u8],
+        dictionary: Option<&Dictionary>,
+        what: &'static str,
+    ) -> Result<Self, ReadError> {
         let mut cursor = Cursor::new(marked, what);
-        let (heads, lengths) = (unpack_stream(&mut cursor)?, unpack_stream(&mut cursor)?);
-        let text = unpack_stream(&mut cursor)?;
+        let mut stream = || unpack_stream(&mut cursor, dictionary);
+        let (heads, lengths, text) = (stream()?, stream()?, stream()?);
         let bits = cursor.bytes(cursor.left())?;
         Ok(Self { heads, lengths, text, bits })
     }

@@ -127,7 +127,7 @@ pub fn decode_minute(
     if let Some(marked) = after_mark(&stored) {
         return minutes::read(marked, wanted);
     }
-    let raw = unpack(&stored, "histograms")?;
+    let raw = unpack(&stored, None, "histograms")?;
     let mut cursor = Cursor::new(&raw, "histograms");
     let mut rows = Vec::new();
     while !cursor.is_empty() {

@@ -30,7 +30,7 @@ pub fn decode_segment_meta(bytes: &[u8]) -> Result<SegmentMeta, ReadError> {
         return Ok(outer);
     }
     let meta =
-        SegmentMeta::decode(&unpack(&outer.packed, WHAT)?[..]).map_err(|_| ReadError::Damaged(WHAT))?;
+        SegmentMeta::decode(&unpack(&outer.packed, None, WHAT)?[..]).map_err(|_| ReadError::Damaged(WHAT))?;
     let is_whole = meta.format == outer.format && meta.packed.is_empty();
     if is_whole { Ok(meta) } else { Err(ReadError::Damaged(WHAT)) }
 }

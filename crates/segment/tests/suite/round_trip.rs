@@ -8,15 +8,15 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use prost::Message as _;
 use segment::{
-    ChunkBlock, ChunkSpan, ContextBlock, HistogramTable, Key, ROOT_FLAG, RowBlock, SegmentMeta, TraceHeads,
-    TracePaths, decode_minute, decode_segment_meta, trace_hash, trace_hashes,
+    Blocks, ChunkBlock, ChunkSpan, ContextBlock, HistogramTable, Key, ROOT_FLAG, RowBlock, SegmentMeta,
+    TraceHeads, TracePaths, decode_minute, decode_segment_meta, trace_hash, trace_hashes,
 };
 use trace_model::{NanoDuration, TraceId, UnixNanos};
 
 use crate::sample::{Memory, Sample, analyses, batch, samples, sealed};
 
 /// The spans of a trace, and the number of the first block that has some.
-fn stored(memory: &Memory, meta: &SegmentMeta, id: &TraceId) -> (u32, Vec<ChunkSpan>) {
+fn stored(memory: &dyn Blocks, meta: &SegmentMeta, id: &TraceId) -> (u32, Vec<ChunkSpan>) {
     let whole = u128::from_be_bytes(*id.as_bytes());
     let halves = meta.chunk_first_high.iter().zip(&meta.chunk_first_low);
     let firsts = halves.map(|(high, low)| u128::from(*high) << 64 | u128::from(*low));
@@ -35,7 +35,7 @@ pub(crate) fn in_order(samples: &[Sample]) -> Vec<Sample> {
     sorted
 }
 
-pub(crate) fn check_chunks(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample]) {
+pub(crate) fn check_chunks(memory: &dyn Blocks, meta: &SegmentMeta, sorted: &[Sample]) {
     let hashes = trace_hashes(memory, meta.chunk_first_trace.len() as u32).unwrap();
     for (nth, spans) in sorted.chunk_by(|a, b| a.trace_id == b.trace_id).enumerate() {
         let id = spans[0].trace_id;
@@ -58,10 +58,6 @@ pub(crate) fn check_chunks(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample
         assert!(number <= last as u32);
     }
     assert!(hashes.is_sorted());
-    // As a segment of the first format, which has no list, is read.
-    let mut without = memory.clone();
-    without.0.remove(&Key::Hashes.to_bytes());
-    assert_eq!(trace_hashes(&without, meta.chunk_first_trace.len() as u32).unwrap(), hashes);
 }
 
 /// Trace number, span number within the trace, and the span, for every row.
@@ -194,6 +190,10 @@ proptest! {
         let (memory, meta) = sealed(&[batch(1, &samples)], &[]);
         let sorted = in_order(&samples);
         check_chunks(&memory, &meta, &sorted);
+        // As a segment of the first format, which has no list, is read.
+        let (mut without, blocks) = (memory.clone(), meta.chunk_first_trace.len() as u32);
+        without.0.remove(&Key::Hashes.to_bytes());
+        prop_assert_eq!(trace_hashes(&without, blocks).unwrap(), trace_hashes(&memory, blocks).unwrap());
         check_rows(&memory, &meta, &sorted);
         check_minutes(&memory, &meta, &samples);
         check_totals(&meta, &samples);
