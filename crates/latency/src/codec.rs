@@ -141,7 +141,7 @@ fn decode(bytes: &mut &[u8]) -> Result<LatencyHistogram, DecodeError> {
     if count == 0 {
         return Ok(LatencyHistogram::new());
     }
-    let histogram = LatencyHistogram {
+    let parts = HistogramParts {
         count,
         errors: take(bytes)?,
         zeros: take(bytes)?,
@@ -149,30 +149,77 @@ fn decode(bytes: &mut &[u8]) -> Result<LatencyHistogram, DecodeError> {
         sum: take(bytes)?,
         min: NanoDuration(take(bytes)?),
         max: NanoDuration(take(bytes)?),
-        counts: decode_counts(bytes)?,
     };
-    match contradiction(&histogram) {
-        Some(what) => Err(DecodeError::Inconsistent(what)),
-        None => Ok(histogram),
-    }
-}
-
-fn decode_counts(bytes: &mut &[u8]) -> Result<Counts, DecodeError> {
-    let mut counts = Counts::default();
     let mut bucket = 0u16;
-    for _ in 0..take::<u16>(bytes)? {
-        let (delta, count) = (take::<u16>(bytes)?, take::<u64>(bytes)?);
-        bucket = bucket.checked_add(delta).filter(|b| *b < BUCKETS).ok_or(DecodeError::TooLarge)?;
-        if delta == 0 || count == 0 {
-            return Err(DecodeError::Inconsistent("an empty or repeated bucket"));
-        }
-        counts.add(bucket, count);
-    }
-    Ok(counts)
+    let steps = (0..take::<u16>(bytes)?).map(|_| {
+        let (step, count) = (take::<u16>(bytes)?, take::<u64>(bytes)?);
+        bucket = bucket.checked_add(step).ok_or(DecodeError::TooLarge)?;
+        Ok((bucket, count))
+    });
+    LatencyHistogram::from_parts(&parts, steps)
 }
 
-/// What is wrong with the parts of a histogram that is not empty.
+/// The numbers of a histogram that is not empty; with its buckets they are all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistogramParts {
+    /// How many durations there are.
+    pub count: u64,
+    /// How many of them belong to spans that failed.
+    pub errors: u64,
+    /// How many of them are exactly zero.
+    pub zeros: u64,
+    /// How many of them are longer than 24 hours.
+    pub overflow: u64,
+    /// The exact sum in nanoseconds.
+    pub sum: u128,
+    /// The exact least.
+    pub min: NanoDuration,
+    /// The exact greatest.
+    pub max: NanoDuration,
+}
+
+impl LatencyHistogram {
+    /// The histogram's numbers; `None` if it is empty.
+    pub fn parts(&self) -> Option<HistogramParts> {
+        let Self { count, errors, zeros, overflow, sum, min, max, counts: _ } = *self;
+        (count > 0).then_some(HistogramParts { count, errors, zeros, overflow, sum, min, max })
+    }
+
+    /// A histogram of stored numbers and buckets with their counts, rising.
+    ///
+    /// # Errors
+    /// If they contradict each other, or with the first error of the buckets.
+    pub fn from_parts(
+        parts: &HistogramParts,
+        buckets: impl Iterator<Item = Result<(u16, u64), DecodeError>>,
+    ) -> Result<Self, DecodeError> {
+        let mut counts = Counts::default();
+        let mut last = 0;
+        for entry in buckets {
+            let (bucket, count) = entry?;
+            if bucket >= BUCKETS {
+                return Err(DecodeError::TooLarge);
+            }
+            if bucket <= last || count == 0 {
+                return Err(DecodeError::Inconsistent("an empty or repeated bucket"));
+            }
+            counts.add(bucket, count);
+            last = bucket;
+        }
+        let HistogramParts { count, errors, zeros, overflow, sum, min, max } = *parts;
+        let histogram = Self { counts, count, errors, zeros, overflow, sum, min, max };
+        match contradiction(&histogram) {
+            Some(what) => Err(DecodeError::Inconsistent(what)),
+            None => Ok(histogram),
+        }
+    }
+}
+
+/// What is wrong with the parts of a histogram that should not be empty.
 fn contradiction(h: &LatencyHistogram) -> Option<&'static str> {
+    if h.count == 0 {
+        return Some("no durations");
+    }
     let in_buckets = h.counts.iter().try_fold(0u64, |sum, (_, count)| sum.checked_add(count));
     // Saturated numbers need not add up.
     if in_buckets.unwrap_or(u64::MAX) != h.count {

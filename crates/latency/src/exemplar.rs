@@ -22,7 +22,22 @@ use crate::codec::{DecodeError, put, take, take_byte, take_bytes};
 
 const EXEMPLARS_FORMAT: u8 = 1;
 
-/// Why an exemplar is kept; in the encoding, added up.
+/// Why an exemplar is kept, added up: 1 it is the slowest, 2 the slowest that failed, 4 it stands for its band.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExemplarRoles(pub u8);
+
+impl ExemplarRoles {
+    /// Of the only span of a series.
+    pub const fn of_only(failed: bool) -> Self {
+        Self(SLOWEST | PICK | if failed { ERROR } else { 0 })
+    }
+
+    /// Whether it is the slowest.
+    pub const fn is_slowest(self) -> bool {
+        self.0 & SLOWEST != 0
+    }
+}
+
 const SLOWEST: u8 = 1;
 const ERROR: u8 = 2;
 const PICK: u8 = 4;
@@ -183,7 +198,7 @@ impl ExemplarSet {
         out.push(EXEMPLARS_FORMAT);
         out.push(self.iter().count() as u8);
         for exemplar in self.iter() {
-            out.push(self.roles(exemplar));
+            out.push(self.roles(exemplar).0);
             out.extend_from_slice(exemplar.trace_id.as_bytes());
             out.extend_from_slice(exemplar.span_id.as_bytes());
             put(out, exemplar.duration.0);
@@ -191,13 +206,41 @@ impl ExemplarSet {
         }
     }
 
-    fn roles(&self, exemplar: &Exemplar) -> u8 {
+    /// Why one of its exemplars is kept.
+    pub fn roles(&self, exemplar: &Exemplar) -> ExemplarRoles {
         let mut roles = 0;
         for (role, kept) in [(SLOWEST, &self.slowest), (ERROR, &self.error)] {
             roles |= if kept.as_ref() == Some(exemplar) { role } else { 0 };
         }
         let picked = self.picks.iter().any(|pick| pick.exemplar == *exemplar);
-        roles | if picked { PICK } else { 0 }
+        ExemplarRoles(roles | if picked { PICK } else { 0 })
+    }
+
+    /// A set of stored exemplars.
+    ///
+    /// # Errors
+    /// If they are not such a set, or with the first error of the exemplars.
+    pub fn from_stored(
+        exemplars: impl Iterator<Item = Result<(ExemplarRoles, Exemplar), DecodeError>>,
+    ) -> Result<Self, DecodeError> {
+        let mut set = Self::new();
+        for stored in exemplars {
+            let (ExemplarRoles(roles), exemplar) = stored?;
+            let taken = (roles & SLOWEST != 0 && set.slowest.replace(exemplar).is_some())
+                || (roles & ERROR != 0 && set.error.replace(exemplar).is_some());
+            if taken || roles == 0 || roles > SLOWEST | ERROR | PICK {
+                return Err(DecodeError::Inconsistent("an exemplar with no role, or that of another"));
+            }
+            if roles & PICK != 0 {
+                set.offer(Pick { hash: exemplar.hash(), exemplar });
+            }
+        }
+        let is_slowest = |slowest: Exemplar| set.iter().all(|e| !e.is_slower_than(&slowest));
+        match set.slowest {
+            Some(slowest) if is_slowest(slowest) => Ok(set),
+            None if set == Self::new() => Ok(set),
+            _ => Err(DecodeError::Inconsistent("the slowest exemplar is not the slowest")),
+        }
     }
 
     /// Takes an encoded set off the front of `bytes`.
@@ -223,25 +266,9 @@ fn decode_set(bytes: &mut &[u8]) -> Result<ExemplarSet, DecodeError> {
         EXEMPLARS_FORMAT => {}
         other => return Err(DecodeError::Format(other)),
     }
-    let mut set = ExemplarSet::new();
-    for _ in 0..take_byte(bytes)? {
-        let roles = take_byte(bytes)?;
-        let exemplar = take_exemplar(bytes)?;
-        let taken = (roles & SLOWEST != 0 && set.slowest.replace(exemplar).is_some())
-            || (roles & ERROR != 0 && set.error.replace(exemplar).is_some());
-        if taken || roles == 0 || roles > SLOWEST | ERROR | PICK {
-            return Err(DecodeError::Inconsistent("an exemplar with no role, or that of another"));
-        }
-        if roles & PICK != 0 {
-            set.offer(Pick { hash: exemplar.hash(), exemplar });
-        }
-    }
-    let is_slowest = |slowest: Exemplar| set.iter().all(|e| !e.is_slower_than(&slowest));
-    match set.slowest {
-        Some(slowest) if is_slowest(slowest) => Ok(set),
-        None if set == ExemplarSet::new() => Ok(set),
-        _ => Err(DecodeError::Inconsistent("the slowest exemplar is not the slowest")),
-    }
+    let exemplars =
+        (0..take_byte(bytes)?).map(|_| Ok((ExemplarRoles(take_byte(bytes)?), take_exemplar(bytes)?)));
+    ExemplarSet::from_stored(exemplars)
 }
 
 fn take_exemplar(bytes: &mut &[u8]) -> Result<Exemplar, DecodeError> {

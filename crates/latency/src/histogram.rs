@@ -146,6 +146,12 @@ impl LatencyHistogram {
         self.counts.iter().map(|(bucket, count)| (upper_bound(bucket), count))
     }
 
+    /// The numbers of the buckets that hold anything, rising, and how many durations fall into each. The first is
+    /// that of the least duration and the last that of the greatest, see [`bucket_of`](crate::bucket_of).
+    pub fn bucket_counts(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        self.counts.iter()
+    }
+
     /// How many durations are at most `limit`, as far as the buckets tell: those of all buckets that end
     /// at or below it. Exact if `limit` is the end of a bucket, as every whole number of microseconds up
     /// to 255 is, or if it is zero or at least the maximum; otherwise too small by those of one bucket.

@@ -18,8 +18,9 @@ mod histogram;
 mod longest_first;
 
 pub use bucket_sums::BucketSums;
-pub use codec::DecodeError;
-pub use exemplar::{Exemplar, ExemplarSet};
+pub use buckets::index_of as bucket_of;
+pub use codec::{DecodeError, HistogramParts};
+pub use exemplar::{Exemplar, ExemplarRoles, ExemplarSet};
 pub use histogram::LatencyHistogram;
 pub use longest_first::LongestFirst;
 

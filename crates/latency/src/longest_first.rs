@@ -4,11 +4,12 @@
 use trace_model::NanoDuration;
 
 use crate::buckets::index_of;
+use crate::codec::HistogramParts;
 use crate::exemplar::{Exemplar, ExemplarSet, band_of};
 use crate::histogram::LatencyHistogram;
 
 /// The durations of many spans, told longest first. It encodes to the bytes that a [`LatencyHistogram`] and an
-/// [`ExemplarSet`] of the same spans encode to. Reuse it.
+/// [`ExemplarSet`] of the same spans encode to.
 #[derive(Debug, Clone, Default)]
 pub struct LongestFirst {
     /// All but the counts per bucket.
@@ -24,13 +25,6 @@ pub struct LongestFirst {
 }
 
 impl LongestFirst {
-    /// Begins anew.
-    pub fn clear(&mut self) {
-        self.buckets.clear();
-        let buckets = std::mem::take(&mut self.buckets);
-        *self = Self { buckets, ..Self::default() };
-    }
-
     /// Adds a span that is not longer than the one before; `error` if it failed.
     ///
     /// `hash` is its [`Exemplar::hash_of`]; `exemplar` makes the exemplar that it would be.
@@ -68,9 +62,34 @@ impl LongestFirst {
         }
     }
 
+    /// How many durations there are.
+    pub fn count(&self) -> u64 {
+        self.beside.count()
+    }
+
+    /// The longest.
+    pub fn longest(&self) -> Option<NanoDuration> {
+        self.beside.max()
+    }
+
+    /// The numbers of the histogram; `None` if there are no durations.
+    pub fn parts(&self) -> Option<HistogramParts> {
+        self.beside.parts()
+    }
+
+    /// Its buckets by number, rising, with their counts.
+    pub fn bucket_counts(&self) -> impl ExactSizeIterator<Item = (u16, u64)> + '_ {
+        self.buckets.iter().rev().copied()
+    }
+
+    /// The exemplars.
+    pub fn exemplars(&self) -> &ExemplarSet {
+        &self.exemplars
+    }
+
     /// Appends the histogram's encoding.
     pub fn encode_histogram(&self, out: &mut Vec<u8>) {
-        self.beside.encode_with(self.buckets.len(), self.buckets.iter().rev().copied(), out);
+        self.beside.encode_with(self.buckets.len(), self.bucket_counts(), out);
     }
 
     /// Appends the encoding of the exemplars.

@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use longpole_proto::segment as proto;
-use prost::Message;
 use trace_model::{StatusCode, TraceId, UnixNanos};
 
 use crate::ahead::Ahead;
 use crate::chunks::ChunkWriter;
-use crate::codec::Packer;
+use crate::codec::{Packer, SMALL_BYTES};
 use crate::columns::Streams;
 use crate::contexts::ContextTable;
+use crate::counting::{Counted, Minutes};
+use crate::dictionary::Dictionary;
 use crate::hashes::{self, OpenBits, trace_hash};
 use crate::keys::Key;
 use crate::live::{LiveBatch, SpanRow};
-use crate::minutes::{Counted, Minutes};
+use crate::meta;
+use crate::minutes;
 use crate::names::{LocalNames, Names};
 use crate::order::{Placed, by_service, halves, in_trace_order};
 use crate::rows::{self, ROOT_FLAG, Row};
@@ -37,6 +39,8 @@ pub struct SegmentInput<'a> {
     pub open_since: Option<UnixNanos>,
     /// The names behind the numbers.
     pub names: &'a dyn Names,
+    /// What a small segment's texts are compressed with.
+    pub dictionary: Option<&'a Dictionary>,
     /// Stands for the arrival of a segment without spans.
     pub now: UnixNanos,
 }
@@ -69,33 +73,40 @@ pub(crate) type Sink<'a> = &'a mut dyn FnMut(Key, &[u8]) -> Result<(), String>;
 /// # Errors
 /// If the compressor or the sink fails. What the sink took so far is not a segment.
 pub fn build(input: &SegmentInput<'_>, sink: Sink<'_>) -> Result<proto::SegmentMeta, BuildError> {
-    let mut writer = Writer { sink, bytes: 0, packer: Packer::new()?, streams: Streams::default() };
+    let raw_bytes: usize = input.batches.iter().map(|batch| batch.request.len()).sum();
+    let is_small = raw_bytes < SMALL_BYTES;
+    let dictionary = input.dictionary.filter(|_| is_small);
+    let new_packer = || if is_small { Packer::of_small(None) } else { Packer::new() };
+    let text_packer = match dictionary {
+        Some(dictionary) => Packer::of_small(Some(dictionary.bytes()))?,
+        None => new_packer()?,
+    };
+    let (packer, streams) = (new_packer()?, Streams::default());
+    let mut writer = Writer { sink, bytes: 0, packer, text_packer, streams };
     let mut names = LocalNames::new(input.names);
     let order = in_trace_order(input.batches);
     let mut meta = head(input, order.len());
+    meta.dictionary = dictionary.map_or(0, Dictionary::id);
 
     let mut contexts = ContextTable::default();
     let Chunked { rows, counted, open } =
         write_chunks(input, &order, &mut names, &mut contexts, &mut meta, &mut writer)?;
     let rows = by_service(rows, names.service_list.len());
     write_rows(&rows, &names, &mut meta, &mut writer)?;
-    let minutes = Minutes::of(&rows, &counted, &order, names.operation_list.len());
-    drop((rows, counted, order));
+    let counted = Minutes::of(&rows, &counted, &order, names.operation_list.len());
+    drop((rows, order));
     write_traces(input, &mut names, &mut meta, &mut writer)?;
-    for (number, block) in contexts.blocks(&mut writer.packer)?.iter().enumerate() {
+    for (number, block) in contexts.blocks(&mut writer.text_packer)?.iter().enumerate() {
         writer.put(Key::Contexts(number as u32), block)?;
     }
-    for (minute, raw) in minutes.values() {
-        meta.minutes.push(minute);
-        let packed = writer.packer.pack(&raw)?;
-        writer.put(Key::Minute(minute), &packed)?;
-    }
+    write_minutes(&counted, &mut meta, &mut writer)?;
     if !open.as_bytes().is_empty() {
         writer.put(Key::Open, open.as_bytes())?;
     }
     finish_names(names, &mut meta);
     meta.bytes = writer.bytes;
-    writer.put(Key::Meta, &meta.encode_to_vec())?;
+    let stored = meta::encode(&meta, &mut writer.packer)?;
+    writer.put(Key::Meta, &stored)?;
     Ok(meta)
 }
 
@@ -103,6 +114,8 @@ struct Writer<'a> {
     sink: Sink<'a>,
     bytes: u64,
     packer: Packer,
+    /// With the dictionary, if there is one.
+    text_packer: Packer,
     streams: Streams,
 }
 
@@ -198,7 +211,7 @@ fn write_chunks<'a>(
     }
     if !chunks.is_empty() {
         end_block(&mut chunks, meta, writer)?;
-        let tables = chunks.table().block(&mut writer.packer)?;
+        let tables = chunks.table().block(&mut writer.text_packer)?;
         writer.put(Key::Tables, &tables)?;
     }
     Ok(Chunked { rows, counted, open })
@@ -219,7 +232,7 @@ fn end_block(
     meta: &proto::SegmentMeta,
     writer: &mut Writer<'_>,
 ) -> Result<(), BuildError> {
-    let block = chunks.finish(&mut writer.packer)?;
+    let block = chunks.finish(&mut writer.text_packer)?;
     writer.put(Key::Chunk(meta.chunk_first_trace.len() as u32 - 1), &block)
 }
 
@@ -318,6 +331,23 @@ fn write_traces(
     for (number, block) in sorted.chunks(traces::ROWS_MAX).enumerate() {
         write_paths(block, names, &mut writer.streams);
         writer.put_streams(Key::Paths(number as u32))?;
+    }
+    Ok(())
+}
+
+fn write_minutes(
+    counted: &Minutes,
+    meta: &mut proto::SegmentMeta,
+    writer: &mut Writer<'_>,
+) -> Result<(), BuildError> {
+    for (minute, series) in counted.iter() {
+        meta.minutes.push(minute);
+        if minutes::write(&series, &mut writer.streams) {
+            writer.put_streams(Key::Minute(minute))?;
+        } else {
+            let packed = writer.packer.pack(&minutes::whole(&series))?;
+            writer.put(Key::Minute(minute), &packed)?;
+        }
     }
     Ok(())
 }

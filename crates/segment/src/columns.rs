@@ -7,11 +7,12 @@
 use std::borrow::Cow;
 
 use crate::codec::{Cursor, Packer, ReadError, put, put_mark, unpack_stream};
+use crate::dictionary::Dictionary;
 
 /// Columns of times are often whole micro- or milliseconds.
 const SCALES: [u64; 3] = [1, 1_000, 1_000_000];
-/// What one listed value costs, in bits, when a width is chosen.
-const LISTED_BITS: usize = 32;
+/// What the place of a listed value costs, in bits, when a width is chosen.
+const PLACE_BITS: usize = 12;
 
 /// The streams of a block that is being written. Each is compressed by itself, or not at all, because what is in
 /// it is of one kind.
@@ -60,9 +61,18 @@ pub(crate) struct Unpacked<'a> {
 impl<'a> Unpacked<'a> {
     /// Takes a value apart, given what follows its mark.
     pub(crate) fn read(marked: &'a [u8], what: &'static str) -> Result<Self, ReadError> {
+        Self::read_with(marked, None, what)
+    }
+
+    /// Takes a value apart whose streams may need a dictionary.
+    pub(crate) fn read_with(
+        marked: &'a [u8],
+        dictionary: Option<&Dictionary>,
+        what: &'static str,
+    ) -> Result<Self, ReadError> {
         let mut cursor = Cursor::new(marked, what);
-        let (heads, lengths) = (unpack_stream(&mut cursor)?, unpack_stream(&mut cursor)?);
-        let text = unpack_stream(&mut cursor)?;
+        let mut stream = || unpack_stream(&mut cursor, dictionary);
+        let (heads, lengths, text) = (stream()?, stream()?, stream()?);
         let bits = cursor.bytes(cursor.left())?;
         Ok(Self { heads, lengths, text, bits })
     }
@@ -190,17 +200,18 @@ fn width_of(values: &[u64], most: u64) -> (u32, usize) {
     if widest == 1 {
         // Listing pays only if hardly any value is set.
         let set = values.iter().sum::<u64>() as usize;
-        return if set * LISTED_BITS < values.len() { (0, set) } else { (1, 0) };
+        return if set * (PLACE_BITS + 8) < values.len() { (0, set) } else { (1, 0) };
     }
     let mut counts = [0_u32; 65];
     values.iter().for_each(|value| counts[bit_length(*value) as usize] += 1);
-    let (mut best, mut larger) = ((usize::MAX, 0, 0), 0);
+    let (mut best, mut larger, mut listed_bits) = ((usize::MAX, 0, 0), 0, 0);
     for width in (0..=widest).rev() {
-        let cost = values.len() * width + larger * LISTED_BITS;
+        let cost = values.len() * width + listed_bits;
         if cost < best.0 {
             best = (cost, width as u32, larger);
         }
         larger += counts[width] as usize;
+        listed_bits += counts[width] as usize * (PLACE_BITS + 8 * width.div_ceil(7));
     }
     (best.1, best.2)
 }
@@ -403,6 +414,21 @@ mod tests {
         (vec(value, 0..200), 0..3_usize, any::<u64>()).prop_map(|(values, scale, base)| {
             values.into_iter().map(|value| value.wrapping_add(base) / SCALES[scale] * SCALES[scale]).collect()
         })
+    }
+
+    /// Listing a value is not free: times of some minutes are packed, and one that is far off is listed.
+    #[test]
+    fn wide_values_are_listed_only_if_they_are_few() {
+        let mut times: Vec<u64> = (0..200_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 26).collect();
+        let mut streams = Streams::default();
+        put_packed(&mut streams, times.iter().copied());
+        assert!(streams.heads.len() < 50, "{} bytes of heads", streams.heads.len());
+        assert!(streams.bits.len() <= 200 * 38_usize.div_ceil(8));
+        times.iter_mut().for_each(|time| *time >>= 30);
+        times[7] = u64::MAX;
+        streams.clear();
+        put_packed(&mut streams, times.iter().copied());
+        assert!(streams.bits.len() <= 200, "{} bytes of bits", streams.bits.len());
     }
 
     proptest! {

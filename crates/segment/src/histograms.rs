@@ -1,13 +1,14 @@
 //! Latency histograms by the minute of the span's end, operation and status: counted once, when the span's
-//! segment is built ([`crate::minutes`]), and stored inside it. Those of live spans are counted for each question.
+//! segment is built ([`crate::counting`]), and stored inside it. Those of live spans are counted for each question.
 
 use hashbrown::HashMap;
 use latency::{Exemplar, ExemplarSet, LatencyHistogram};
 use trace_model::{OperationId, StatusCode};
 
-use crate::codec::{Blocks, Cursor, ReadError, fetch, put, unpack};
+use crate::codec::{Blocks, Cursor, ReadError, after_mark, fetch, put, unpack};
 use crate::keys::Key;
 use crate::live::SpanRow;
+use crate::minutes;
 
 /// Histograms by minute, operation and status.
 #[derive(Debug, Default)]
@@ -73,7 +74,11 @@ pub fn decode_minute(
     minute: u32,
     wanted: &dyn Fn(u32, StatusCode) -> bool,
 ) -> Result<Vec<HistogramRow>, ReadError> {
-    let raw = unpack(&fetch(blocks, Key::Minute(minute))?, "histograms")?;
+    let stored = fetch(blocks, Key::Minute(minute))?;
+    if let Some(marked) = after_mark(&stored) {
+        return minutes::read(marked, wanted);
+    }
+    let raw = unpack(&stored, None, "histograms")?;
     let mut cursor = Cursor::new(&raw, "histograms");
     let mut rows = Vec::new();
     while !cursor.is_empty() {

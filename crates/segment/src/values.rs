@@ -159,7 +159,7 @@ impl ChunkTables {
     /// If the store fails or they are damaged.
     pub fn read(blocks: &dyn Blocks) -> Result<Arc<Self>, ReadError> {
         let Some(packed) = blocks.get(Key::Tables)? else { return Ok(Arc::default()) };
-        let raw = unpack(&packed, "chunk tables")?;
+        let raw = unpack(&packed, blocks.dictionary(), "chunk tables")?;
         let mut cursor = Cursor::new(&raw, "chunk tables");
         let shapes = (0..cursor.count()?).map(|_| Shape::read(cursor.sized()?)).collect::<Result<_, _>>()?;
         let lengths = (0..cursor.count()?).map(|_| cursor.u32()).collect::<Result<Vec<_>, _>>()?;

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use prost::Message;
 use rocksdb::{Cache, IngestExternalFileOptions, SstFileWriter, WriteOptions};
 use segment::{BuildError, Key, ReadError, SegmentMeta};
 use trace_model::{TraceId, UnixNanos};
@@ -45,7 +44,7 @@ impl StoredSegment {
 /// # Errors
 /// If the bytes are not a segment's meta.
 pub fn decode_meta(bytes: &[u8]) -> Result<SegmentMeta, ReadError> {
-    SegmentMeta::decode(bytes).map_err(|_| ReadError::Damaged("meta"))
+    segment::decode_segment_meta(bytes)
 }
 
 /// Takes the values of a segment in rising key order.
@@ -227,6 +226,7 @@ impl SpanStore {
     ) -> Result<StoredSegment, StoreError> {
         let meta = self.write_file(path, &|key| full_key(id, key), build)?;
         let bytes = file_bytes(path);
+        let dictionary = self.db.dictionaries().named(meta.dictionary).map_err(BuildError::Sink)?;
         // From here on no merge may switch the partition.
         let _switch = self.switch.lock();
         let partition = self.partition_at(now)?;
@@ -234,7 +234,7 @@ impl SpanStore {
         // After an error it may be in or not: which, is seen before the next one is built.
         ingested.inspect_err(|_| self.health.doubt(id, &partition.family))?;
         partition.bytes.fetch_add(bytes, Ordering::AcqRel);
-        let handle = SegmentHandle { db: Arc::clone(&self.db), partition, id, bytes };
+        let handle = SegmentHandle { db: Arc::clone(&self.db), partition, id, bytes, dictionary };
         Ok(StoredSegment { handle, meta })
     }
 

@@ -27,7 +27,6 @@ fn spans() -> impl Strategy<Value = Vec<(Exemplar, bool)>> {
 proptest! {
     #[test]
     fn it_encodes_to_the_same_bytes(series in prop::collection::vec(spans(), 1..4)) {
-        let mut sorted = LongestFirst::default();
         for mut spans in series {
             let (mut histogram, mut exemplars) = (LatencyHistogram::new(), ExemplarSet::new());
             for (exemplar, error) in &spans {
@@ -39,11 +38,14 @@ proptest! {
             exemplars.encode(&mut want);
 
             spans.sort_by_key(|(exemplar, _)| std::cmp::Reverse(exemplar.duration));
-            sorted.clear();
+            let mut sorted = LongestFirst::default();
             for (exemplar, error) in &spans {
                 let hash = Exemplar::hash_of(&exemplar.trace_id, &exemplar.span_id);
                 sorted.record(exemplar.duration, *error, hash, || *exemplar);
             }
+            prop_assert_eq!(sorted.count(), histogram.count());
+            prop_assert_eq!(sorted.longest(), histogram.max());
+            prop_assert_eq!(sorted.parts(), histogram.parts());
             sorted.encode_histogram(&mut got);
             sorted.encode_exemplars(&mut got);
             prop_assert_eq!(got, want);
