@@ -6,7 +6,7 @@
 //! ([`report`]).
 //!
 //! `segment-size` builds segments alone, out of the same pool or of recorded requests ([`stretch`]); `assembling`
-//! assembles and analyses alone.
+//! assembles and analyses alone. `recovery` kills Longpole and measures the replay of its log.
 
 pub mod codec;
 pub mod encode;
