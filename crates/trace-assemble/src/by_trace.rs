@@ -8,6 +8,9 @@ use trace_model::TraceId;
 /// No row. A batch has fewer than this.
 const NONE: u32 = u32::MAX;
 
+/// Rows of a batch whose memory is kept for the next one.
+const ROWS_KEPT: usize = 100_000;
+
 /// The rows of one trace, linked through [`ByTrace::next`].
 #[derive(Debug, Clone, Copy)]
 struct Chain {
@@ -40,6 +43,10 @@ pub struct Rows<'a> {
 impl ByTrace {
     /// Arranges a batch, given the trace of each row.
     pub fn arrange(&mut self, ids: impl IntoIterator<Item = TraceId>) {
+        // One giant batch must not keep its memory for ever.
+        if self.next.capacity() > ROWS_KEPT {
+            *self = Self::default();
+        }
         self.chains.clear();
         self.next.clear();
         self.places.clear();
