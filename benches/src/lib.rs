@@ -5,7 +5,8 @@
 //! starts each target as a process of its own ([`process`]), loads it, asks it ([`queries`]) and compares
 //! ([`report`]).
 //!
-//! `segment-size` builds segments alone, out of the same pool or of recorded requests ([`stretch`]).
+//! `segment-size` builds segments alone, out of the same pool or of recorded requests ([`stretch`]); `assembling`
+//! assembles and analyses alone. `recovery` kills Longpole and measures the replay of its log.
 
 pub mod codec;
 pub mod encode;

@@ -50,23 +50,42 @@ pub struct Server {
     target: Target,
     child: Child,
     dir: TempDir,
+    env: Vec<(String, String)>,
     ready: HashMap<String, String>,
 }
 
 impl Server {
     /// Starts a target with an empty store below `parent` and waits until it is ready.
     pub fn start(target: Target, parent: &Path) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("longpole-bench-").tempdir_in(parent)?;
-        let (child, ready) = launch(target, dir.path())?;
-        Ok(Self { target, child, dir, ready })
+        Self::start_with(target, parent, &[])
     }
 
-    /// Starts it again over the same store, after [`Server::drain`]. Returns how long it took to be ready.
+    /// The same with configuration keys by their environment variables.
+    pub fn start_with(target: Target, parent: &Path, env: &[(&str, &str)]) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("longpole-bench-").tempdir_in(parent)?;
+        let env: Vec<_> = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let (child, ready) = launch(target, dir.path(), &env)?;
+        Ok(Self { target, child, dir, env, ready })
+    }
+
+    /// Starts it again over the same store, after [`Server::drain`] or [`Server::crash`]. Returns how long it took to be ready.
     pub fn start_again(&mut self) -> Result<Duration> {
         self.child.wait()?;
         let started = Instant::now();
-        (self.child, self.ready) = launch(self.target, self.dir.path())?;
+        (self.child, self.ready) = launch(self.target, self.dir.path(), &self.env)?;
         Ok(started.elapsed())
+    }
+
+    /// Ends it at once, as a crash would: `kill -9`.
+    pub fn crash(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// What it said on standard error since it was last started.
+    pub fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.dir.path().join("stderr.log"))?)
     }
 
     /// An address from the ready line.
@@ -128,13 +147,14 @@ impl Drop for Server {
     }
 }
 
-fn launch(target: Target, dir: &Path) -> Result<(Child, HashMap<String, String>)> {
+fn launch(target: Target, dir: &Path, env: &[(String, String)]) -> Result<(Child, HashMap<String, String>)> {
     let mut command = Command::new(program(target.name())?);
     match target {
         Target::Longpole => {
             command.arg("serve").arg("--data-dir").arg(dir.join("data"));
             // It is held, not kept: it must not count among the bytes that spans take.
             command.env("LONGPOLE_STORE__BALLAST", "0B");
+            command.envs(env.iter().map(|(key, value)| (key, value)));
             for flag in ["--otlp-grpc", "--otlp-http", "--http"] {
                 command.args([flag, "127.0.0.1:0"]);
             }

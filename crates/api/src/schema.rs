@@ -68,11 +68,19 @@ fn searched(mut object: Value) -> Value {
     object
 }
 
+fn incomplete() -> Value {
+    let mut object = object([("reason", string()), ("detail", string())]);
+    object["description"] = json!(
+        "Why an answer may lack something; recovering: after a start the log is still being replayed, /readyz says how far."
+    );
+    object
+}
+
 /// All schemas by name.
 pub(crate) fn all() -> Value {
     json!({
         "Error": error(),
-        "Incomplete": object([("reason", string()), ("detail", string())]),
+        "Incomplete": incomplete(),
         "Scanned": object([("segments", integer()), ("rows", integer()), ("blocks", integer())]),
         "Edge": object([("client", string()), ("server", string())]),
         "Operation": object([("service", string()), ("operation", string()), ("kind", kind())]),
@@ -370,6 +378,7 @@ fn status() -> Value {
         ("housekeeping", housekeeping()),
         ("counters", json!({ "type": "object", "additionalProperties": integer() })),
         ("damaged", list(string())),
+        ("recovering", nullable(string())),
         ("refusing", list(string())),
     ])
 }

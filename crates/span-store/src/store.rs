@@ -186,8 +186,17 @@ impl SpanStore {
     /// If the log cannot be read.
     pub fn replay(&self, each: &mut dyn FnMut(Replayed) -> bool) -> Result<(), StoreError> {
         let generations: Vec<Generation> = self.log.lock().generations.iter().cloned().collect();
-        let frames = self.sealed_seq.load(Ordering::Acquire) + 1..self.first_seq;
-        log::replay(&self.db, &generations, frames, each)
+        log::replay(&self.db, &generations, self.unsealed_frames(), each)
+    }
+
+    /// How many frames [`replay`](Self::replay) would tell now.
+    pub fn frames_to_replay(&self) -> u64 {
+        let frames = self.unsealed_frames();
+        frames.end.saturating_sub(frames.start)
+    }
+
+    fn unsealed_frames(&self) -> std::ops::Range<u64> {
+        self.sealed_seq.load(Ordering::Acquire) + 1..self.first_seq
     }
 
     /// Builds a segment and makes it part of the store in one atomic step.

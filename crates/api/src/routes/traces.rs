@@ -4,7 +4,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::Response;
-use query::TraceAnswer;
+use query::{RECOVERING, TraceAnswer};
 use trace_model::TraceId;
 
 use crate::accept::preferred;
@@ -37,7 +37,11 @@ pub(super) async fn trace(
         .ask(move |backend| {
             let answer = backend.trace(id)?.ok_or_else(|| ApiError::trace_not_found(id))?;
             if chosen == 1 {
-                Ok(respond::protobuf(answer.traces_data))
+                // Protobuf has no place to say that the log may have more of it.
+                match answer.incomplete.into_iter().find(|why| why.reason == RECOVERING) {
+                    Some(why) => Err(ApiError::not_ready(why.detail)),
+                    None => Ok(respond::protobuf(answer.traces_data)),
+                }
             } else {
                 trace_json(&answer, args.pretty())
             }

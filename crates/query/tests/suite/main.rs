@@ -9,5 +9,6 @@ mod keeping;
 mod merging;
 mod model;
 mod oracle;
+mod recovering;
 mod spans;
 mod world;
