@@ -36,6 +36,8 @@ pub struct Seen {
     pub acknowledged: u64,
     /// From the acknowledgement to the end of the answer that had all spans, microseconds. None if none came in time.
     pub whole: Option<u64>,
+    /// Of that, the question that found it whole, or the last one in vain.
+    pub question: u64,
 }
 
 /// All probes of a run.
@@ -59,6 +61,9 @@ pub struct Visibility {
     /// Acknowledged traces that were not whole after ten seconds.
     pub never: usize,
     pub refused: u64,
+    /// The last question for each trace: that much of the delay is the answering.
+    pub question_p50: f64,
+    pub question_p99: f64,
     /// Acknowledgement of a probe's request.
     pub ack_p99: f64,
 }
@@ -73,6 +78,7 @@ impl Probes {
         let mut delays = with_the_omitted(&delays, interval);
         let acks: Vec<u64> = self.seen.iter().map(|seen| seen.acknowledged).collect();
         let mut acks = with_the_omitted(&acks, interval);
+        let mut questions: Vec<u64> = self.seen.iter().map(|seen| seen.question).collect();
         let ms = |micros: u64| micros as f64 / 1e3;
         Some(Visibility {
             traces: self.seen.len(),
@@ -81,6 +87,8 @@ impl Probes {
             max: ms(quantile(&mut delays, 1.0)?),
             never: self.seen.iter().filter(|seen| seen.whole.is_none()).count(),
             refused: self.refused,
+            question_p50: ms(quantile(&mut questions, 0.5)?),
+            question_p99: ms(quantile(&mut questions, 0.99)?),
             ack_p99: ms(quantile(&mut acks, 0.99)?),
         })
     }
@@ -91,7 +99,8 @@ impl Visibility {
     pub fn json(&self) -> Value {
         json!({
             "traces": self.traces, "p50_ms": self.p50, "p99_ms": self.p99, "max_ms": self.max,
-            "never_whole": self.never, "refused": self.refused, "ack_p99_ms": self.ack_p99,
+            "never_whole": self.never, "refused": self.refused,
+            "question_p50_ms": self.question_p50, "question_p99_ms": self.question_p99, "ack_p99_ms": self.ack_p99,
         })
     }
 }
@@ -139,26 +148,27 @@ fn probe(sender: &HttpClient, asker: &HttpClient, interval: Duration, stop: &Ato
             probes.refused += 1;
             continue;
         }
-        let whole = wait_until_whole(asker, &id, acknowledged)?;
+        let (whole, question) = wait_until_whole(asker, &id, acknowledged)?;
         probes.seen.push(Seen {
             unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             acknowledged: micros(answer.took),
             whole,
+            question: micros(question),
         });
     }
     Ok(probes)
 }
 
-fn wait_until_whole(asker: &HttpClient, id: &str, acknowledged: Instant) -> Result<Option<u64>> {
+fn wait_until_whole(asker: &HttpClient, id: &str, acknowledged: Instant) -> Result<(Option<u64>, Duration)> {
     let path = format!("/api/v1/traces/{id}");
     loop {
         let answer = asker.ask(&path)?;
         let waited = acknowledged.elapsed();
         if answer.status == 200 && spans_of_trace(&answer.body) == Some(SPANS as u64) {
-            return Ok(Some(micros(waited)));
+            return Ok((Some(micros(waited)), answer.took));
         }
         if waited > PATIENCE {
-            return Ok(None);
+            return Ok((None, answer.took));
         }
         std::thread::sleep(PAUSE);
     }
@@ -233,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_long_wait_and_one_in_vain_show() {
-        let seen = |whole| Seen { unix_ms: 0, acknowledged: 1_000, whole };
+        let seen = |whole| Seen { unix_ms: 0, acknowledged: 1_000, whole, question: 500 };
         let mut probes = Probes { interval: Duration::from_millis(100), ..Probes::default() };
         assert_eq!(probes.visibility(), None);
         probes.seen = vec![seen(Some(2_000)); 295];

@@ -60,6 +60,8 @@ const LINES: &[(&str, usize, Field)] = &[
     ("whole after ack p50 ms", 1, |r| r.visibility.map(|v| v.p50)),
     ("whole after ack p99 ms", 1, |r| r.visibility.map(|v| v.p99)),
     ("whole after ack max ms", 1, |r| r.visibility.map(|v| v.max)),
+    ("of it the question p50 ms", 1, |r| r.visibility.map(|v| v.question_p50)),
+    ("of it the question p99 ms", 1, |r| r.visibility.map(|v| v.question_p99)),
     ("acknowledged, never whole", 0, |r| r.visibility.map(|v| v.never as f64)),
     ("peak RSS MiB", 0, |r| Some(r.peak_rss_mib)),
     ("RSS, first minute MiB", 0, |r| r.rss_minutes.map(|(first, _)| first)),

@@ -9,6 +9,8 @@ use crate::verdict::{Series, Span, Statistic, Tolerance};
 
 /// Memory that a sealed segment or a rollup keeps, in MiB: its meta, its part of the directory.
 const KEPT_OF_A_FILE_MIB: f64 = 4.0 / 1024.0;
+/// Questions about the last minute cost more and more until there was one.
+const MINUTE: u64 = 60_000;
 /// After a lull, windows count again from this many milliseconds on.
 const AFTER_LULL: u64 = 5_000;
 
@@ -28,12 +30,15 @@ pub struct Soak {
 type Points = Vec<(u64, f64)>;
 
 impl Soak {
-    /// The time that is judged: from when retention first took a partition, because until then the store fills; if it
-    /// never did, without the first fifth.
+    /// The time that is judged: from when retention first took a partition, because until then the store fills, and
+    /// when a minute is over. A fifth of a short run stands for the minute; a fifth is also left out if retention took
+    /// nothing.
     pub fn judged(&self) -> Option<Span> {
         let (from, to) = (self.samples.first()?.unix_ms, self.samples.last()?.unix_ms);
+        let fifth = (to - from) / 5;
         let freed = self.answers.stored.iter().find(|stored| stored.freed_partitions > 0);
-        Some(Span { from: freed.map_or(from + (to - from) / 5, |stored| stored.unix_ms), to })
+        let full = freed.map_or(from + fifth, |stored| stored.unix_ms);
+        Some(Span { from: full.max(from + fifth.min(MINUTE)), to })
     }
 
     /// Every series that must not grow.
@@ -105,7 +110,7 @@ impl Soak {
     fn of_questions(&self, span: Span) -> Vec<Series> {
         let rollups = self.rise(span, |s| s.rollups);
         let mut all = Vec::new();
-        for question in Question::ALL {
+        for question in Question::QUICK.into_iter().chain(Question::LONG) {
             let asked = self.answers.asked.iter().filter(|asked| asked.question == question);
             let points = self.under_load(asked.map(|a| (a.unix_ms, a.took.as_secs_f64() * 1e3)));
             // They read every rollup there is; a tenth of a millisecond each.

@@ -146,7 +146,10 @@ fn load(server: &Server, target: Target, args: &Args) -> Result<Loaded> {
         batch: None,
     };
     let load = loadgen(&sending)?;
-    let samples = sampler.stop()?;
+    // The generator made its requests first: that time is not of the load.
+    let begun = load["windows"][0]["unix_ms"].as_u64().unwrap_or_default();
+    let mut samples = sampler.stop()?;
+    samples.retain(|sample| sample.unix_ms >= begun);
     let probes = probe.map_or_else(|| Ok(Probes::default()), Probe::stop)?;
     Ok(Loaded { load, samples, probes })
 }
