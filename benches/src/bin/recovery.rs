@@ -32,7 +32,8 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let mut server = Server::start_with(Target::Longpole, &std::env::temp_dir(), &KEYS)?;
+    let settings = KEYS.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+    let mut server = Server::start(Target::Longpole, &std::env::temp_dir(), settings)?;
     let load = loadgen(server.address("otlp_grpc")?, args.spans, args.seed, &[])?;
     let spans = load["spans"].as_u64().context("loadgen gave no spans")?;
     for run in 1..=args.runs {
