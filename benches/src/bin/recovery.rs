@@ -4,8 +4,9 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use longpole_benches::process::{Server, Target, loadgen};
+use longpole_benches::process::{Sending, Server, Target, loadgen};
 use longpole_benches::resource;
+use longpole_benches::schedule::Limit;
 use serde_json::Value;
 
 /// As much as one segment may have: with more, a replay would seal between.
@@ -34,7 +35,14 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let settings = KEYS.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
     let mut server = Server::start(Target::Longpole, &std::env::temp_dir(), settings)?;
-    let load = loadgen(server.address("otlp_grpc")?, args.spans, args.seed, &[])?;
+    let load = loadgen(&Sending {
+        address: server.address("otlp_grpc")?,
+        limit: Limit::Spans(args.spans),
+        rate: None,
+        seed: args.seed,
+        files: &[],
+        batch: None,
+    })?;
     let spans = load["spans"].as_u64().context("loadgen gave no spans")?;
     for run in 1..=args.runs {
         server.crash()?;

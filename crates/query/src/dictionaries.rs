@@ -1,6 +1,6 @@
 //! Trains dictionaries for small segments out of those that are stored, and lets go of those that nothing needs.
 
-use segment::{BuildError, ReadError, Samples, dictionary_samples, retrain};
+use segment::{BuildError, ReadError, Samples, retrain};
 use span_store::{SegmentId, SpanStore, StoreError};
 use trace_model::{NanoDuration, UnixNanos};
 

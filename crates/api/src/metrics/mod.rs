@@ -138,7 +138,9 @@ fn of_housekeeping(status: &StatusAnswer) -> Vec<Counter> {
     ] {
         counters.push(Counter::new(name, help, value));
     }
-    counters.push(gauge("longpole_dictionaries", "Dictionaries that are stored.", dictionaries.stored));
+    let stored =
+        Counter::new("longpole_dictionaries", "Dictionaries that are stored.", dictionaries.stored).gauge();
+    counters.push(stored);
     let kinds = [("spans", &done.spans)].into_iter().chain(TIERS.into_iter().zip(&done.rollups));
     for (kind, freed) in kinds {
         for (name, help, value) in [
