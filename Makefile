@@ -8,10 +8,11 @@ export CARGO_TARGET_DIR
 CLIENTS := $(CARGO_TARGET_DIR)/clients
 RELEASE := $(CARGO_TARGET_DIR)/release
 BENCH_ARGS ?=
+SOAK_ARGS ?=
 RUN_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps clients build run test bench fuzz fmt lint check-pure clean
+.PHONY: help deps clients build run test bench soak fuzz fmt lint check-pure clean
 
 help: ## say what there is
 	@echo "Longpole: distributed tracing collector and latency analyzer"
@@ -39,9 +40,13 @@ test: deps ## build and run every test, also against the OpenTelemetry SDKs and 
 	$(CARGO) build --release --workspace
 	LONGPOLE_TEST_CLIENTS="$(CLIENTS)" $(CARGO) test --release --workspace --no-fail-fast
 
-bench: deps ## throughput, CPU, memory, disk and query latency, beside two null servers (BENCH_ARGS="--runs 3 --spans 2000000")
+bench: deps ## throughput, CPU, memory, disk and query latency, beside two null servers (BENCH_ARGS="--runs 3 --seconds 600")
 	$(CARGO) build --release --workspace
 	"$(RELEASE)/bench" $(BENCH_ARGS)
+
+soak: deps ## ten minutes at 80 % of the limit with questions beside it: does anything grow? (SOAK_ARGS="--limit 400000")
+	$(CARGO) build --release --workspace
+	"$(RELEASE)/soak" $(SOAK_ARGS)
 
 fuzz: ## fuzz a parser, guided by coverage (TARGET=walker FUZZ_SECONDS=120); grows fuzz/corpus
 	scripts/fuzz.sh "$(TARGET)" $(or $(FUZZ_SECONDS),120)

@@ -6,10 +6,11 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 
 use crate::encode::{self, Encoded};
+use crate::recycle::{Recycled, rewrite};
 use crate::{model, recorded};
 
 /// The pool's traces start within this time, and one pass over the pool plays it.
-const WINDOW_NANOS: u64 = 1_000_000_000;
+pub(crate) const WINDOW_NANOS: u64 = 1_000_000_000;
 
 /// Encoded requests of the same traces, in the order in which their spans ended.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl Pool {
     /// # Errors
     /// If a file cannot be read or is not OTLP/JSON lines.
     pub fn recorded(files: &[PathBuf], batch: usize) -> Result<Self> {
-        let (requests, services) = recorded::requests(files, batch)?;
+        let (requests, services) = recorded::requests(files, batch, WINDOW_NANOS)?;
         let mut by_trace = std::collections::BTreeMap::<[u8; 16], u32>::new();
         let mut length_nanos = 0;
         for request in &requests {
@@ -69,17 +70,34 @@ impl Pool {
         Ok(Self { requests, spans, traces: by_trace.into_iter().collect(), services, length_nanos })
     }
 
-    /// Bytes a span that zstd 1 makes of the requests of one pass in blocks of 1 MiB.
+    /// Bytes a span that zstd 1 makes of the requests of one pass in blocks of 1 MiB, with ids and times as they are
+    /// sent.
     ///
     /// # Errors
     /// If the compressor fails.
-    pub fn zstd_bytes_per_span(&self) -> Result<f64> {
-        let all: Vec<u8> = self.requests.iter().flat_map(|request| request.bytes.iter().copied()).collect();
+    pub fn zstd_bytes_per_span(&self, pass: u64, base_nanos: u64) -> Result<f64> {
+        let mut block = Vec::with_capacity(1 << 20);
         let mut packed = 0;
-        for block in all.chunks(1 << 20) {
-            packed += zstd::bulk::compress(block, 1)?.len();
+        for request in 0..self.requests() {
+            let mut rest = &self.patched(request, pass, base_nanos)[..];
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(rest.len().min((1 << 20) - block.len()));
+                block.extend_from_slice(now);
+                rest = later;
+                if block.len() == 1 << 20 {
+                    packed += zstd::bulk::compress(&block, 1)?.len();
+                    block.clear();
+                }
+            }
         }
+        packed += zstd::bulk::compress(&block, 1)?.len();
         Ok(packed as f64 / self.spans as f64)
+    }
+
+    /// The requests to be sent over and over. The pool keeps what it knows of traces and services, and has no
+    /// requests after that.
+    pub fn recycle(&mut self) -> Recycled {
+        Recycled::new(std::mem::take(&mut self.requests))
     }
 
     /// Requests of one pass.
@@ -123,31 +141,21 @@ impl Pool {
     pub fn patched(&self, request: usize, pass: u64, base_nanos: u64) -> Bytes {
         let source = &self.requests[request];
         let mut bytes = source.bytes.clone();
-        let trace_mask = trace_mask(pass);
-        let span_mask = span_mask(pass);
+        let (trace_mask, span_mask) = (trace_mask(pass), span_mask(pass));
         for spot in &source.spots {
-            xor(&mut bytes[spot.trace_id as usize..][..16], &trace_mask);
-            xor(&mut bytes[spot.span_id as usize..][..8], &span_mask);
-            if spot.parent_id != 0 {
-                xor(&mut bytes[spot.parent_id as usize..][..8], &span_mask);
-            }
-            shift(&mut bytes, spot.start, base_nanos);
-            shift(&mut bytes, spot.end, base_nanos);
-            if spot.event != 0 {
-                shift(&mut bytes, spot.event, base_nanos);
-            }
+            rewrite(&mut bytes, spot, &trace_mask, &span_mask, base_nanos);
         }
         Bytes::from(bytes)
     }
 }
 
-fn xor(bytes: &mut [u8], mask: &[u8]) {
+pub(crate) fn xor(bytes: &mut [u8], mask: &[u8]) {
     for (byte, mask) in bytes.iter_mut().zip(mask) {
         *byte ^= mask;
     }
 }
 
-fn shift(bytes: &mut [u8], at: u32, by: u64) {
+pub(crate) fn shift(bytes: &mut [u8], at: u32, by: u64) {
     let field = &mut bytes[at as usize..][..8];
     let mut raw = [0; 8];
     raw.copy_from_slice(field);
@@ -155,11 +163,11 @@ fn shift(bytes: &mut [u8], at: u32, by: u64) {
 }
 
 /// One mask for all ids of a pass keeps every parent a parent.
-fn span_mask(pass: u64) -> [u8; 8] {
+pub(crate) fn span_mask(pass: u64) -> [u8; 8] {
     mix(pass.wrapping_mul(2)).to_le_bytes()
 }
 
-fn trace_mask(pass: u64) -> [u8; 16] {
+pub(crate) fn trace_mask(pass: u64) -> [u8; 16] {
     let low = mix(pass.wrapping_mul(2)).to_le_bytes();
     let high = mix(pass.wrapping_mul(2).wrapping_add(1)).to_le_bytes();
     let mut mask = [0; 16];

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::resource;
+use crate::schedule::Limit;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -50,23 +51,39 @@ pub struct Server {
     target: Target,
     child: Child,
     dir: TempDir,
+    settings: Settings,
     ready: HashMap<String, String>,
 }
 
+/// Longpole's settings, as environment variables and their values.
+pub type Settings = Vec<(String, String)>;
+
 impl Server {
     /// Starts a target with an empty store below `parent` and waits until it is ready.
-    pub fn start(target: Target, parent: &Path) -> Result<Self> {
+    pub fn start(target: Target, parent: &Path, settings: Settings) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("longpole-bench-").tempdir_in(parent)?;
-        let (child, ready) = launch(target, dir.path())?;
-        Ok(Self { target, child, dir, ready })
+        let (child, ready) = launch(target, dir.path(), &settings)?;
+        Ok(Self { target, child, dir, settings, ready })
     }
 
-    /// Starts it again over the same store, after [`Server::drain`]. Returns how long it took to be ready.
+    /// Starts it again over the same store, after [`Server::drain`] or [`Server::crash`]. Returns how long it took to be ready.
     pub fn start_again(&mut self) -> Result<Duration> {
         self.child.wait()?;
         let started = Instant::now();
-        (self.child, self.ready) = launch(self.target, self.dir.path())?;
+        (self.child, self.ready) = launch(self.target, self.dir.path(), &self.settings)?;
         Ok(started.elapsed())
+    }
+
+    /// Ends it at once, as a crash would: `kill -9`.
+    pub fn crash(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// What it said on standard error since it was last started.
+    pub fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.dir.path().join("stderr.log"))?)
     }
 
     /// An address from the ready line.
@@ -79,10 +96,9 @@ impl Server {
         self.child.id()
     }
 
-    /// Bytes on disk below the data folder.
-    pub fn disk_bytes(&self) -> Result<u64> {
-        let data = self.dir.path().join("data");
-        if data.is_dir() { resource::disk_bytes(&data) } else { Ok(0) }
+    /// Its data folder, which the null servers do not make.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// Waits until it uses next to no CPU: five seconds in a row under 0.05 s each, three minutes at most.
@@ -128,13 +144,14 @@ impl Drop for Server {
     }
 }
 
-fn launch(target: Target, dir: &Path) -> Result<(Child, HashMap<String, String>)> {
+fn launch(target: Target, dir: &Path, settings: &Settings) -> Result<(Child, HashMap<String, String>)> {
     let mut command = Command::new(program(target.name())?);
     match target {
         Target::Longpole => {
             command.arg("serve").arg("--data-dir").arg(dir.join("data"));
             // It is held, not kept: it must not count among the bytes that spans take.
             command.env("LONGPOLE_STORE__BALLAST", "0B");
+            command.envs(settings.iter().map(|(key, value)| (key, value)));
             for flag in ["--otlp-grpc", "--otlp-http", "--http"] {
                 command.args([flag, "127.0.0.1:0"]);
             }
@@ -177,12 +194,39 @@ fn wait_until_ready(stdout: std::process::ChildStdout) -> Result<HashMap<String,
     }
 }
 
-/// Runs the load generator against an address and returns what it printed.
-pub fn loadgen(address: &str, spans: usize, seed: u64, files: &[PathBuf]) -> Result<Value> {
-    let output = Command::new(program("loadgen")?)
-        .args(["--endpoint", address, "--samples", "300"])
-        .args(["--spans", &spans.to_string(), "--seed", &seed.to_string()])
-        .args(files.iter().flat_map(|file| [Path::new("--file"), file]))
+/// What the load generator is to do.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct Sending<'a> {
+    pub address: &'a str,
+    pub limit: Limit,
+    /// Spans a second; as fast as it goes without one.
+    pub rate: Option<u64>,
+    pub seed: u64,
+    pub files: &'a [PathBuf],
+    /// Spans of a request and of the pool, if not those of the generator.
+    pub batch: Option<(usize, usize)>,
+}
+
+/// Runs the load generator and returns what it printed.
+///
+/// # Errors
+/// If it fails, or prints no JSON.
+pub fn loadgen(sending: &Sending<'_>) -> Result<Value> {
+    let mut command = Command::new(program("loadgen")?);
+    command.args(["--endpoint", sending.address, "--samples", "300", "--seed", &sending.seed.to_string()]);
+    match sending.limit {
+        Limit::Spans(spans) => command.args(["--spans", &spans.to_string()]),
+        Limit::Time(time) => command.args(["--seconds", &time.as_secs().to_string()]),
+    };
+    if let Some(rate) = sending.rate {
+        command.args(["--rate", &rate.to_string()]);
+    }
+    if let Some((batch, pool)) = sending.batch {
+        command.args(["--batch", &batch.to_string(), "--pool", &pool.to_string()]);
+    }
+    let output = command
+        .args(sending.files.iter().flat_map(|file| [Path::new("--file"), file]))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

@@ -1,11 +1,10 @@
 //! Asks a loaded server and measures the answers, from the client's side, over one connection that stays open.
 
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use serde_json::Value;
-use ureq::Agent;
+
+use crate::http_client::{HttpClient, spans_of_trace};
 
 /// Latencies of one kind of query, in milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -30,53 +29,29 @@ pub struct Timings {
     pub whole: (usize, usize),
 }
 
-struct Client {
-    agent: Agent,
-    base: String,
-}
-
-impl Client {
-    fn get(&self, path: &str) -> Result<(Duration, Vec<u8>)> {
-        let url = format!("{}{path}", self.base);
-        let started = Instant::now();
-        let mut answer = self.agent.get(&url).call().with_context(|| format!("GET {url}"))?;
-        let body = answer.body_mut().with_config().limit(256 << 20).read_to_vec()?;
-        let took = started.elapsed();
-        if !answer.status().is_success() {
-            bail!("GET {url}: {}: {}", answer.status(), String::from_utf8_lossy(&body));
-        }
-        Ok((took, body))
+/// Asks for each path once; the first tenth beforehand, unmeasured, to warm up.
+fn measure(client: &HttpClient, paths: &[String]) -> Result<(Timing, Vec<Vec<u8>>)> {
+    ensure!(!paths.is_empty(), "nothing to ask for");
+    for path in paths.iter().take(paths.len().div_ceil(10)) {
+        client.get(path)?;
     }
-
-    /// Asks for each path once; the first tenth beforehand, unmeasured, to warm up.
-    fn measure(&self, paths: &[String]) -> Result<(Timing, Vec<Vec<u8>>)> {
-        ensure!(!paths.is_empty(), "nothing to ask for");
-        for path in paths.iter().take(paths.len().div_ceil(10)) {
-            self.get(path)?;
-        }
-        let mut histogram = Histogram::<u64>::new_with_bounds(1, 600_000_000, 3)?;
-        let mut bodies = Vec::with_capacity(paths.len());
-        for path in paths {
-            let (took, body) = self.get(path)?;
-            histogram.saturating_record(took.as_micros() as u64);
-            bodies.push(body);
-        }
-        let ms = |q: f64| histogram.value_at_quantile(q) as f64 / 1e3;
-        let bytes: usize = bodies.iter().map(Vec::len).sum();
-        let mean_bytes = bytes as f64 / bodies.len() as f64;
-        let timing = Timing { p50: ms(0.5), p90: ms(0.9), p99: ms(0.99), count: histogram.len(), mean_bytes };
-        Ok((timing, bodies))
+    let mut histogram = Histogram::<u64>::new_with_bounds(1, 600_000_000, 3)?;
+    let mut bodies = Vec::with_capacity(paths.len());
+    for path in paths {
+        let answer = client.get(path)?;
+        histogram.saturating_record(answer.took.as_micros() as u64);
+        bodies.push(answer.body);
     }
+    let ms = |q: f64| histogram.value_at_quantile(q) as f64 / 1e3;
+    let bytes: usize = bodies.iter().map(Vec::len).sum();
+    let mean_bytes = bytes as f64 / bodies.len() as f64;
+    let timing = Timing { p50: ms(0.5), p90: ms(0.9), p99: ms(0.99), count: histogram.len(), mean_bytes };
+    Ok((timing, bodies))
 }
 
 /// Asks about what `load` (the JSON of `loadgen`) says was sent.
 pub fn run(http: &str, load: &Value) -> Result<Timings> {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(60)))
-        .max_idle_connections_per_host(1)
-        .build();
-    let client = Client { agent: config.into(), base: format!("http://{http}") };
+    let client = HttpClient::new(http);
     let samples = load["samples"].as_array().context("loadgen named no traces")?;
     let services: Vec<&str> =
         load["services"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -88,13 +63,13 @@ pub fn run(http: &str, load: &Value) -> Result<Timings> {
         .filter_map(|s| s["trace_id"].as_str())
         .map(|id| format!("/api/v1/traces/{id}"))
         .collect();
-    let (trace_by_id, bodies) = client.measure(&by_id)?;
+    let (trace_by_id, bodies) = measure(&client, &by_id)?;
     let whole = bodies.iter().zip(samples).filter(|(body, sample)| is_whole(body, sample)).count();
 
     let slowest: Vec<String> = (0..200)
         .map(|n| format!("/api/v1/traces?service={}&limit=20&{window}", services[n % services.len()]))
         .collect();
-    let (slowest, _) = client.measure(&slowest)?;
+    let (slowest, _) = measure(&client, &slowest)?;
 
     // Another quantile each time, so that no cache of answers is measured.
     let latency: Vec<String> = (0..100)
@@ -104,15 +79,10 @@ pub fn run(http: &str, load: &Value) -> Result<Timings> {
             format!("/api/v1/latency?service={service}&quantiles=0.5,{quantile:.5}&{window}")
         })
         .collect();
-    let (latency, _) = client.measure(&latency)?;
+    let (latency, _) = measure(&client, &latency)?;
     Ok(Timings { trace_by_id, slowest, latency, whole: (whole, by_id.len()) })
 }
 
 fn is_whole(body: &[u8], sample: &Value) -> bool {
-    let Ok(answer) = serde_json::from_slice::<Value>(body) else { return false };
-    let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
-    let resources = list(&answer["trace"], "resourceSpans");
-    let scopes = resources.iter().flat_map(|r| list(r, "scopeSpans"));
-    let spans: usize = scopes.map(|s| list(&s, "spans").len()).sum();
-    sample["spans"].as_u64() == Some(spans as u64)
+    sample["spans"].as_u64() == spans_of_trace(body)
 }

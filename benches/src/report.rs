@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::probe::Visibility;
 use crate::process::Target;
+use crate::quantiles;
 use crate::queries::Timings;
 
 /// One run of one target.
@@ -23,7 +25,13 @@ pub struct Run {
     pub ack_p99_ms: f64,
     pub retries: f64,
     pub rejected: f64,
+    /// Over the whole run, queries included.
     pub peak_rss_mib: f64,
+    /// Medians of the first and the last minute of the load.
+    pub rss_minutes: Option<(f64, f64)>,
+    pub visibility: Option<Visibility>,
+    /// Segments that were merged, and spans that went with age or bytes.
+    pub merged_segments: Option<f64>,
     pub written_per_span: Option<f64>,
     pub kept_per_span: Option<f64>,
     /// What zstd 1 makes of the raw requests in blocks of 1 MiB.
@@ -49,7 +57,16 @@ const LINES: &[(&str, usize, Field)] = &[
     ("acknowledged p99 ms", 1, |r| Some(r.ack_p99_ms)),
     ("retries", 0, |r| Some(r.retries)),
     ("rejected spans", 0, |r| Some(r.rejected)),
+    ("whole after ack p50 ms", 1, |r| r.visibility.map(|v| v.p50)),
+    ("whole after ack p99 ms", 1, |r| r.visibility.map(|v| v.p99)),
+    ("whole after ack max ms", 1, |r| r.visibility.map(|v| v.max)),
+    ("of it the question p50 ms", 1, |r| r.visibility.map(|v| v.question_p50)),
+    ("of it the question p99 ms", 1, |r| r.visibility.map(|v| v.question_p99)),
+    ("acknowledged, never whole", 0, |r| r.visibility.map(|v| v.never as f64)),
     ("peak RSS MiB", 0, |r| Some(r.peak_rss_mib)),
+    ("RSS, first minute MiB", 0, |r| r.rss_minutes.map(|(first, _)| first)),
+    ("RSS, last minute MiB", 0, |r| r.rss_minutes.map(|(_, last)| last)),
+    ("segments merged", 0, |r| r.merged_segments),
     ("bytes written a span", 1, |r| r.written_per_span),
     ("bytes kept a span", 1, |r| r.kept_per_span),
     ("zstd 1 of the requests, bytes a span", 1, |r| r.zstd_per_span),
@@ -71,14 +88,7 @@ const LINES: &[(&str, usize, Field)] = &[
 fn spread(runs: &[Run], target: Target, field: Field) -> Option<(f64, f64, f64)> {
     let mut values: Vec<f64> = runs.iter().filter(|r| r.target == target).filter_map(field).collect();
     values.sort_by(f64::total_cmp);
-    let (low, high) = (*values.first()?, *values.last()?);
-    let middle = values.len() / 2;
-    let median = if values.len().is_multiple_of(2) {
-        f64::midpoint(values[middle - 1], values[middle])
-    } else {
-        values[middle]
-    };
-    Some((median, low, high))
+    Some((quantiles::median(&values)?, *values.first()?, *values.last()?))
 }
 
 fn median(runs: &[Run], target: Target, field: Field) -> Option<f64> {
@@ -144,6 +154,8 @@ pub fn marks(runs: &[Run]) -> String {
         ("throughput, % of null-prost", ratio, 100.0, true),
         ("CPU s/M spans, until drained", longpole(|r| r.cpu_drained), 3.0, false),
         ("acknowledged p99 ms", longpole(|r| Some(r.ack_p99_ms)), 200.0, false),
+        ("whole after ack max ms", longpole(|r| r.visibility.map(|v| v.max)), 100.0, false),
+        ("acknowledged, never whole", longpole(|r| r.visibility.map(|v| v.never as f64)), 1.0, false),
         ("peak RSS MiB", longpole(|r| Some(r.peak_rss_mib)), 512.0, false),
         ("bytes kept, % of zstd 1 of raw", kept, 100.0, false),
         ("bytes written, x of zstd 1", written, 5.0, false),
@@ -194,6 +206,9 @@ mod tests {
             retries: 0.0,
             rejected: 0.0,
             peak_rss_mib: 100.0,
+            rss_minutes: None,
+            visibility: None,
+            merged_segments: None,
             written_per_span: None,
             kept_per_span: None,
             zstd_per_span: None,

@@ -1,6 +1,7 @@
 //! What a process has used, from `/proc`.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -52,19 +53,60 @@ fn number_after(path: &str, key: &str) -> Result<f64> {
     word.and_then(|w| w.parse().ok()).with_context(|| format!("{path} has no number after {key}"))
 }
 
-/// The bytes that a folder's files take on disk (allocated blocks, as `du` counts).
-pub fn disk_bytes(dir: &Path) -> Result<u64> {
+/// Of the resident memory, what belongs to no file, in MiB.
+pub fn anonymous_mib(pid: u32) -> Result<f64> {
+    Ok(number_after(&format!("/proc/{pid}/status"), "RssAnon:")? / 1024.0)
+}
+
+/// Threads now.
+pub fn threads(pid: u32) -> Result<f64> {
+    number_after(&format!("/proc/{pid}/status"), "Threads:")
+}
+
+/// Files, sockets and the like that the process has open.
+pub fn open_files(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd")).context("cannot list /proc/PID/fd")?.count())
+}
+
+/// What lies below a folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Folder {
+    /// Files.
+    pub files: u64,
+    /// Bytes they take on disk (allocated blocks, as `du` counts).
+    pub bytes: u64,
+    /// Of the files, those of RocksDB's write-ahead log.
+    pub wal_files: u64,
+    /// What these take on disk.
+    pub wal_bytes: u64,
+}
+
+/// Looks at all below a folder. What goes while it looks is not counted.
+pub fn folder(dir: &Path) -> Result<Folder> {
     use std::os::unix::fs::MetadataExt as _;
-    let mut sum = 0;
+    let mut sum = Folder::default();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.with_context(|| format!("cannot list {}", folder.display()))?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let metadata = match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             if metadata.is_dir() {
-                folders.push(entry.path());
-            } else {
-                sum += metadata.blocks() * 512;
+                folders.push(path);
+                continue;
+            }
+            let bytes = metadata.blocks() * 512;
+            sum.files += 1;
+            sum.bytes += bytes;
+            if path.extension().is_some_and(|extension| extension == "log") {
+                sum.wal_files += 1;
+                sum.wal_bytes += bytes;
             }
         }
     }
@@ -88,6 +130,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("in")).unwrap();
         fs::write(dir.path().join("in/file"), vec![7; 100_000]).unwrap();
-        assert!(disk_bytes(dir.path()).unwrap() >= 100_000);
+        fs::write(dir.path().join("000012.log"), vec![7; 50_000]).unwrap();
+        let found = folder(dir.path()).unwrap();
+        assert!(found.bytes >= 150_000 && found.wal_bytes >= 50_000 && found.wal_bytes < 100_000);
+        assert_eq!((found.files, found.wal_files), (2, 1));
+        assert_eq!(folder(&dir.path().join("gone")).unwrap(), Folder::default());
     }
 }

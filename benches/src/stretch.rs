@@ -147,7 +147,8 @@ impl Stretch {
     }
 }
 
-fn analyse(trace_id: TraceId, nodes: Vec<SpanNode>) -> Option<TraceRow> {
+/// The analysis of one trace.
+pub fn analyse(trace_id: TraceId, nodes: Vec<SpanNode>) -> Option<TraceRow> {
     let (trace, _) = Trace::from_spans(nodes)?;
     let root = trace.primary_root();
     let path = critical_path(&trace, root, &PathOptions::default());

@@ -176,6 +176,11 @@ impl Server {
         self.options.env.push((key.to_owned(), value.to_owned()));
     }
 
+    /// The next start has the API where it is now, so that it can be asked before it is ready.
+    pub fn stay_at_http(&mut self) {
+        self.options.http = self.http().to_owned();
+    }
+
     /// Starts it again over the same store. Unless it has a host of its own, the ports may be others.
     pub fn start_again(&mut self) -> Result<()> {
         if self.child.is_some() {

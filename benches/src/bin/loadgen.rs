@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use longpole_benches::load::{Plan, run};
 use longpole_benches::pool::Pool;
+use longpole_benches::schedule::Limit;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -15,9 +16,18 @@ struct Args {
     /// Where to: host:port of OTLP/gRPC.
     #[arg(long, default_value = "127.0.0.1:4317")]
     endpoint: String,
-    /// Spans to send.
+    /// Spans to send, unless there is a time.
     #[arg(long, default_value_t = 2_000_000)]
     spans: usize,
+    /// Send for so many seconds instead of so many spans.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Spans a second at most. Without it, as fast as they are acknowledged.
+    #[arg(long)]
+    rate: Option<u64>,
+    /// Seconds of a window, for each of which the result has latencies.
+    #[arg(long, default_value_t = 5)]
+    window: u64,
     /// Spans in the pool that is sent over and over.
     #[arg(long, default_value_t = 250_000)]
     pool: usize,
@@ -46,7 +56,8 @@ struct Args {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let pool = if args.file.is_empty() {
-        Pool::generate(args.seed, args.pool.min(args.spans), args.batch)?
+        let spans = if args.seconds.is_some() { args.pool } else { args.pool.min(args.spans) };
+        Pool::generate(args.seed, spans, args.batch)?
     } else {
         Pool::recorded(&args.file, args.batch)?
     };
@@ -54,7 +65,9 @@ async fn main() -> anyhow::Result<()> {
         endpoint: format!("http://{}", args.endpoint),
         connections: args.connections,
         in_flight: args.in_flight,
-        spans: args.spans,
+        limit: args.seconds.map_or(Limit::Spans(args.spans as u64), |s| Limit::Time(Duration::from_secs(s))),
+        rate: args.rate,
+        window: Duration::from_secs(args.window.max(1)),
         patience: Duration::from_secs(args.patience),
         samples: args.samples,
     };

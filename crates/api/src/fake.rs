@@ -5,10 +5,11 @@ use std::time::Duration;
 use latency::{Exemplar, ExemplarSet, LatencyHistogram};
 use query::{
     BottleneckAnswer, BottleneckExemplar, BottleneckGroup, BottleneckItem, BottleneckQuery,
-    CriticalPathAnswer, CriticalPathQuery, Cursor, Freed, GroupBy, Housekeeping, Incomplete, LatencyAnswer,
-    LatencyPoint, LatencyQuery, LatencySeries, MatchedSpan, Merged, OperationMetrics, OperationName,
-    OperationRow, Order, QueryError, RollupTotals, RootPath, Scanned, ServiceRow, StatusAnswer, TraceAnswer,
-    TraceHit, TracePage, TraceSearch, TraceSearchAnswer, TraceService, TraceState, Window,
+    CriticalPathAnswer, CriticalPathQuery, Cursor, Dictionaries, Freed, GroupBy, Housekeeping, Incomplete,
+    LatencyAnswer, LatencyPoint, LatencyQuery, LatencySeries, MatchedSpan, Merged, OperationMetrics,
+    OperationName, OperationRow, Order, QueryError, RollupTotals, RootPath, Scanned, ServiceRow,
+    StatusAnswer, TraceAnswer, TraceHit, TracePage, TraceSearch, TraceSearchAnswer, TraceService, TraceState,
+    Window,
 };
 use trace_analyze::{CriticalPath, Flags, PathSegment, UNLIMITED_SLACK};
 use trace_model::{
@@ -251,6 +252,7 @@ pub(crate) fn status() -> StatusAnswer {
             RollupTotals::default(),
         ],
         damaged: Vec::new(),
+        recovering: None,
         refusing: vec!["the disk is full".into()],
     }
 }
@@ -262,6 +264,7 @@ fn housekeeping() -> Housekeeping {
         spans: Freed { partitions: 2, segments: 3, spans: 40, bytes: 5_000, last },
         rollups: [Freed::default(); 3],
         postponed: 1,
+        dictionaries: Dictionaries { stored: 2, trained: 9, adopted: 3, dropped: 1, failed: 0 },
     }
 }
 
@@ -276,7 +279,7 @@ pub(crate) fn operation_metrics() -> OperationMetrics {
 pub(crate) enum Fake {
     /// It answers.
     Well,
-    /// It is starting up.
+    /// It is starting up, and answers from what is there already.
     Recovering,
     /// Its store cannot be read.
     Broken,
@@ -286,11 +289,12 @@ pub(crate) enum Fake {
     Slow,
 }
 
+const REPLAYING: &str = "replaying the log: 3 of 40 frames are in";
+
 impl Fake {
     fn mood(self) -> Result<(), QueryError> {
         match self {
-            Self::Well => Ok(()),
-            Self::Recovering => Err(QueryError::Recovering("replaying the log".into())),
+            Self::Well | Self::Recovering => Ok(()),
             Self::Broken => Err(QueryError::Store("secret/path: no such file".into())),
             Self::Panicking => panic!("as told"),
             Self::Slow => {
@@ -299,37 +303,59 @@ impl Fake {
             }
         }
     }
+
+    fn lacking(self) -> Vec<Incomplete> {
+        let recovering = Incomplete { reason: query::RECOVERING, detail: REPLAYING.into() };
+        if self == Self::Recovering { vec![recovering] } else { Vec::new() }
+    }
+
+    /// What a single trace's answer is, if it is there.
+    fn single<T>(self, there: bool, answer: impl FnOnce() -> T) -> Result<Option<T>, QueryError> {
+        self.mood()?;
+        match self {
+            Self::Recovering if !there => Err(QueryError::Recovering(REPLAYING.into())),
+            _ => Ok(there.then(answer)),
+        }
+    }
 }
 
 impl Backend for Fake {
     fn services(&self, _: Option<Window>) -> Result<Rows<ServiceRow>, QueryError> {
-        self.mood().map(|()| (vec![service("checkout"), service("frontend")], Vec::new()))
+        self.mood().map(|()| (vec![service("checkout"), service("frontend")], self.lacking()))
     }
 
     fn operations(&self, service: &str, kind: Option<SpanKind>) -> Result<Rows<OperationRow>, QueryError> {
         let kind = kind.unwrap_or_default();
         let rows = vec![OperationRow { name: "PlaceOrder".into(), kind, spans: 4, errors: 1 }];
-        self.mood().map(|()| (if service == "check out/ä" { rows } else { Vec::new() }, Vec::new()))
+        self.mood().map(|()| (if service == "check out/ä" { rows } else { Vec::new() }, self.lacking()))
     }
 
     fn search(&self, _: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
-        self.mood().map(|()| found())
+        self.mood().map(|()| TraceSearchAnswer { incomplete: self.lacking(), ..found() })
     }
 
     fn trace(&self, page: &TracePage) -> Result<Option<TraceAnswer>, QueryError> {
-        self.mood().map(|()| (page.trace_id == trace_id()).then(trace))
+        self.single(page.trace_id == trace_id(), || {
+            let mut answer = trace();
+            answer.incomplete.extend(self.lacking());
+            answer
+        })
     }
 
     fn critical_path(&self, query: &CriticalPathQuery) -> Result<Option<CriticalPathAnswer>, QueryError> {
-        self.mood().map(|()| (query.trace_id == trace_id()).then(critical_path))
+        self.single(query.trace_id == trace_id(), || {
+            let mut answer = critical_path();
+            answer.incomplete.extend(self.lacking());
+            answer
+        })
     }
 
     fn latency(&self, _: &LatencyQuery) -> Result<LatencyAnswer, QueryError> {
-        self.mood().map(|()| latency().1)
+        self.mood().map(|()| LatencyAnswer { incomplete: self.lacking(), ..latency().1 })
     }
 
     fn bottlenecks(&self, _: &BottleneckQuery) -> Result<BottleneckAnswer, QueryError> {
-        self.mood().map(|()| bottlenecks().1)
+        self.mood().map(|()| BottleneckAnswer { incomplete: self.lacking(), ..bottlenecks().1 })
     }
 
     fn status(&self) -> StatusAnswer {
@@ -341,6 +367,7 @@ impl Backend for Fake {
     }
 
     fn ready(&self) -> Result<(), String> {
-        self.mood().map_err(|error| error.to_string())
+        self.mood().map_err(|error| error.to_string())?;
+        self.lacking().into_iter().next().map_or(Ok(()), |why| Err(why.detail))
     }
 }

@@ -13,7 +13,11 @@ pub fn openapi() -> Value {
     }
     for (path, about, media_type) in [
         ("/healthz", "Whether the process is alive.", "text/plain"),
-        ("/readyz", "Whether queries are answered; 503 with the reason if not.", "text/plain"),
+        (
+            "/readyz",
+            "Whether answers have everything and spans are taken; 503 with the reason if not.",
+            "text/plain",
+        ),
         ("/metrics", "OpenMetrics 1.0, or Prometheus text, by Accept.", "application/openmetrics-text"),
         ("/api/v1/openapi.json", "This document.", "application/json"),
     ] {
@@ -42,7 +46,7 @@ fn operation(route: &Route) -> Value {
     for (status, about) in [
         ("400", "A parameter is wrong, unknown or not built yet."),
         ("404", "There is no such trace."),
-        ("503", "Overload or start-up: try again after Retry-After seconds."),
+        ("503", "Overload, or start-up and not found yet: try again after Retry-After seconds."),
     ] {
         if status != "404" || route.path.contains("{trace_id}") {
             let content = json!({ "application/json": { "schema": reference("Error") } });

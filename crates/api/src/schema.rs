@@ -68,11 +68,19 @@ fn searched(mut object: Value) -> Value {
     object
 }
 
+fn incomplete() -> Value {
+    let mut object = object([("reason", string()), ("detail", string())]);
+    object["description"] = json!(
+        "Why an answer may lack something; recovering: after a start the log is still being replayed, /readyz says how far."
+    );
+    object
+}
+
 /// All schemas by name.
 pub(crate) fn all() -> Value {
     json!({
         "Error": error(),
-        "Incomplete": object([("reason", string()), ("detail", string())]),
+        "Incomplete": incomplete(),
         "Scanned": object([("segments", integer()), ("rows", integer()), ("blocks", integer())]),
         "Edge": object([("client", string()), ("server", string())]),
         "Operation": object([("service", string()), ("operation", string()), ("kind", kind())]),
@@ -273,7 +281,20 @@ fn housekeeping() -> Value {
         last(),
     ]);
     let rollups = object([("minute", rollup.clone()), ("hour", rollup.clone()), ("day", rollup)]);
-    object([("merged", merged), ("freed", freed), ("postponed", integer()), ("rollups", rollups)])
+    let dictionaries = object([
+        ("stored", integer()),
+        ("trained", integer()),
+        ("adopted", integer()),
+        ("dropped", integer()),
+        ("failed", integer()),
+    ]);
+    object([
+        ("merged", merged),
+        ("freed", freed),
+        ("postponed", integer()),
+        ("rollups", rollups),
+        ("dictionaries", dictionaries),
+    ])
 }
 
 fn bottlenecks() -> Value {
@@ -359,6 +380,7 @@ fn status() -> Value {
         ("housekeeping", housekeeping()),
         ("counters", json!({ "type": "object", "additionalProperties": integer() })),
         ("damaged", list(string())),
+        ("recovering", nullable(string())),
         ("refusing", list(string())),
     ])
 }

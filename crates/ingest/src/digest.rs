@@ -18,8 +18,8 @@ use crate::refusal::{Reason, Refused};
 const STEP: usize = 256 << 10;
 /// Work on more than this does not happen where connections are served.
 const HEAVY_RAW: usize = 1 << 20;
-/// The same for compressed bytes, which take longer.
-const HEAVY_COMPRESSED: usize = 64 << 10;
+/// The same for compressed bytes and JSON, which take longer.
+const HEAVY_PACKED: usize = 64 << 10;
 
 /// A body that is there.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Message {
     /// Whether it takes so long that it must not hold up a thread which serves connections.
     pub(crate) fn is_heavy(&self) -> bool {
         let plain = self.encoding == Encoding::Identity && !self.json;
-        self.body.len() > if plain { HEAVY_RAW } else { HEAVY_COMPRESSED }
+        self.body.len() > if plain { HEAVY_RAW } else { HEAVY_PACKED }
     }
 
     /// Inflates, transcodes and walks it.
@@ -65,13 +65,7 @@ impl Message {
             if bytes.len() > limits.json_bytes {
                 return Err(Inflated::of(json, limits).refuse());
             }
-            let text = bytes.len();
-            let mut protobuf = otlp_wire::json_to_traces(&bytes)
-                .map_err(|error| Refused::new(Reason::Unreadable, error.to_string()))?;
-            protobuf.shrink_to_fit();
-            bytes = protobuf.into();
-            // The text is gone, and its protobuf is not longer.
-            charge.shrink(text.saturating_sub(bytes.len()));
+            bytes = transcode(bytes, &mut charge, budget)?;
         }
         let prepared = prepare(bytes, names, &limits.wire()).map_err(|error| unreadable(&error))?;
         Ok(Digested { prepared, charge, wire_bytes })
@@ -137,6 +131,21 @@ fn inflate(
     Ok((out.into(), charge))
 }
 
+/// The text is charged; for as long as it is there together with its protobuf, both are.
+fn transcode(text: Bytes, charge: &mut Charge, budget: &Budget) -> Result<Bytes, Refused> {
+    let most = otlp_wire::protobuf_len_max(text.len());
+    if !charge.grow(most) {
+        return Err(overloaded(budget));
+    }
+    let mut protobuf = otlp_wire::json_to_traces(&text)
+        .map_err(|error| Refused::new(Reason::Unreadable, error.to_string()))?;
+    let text_bytes = text.len();
+    drop(text);
+    protobuf.shrink_to_fit();
+    charge.shrink(text_bytes + most - protobuf.len());
+    Ok(protobuf.into())
+}
+
 /// The refusal of a request that came while too much was on the way.
 pub(crate) fn overloaded(budget: &Budget) -> Refused {
     let message = "too much is on its way to the log (ingest.queued_bytes)";
@@ -150,4 +159,37 @@ fn unreadable(error: &AdmitError) -> Refused {
         _ => (Reason::Unreadable, ""),
     };
     Refused::new(reason, format!("{error}{key}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &[u8] =
+        br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"4bf92f3577b34da6a3ce929d0e0e4736","name":"a"}]}]}]}"#;
+
+    /// Digests JSON beside another request of one byte, with room for so many more.
+    fn digest(text: &'static [u8], room: usize) -> (Result<usize, Reason>, usize) {
+        let budget = Budget::new(room + 1);
+        let mut other = budget.charge();
+        assert!(other.grow(1));
+        let mut body = Received::new(budget.charge());
+        assert!(body.push(Bytes::from_static(text)));
+        let message = Message { body, encoding: Encoding::Identity, json: true };
+        let digested = message.digest(&IngestLimits::default(), &budget, &NameTable::default());
+        let charged = budget.used() - 1;
+        (
+            digested.map(|digested| digested.prepared.batch.request.len()).map_err(|refused| refused.reason),
+            charged,
+        )
+    }
+
+    #[test]
+    fn json_and_its_protobuf_are_charged_while_both_are_there() {
+        let both = TEXT.len() + otlp_wire::protobuf_len_max(TEXT.len());
+        let (taken, charged) = digest(TEXT, both);
+        assert!(taken.is_ok_and(|protobuf| protobuf == charged && charged < TEXT.len()), "{charged}");
+        assert_eq!(digest(TEXT, both - 1), (Err(Reason::Overloaded), 0));
+        assert_eq!(digest(b"{", 1_000), (Err(Reason::Unreadable), 0));
+    }
 }

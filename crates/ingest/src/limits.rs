@@ -11,7 +11,8 @@ pub struct IngestLimits {
     pub wire_bytes: usize,
     /// Bytes of one request once inflated. Default 64 MiB.
     pub request_bytes: usize,
-    /// Bytes of one OTLP/JSON request once inflated; a parsed document takes many times its text. Default 8 MiB.
+    /// Bytes of one OTLP/JSON request once inflated. Default 32 MiB: text and protobuf are there at once, and together
+    /// take no more than another request may.
     pub json_bytes: usize,
     /// Bytes of all requests that are being received or on their way to the log. Default 64 MiB.
     pub queued_bytes: usize,
@@ -40,7 +41,7 @@ impl Default for IngestLimits {
         Self {
             wire_bytes: 16 << 20,
             request_bytes: 64 << 20,
-            json_bytes: 8 << 20,
+            json_bytes: 32 << 20,
             queued_bytes: 64 << 20,
             request_spans: 1_000_000,
             span_attributes: 1_000,

@@ -24,9 +24,6 @@ use crate::received::Received;
 use crate::refusal::{Reason, Refused};
 use crate::respond::{CommitError, Taken};
 
-/// OTLP/JSON documents over the size of small ones that are parsed at a time: they take much memory.
-const JSON_AT_A_TIME: usize = 1;
-
 /// Takes OTLP requests over gRPC and HTTP and sends them on to the log.
 #[derive(Debug, Clone)]
 pub struct IngestServer {
@@ -43,7 +40,6 @@ struct Inner {
     counters: Arc<IngestCounters>,
     gate: Gate,
     heavy: Semaphore,
-    json: Semaphore,
 }
 
 /// What an intake is made of.
@@ -83,7 +79,6 @@ impl IngestServer {
                 counters: parts.counters,
                 gate: Gate::new(parts.refusing),
                 heavy: Semaphore::new(processors),
-                json: Semaphore::new(JSON_AT_A_TIME),
             }),
         }
     }
@@ -222,10 +217,6 @@ impl IngestServer {
             return message.digest(&inner.limits, &inner.budget, &inner.names);
         }
         let stopping = || not_committed(&CommitError::Stopping);
-        let _alone = match message.json {
-            true => Some(inner.json.acquire().await.map_err(|_| stopping())?),
-            false => None,
-        };
         let _place = inner.heavy.acquire().await.map_err(|_| stopping())?;
         let inner = Arc::clone(inner);
         let work = move || message.digest(&inner.limits, &inner.budget, &inner.names);

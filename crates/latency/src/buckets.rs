@@ -28,9 +28,9 @@ pub(crate) const LONGEST: NanoDuration = NanoDuration::from_secs(24 * 60 * 60);
 /// How many buckets there are. Bucket 0 is never used.
 pub(crate) const BUCKETS: u16 = index_of_micros(LONGEST.0 / NANOS_PER_MICRO) + 1;
 
-/// The bucket of a duration. Those beyond 24 hours share the last one.
+/// The number of the bucket of a duration. Those beyond 24 hours share the last one.
 #[inline]
-pub(crate) const fn index_of(duration: NanoDuration) -> u16 {
+pub const fn index_of(duration: NanoDuration) -> u16 {
     let nanos = if duration.0 > LONGEST.0 { LONGEST.0 } else { duration.0 };
     let micros = nanos.div_ceil(NANOS_PER_MICRO);
     index_of_micros(if micros == 0 { 1 } else { micros })

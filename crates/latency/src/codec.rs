@@ -46,6 +46,15 @@ pub(crate) fn put(out: &mut Vec<u8>, value: impl Into<u128>) {
     out.push(value as u8);
 }
 
+/// Likewise; most numbers are short, and these are written a lot.
+pub(crate) fn put_u64(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
 /// Takes one byte off the front.
 pub(crate) fn take_byte(bytes: &mut &[u8]) -> Result<u8, DecodeError> {
     let (first, rest) = bytes.split_first().ok_or(DecodeError::Truncated)?;
@@ -81,22 +90,32 @@ impl LatencyHistogram {
     /// Appends the histogram's encoding: 2 bytes if it is empty, about 20 for one duration, about 2 per
     /// bucket for many.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_with(self.counts.iter().count(), self.counts.iter(), out);
+    }
+
+    /// Likewise, but with `buckets` buckets, ascending, that are kept elsewhere.
+    pub(crate) fn encode_with(
+        &self,
+        buckets: usize,
+        counts: impl Iterator<Item = (u16, u64)>,
+        out: &mut Vec<u8>,
+    ) {
         out.push(HISTOGRAM_FORMAT);
-        put(out, self.count);
+        put_u64(out, self.count);
         if self.count == 0 {
             return;
         }
         for number in [self.errors, self.zeros, self.overflow] {
-            put(out, number);
+            put_u64(out, number);
         }
         put(out, self.sum);
-        put(out, self.min.0);
-        put(out, self.max.0);
-        put(out, self.counts.iter().count() as u64);
+        put_u64(out, self.min.0);
+        put_u64(out, self.max.0);
+        put_u64(out, buckets as u64);
         let mut last = 0;
-        for (bucket, count) in self.counts.iter() {
-            put(out, bucket - last);
-            put(out, count);
+        for (bucket, count) in counts {
+            put_u64(out, u64::from(bucket - last));
+            put_u64(out, count);
             last = bucket;
         }
     }
@@ -122,7 +141,7 @@ fn decode(bytes: &mut &[u8]) -> Result<LatencyHistogram, DecodeError> {
     if count == 0 {
         return Ok(LatencyHistogram::new());
     }
-    let histogram = LatencyHistogram {
+    let parts = HistogramParts {
         count,
         errors: take(bytes)?,
         zeros: take(bytes)?,
@@ -130,30 +149,77 @@ fn decode(bytes: &mut &[u8]) -> Result<LatencyHistogram, DecodeError> {
         sum: take(bytes)?,
         min: NanoDuration(take(bytes)?),
         max: NanoDuration(take(bytes)?),
-        counts: decode_counts(bytes)?,
     };
-    match contradiction(&histogram) {
-        Some(what) => Err(DecodeError::Inconsistent(what)),
-        None => Ok(histogram),
-    }
-}
-
-fn decode_counts(bytes: &mut &[u8]) -> Result<Counts, DecodeError> {
-    let mut counts = Counts::default();
     let mut bucket = 0u16;
-    for _ in 0..take::<u16>(bytes)? {
-        let (delta, count) = (take::<u16>(bytes)?, take::<u64>(bytes)?);
-        bucket = bucket.checked_add(delta).filter(|b| *b < BUCKETS).ok_or(DecodeError::TooLarge)?;
-        if delta == 0 || count == 0 {
-            return Err(DecodeError::Inconsistent("an empty or repeated bucket"));
-        }
-        counts.add(bucket, count);
-    }
-    Ok(counts)
+    let steps = (0..take::<u16>(bytes)?).map(|_| {
+        let (step, count) = (take::<u16>(bytes)?, take::<u64>(bytes)?);
+        bucket = bucket.checked_add(step).ok_or(DecodeError::TooLarge)?;
+        Ok((bucket, count))
+    });
+    LatencyHistogram::from_parts(&parts, steps)
 }
 
-/// What is wrong with the parts of a histogram that is not empty.
+/// The numbers of a histogram that is not empty; with its buckets they are all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistogramParts {
+    /// How many durations there are.
+    pub count: u64,
+    /// How many of them belong to spans that failed.
+    pub errors: u64,
+    /// How many of them are exactly zero.
+    pub zeros: u64,
+    /// How many of them are longer than 24 hours.
+    pub overflow: u64,
+    /// The exact sum in nanoseconds.
+    pub sum: u128,
+    /// The exact least.
+    pub min: NanoDuration,
+    /// The exact greatest.
+    pub max: NanoDuration,
+}
+
+impl LatencyHistogram {
+    /// The histogram's numbers; `None` if it is empty.
+    pub fn parts(&self) -> Option<HistogramParts> {
+        let Self { count, errors, zeros, overflow, sum, min, max, counts: _ } = *self;
+        (count > 0).then_some(HistogramParts { count, errors, zeros, overflow, sum, min, max })
+    }
+
+    /// A histogram of stored numbers and buckets with their counts, rising.
+    ///
+    /// # Errors
+    /// If they contradict each other, or with the first error of the buckets.
+    pub fn from_parts(
+        parts: &HistogramParts,
+        buckets: impl Iterator<Item = Result<(u16, u64), DecodeError>>,
+    ) -> Result<Self, DecodeError> {
+        let mut counts = Counts::default();
+        let mut last = 0;
+        for entry in buckets {
+            let (bucket, count) = entry?;
+            if bucket >= BUCKETS {
+                return Err(DecodeError::TooLarge);
+            }
+            if bucket <= last || count == 0 {
+                return Err(DecodeError::Inconsistent("an empty or repeated bucket"));
+            }
+            counts.add(bucket, count);
+            last = bucket;
+        }
+        let HistogramParts { count, errors, zeros, overflow, sum, min, max } = *parts;
+        let histogram = Self { counts, count, errors, zeros, overflow, sum, min, max };
+        match contradiction(&histogram) {
+            Some(what) => Err(DecodeError::Inconsistent(what)),
+            None => Ok(histogram),
+        }
+    }
+}
+
+/// What is wrong with the parts of a histogram that should not be empty.
 fn contradiction(h: &LatencyHistogram) -> Option<&'static str> {
+    if h.count == 0 {
+        return Some("no durations");
+    }
     let in_buckets = h.counts.iter().try_fold(0u64, |sum, (_, count)| sum.checked_add(count));
     // Saturated numbers need not add up.
     if in_buckets.unwrap_or(u64::MAX) != h.count {

@@ -16,13 +16,28 @@
 //! durations are among them.
 
 use trace_model::{NanoDuration, SpanId, TraceId, UnixNanos};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec::{DecodeError, put, take, take_byte, take_bytes};
 
 const EXEMPLARS_FORMAT: u8 = 1;
 
-/// Why an exemplar is kept; in the encoding, added up.
+/// Why an exemplar is kept, added up: 1 it is the slowest, 2 the slowest that failed, 4 it stands for its band.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExemplarRoles(pub u8);
+
+impl ExemplarRoles {
+    /// Of the only span of a series.
+    pub const fn of_only(failed: bool) -> Self {
+        Self(SLOWEST | PICK | if failed { ERROR } else { 0 })
+    }
+
+    /// Whether it is the slowest.
+    pub const fn is_slowest(self) -> bool {
+        self.0 & SLOWEST != 0
+    }
+}
+
 const SLOWEST: u8 = 1;
 const ERROR: u8 = 2;
 const PICK: u8 = 4;
@@ -50,17 +65,26 @@ impl Exemplar {
         self.duration > other.duration || (self.duration == other.duration && ids(self) < ids(other))
     }
 
-    fn hash(&self) -> u64 {
-        let mut hasher = Xxh3::new();
-        hasher.update(self.trace_id.as_bytes());
-        hasher.update(self.span_id.as_bytes());
-        hasher.digest()
+    /// What chooses the spans that stand for a band: xxh3-64 of the ids, one after the other.
+    pub fn hash_of(trace_id: &TraceId, span_id: &SpanId) -> u64 {
+        let mut ids = [0; 24];
+        ids[..16].copy_from_slice(trace_id.as_bytes());
+        ids[16..].copy_from_slice(span_id.as_bytes());
+        xxh3_64(&ids)
     }
 
-    /// The doubling that the duration lies in, 0 to 63.
-    fn band(&self) -> u32 {
-        self.duration.0.max(1).ilog2()
+    fn hash(&self) -> u64 {
+        Self::hash_of(&self.trace_id, &self.span_id)
     }
+
+    fn band(&self) -> u32 {
+        band_of(self.duration)
+    }
+}
+
+/// The doubling that a duration lies in, 0 to 63.
+pub(crate) fn band_of(duration: NanoDuration) -> u32 {
+    duration.0.max(1).ilog2()
 }
 
 /// The exemplar that stands for a band, with its hash.
@@ -95,11 +119,21 @@ impl ExemplarSet {
 
     /// Offers a span; `error` if it failed.
     pub fn observe(&mut self, exemplar: Exemplar, error: bool) {
+        self.observe_slow(exemplar, error);
+        self.observe_band(exemplar, exemplar.hash());
+    }
+
+    /// Offers a span as the slowest, and as the slowest that failed.
+    pub(crate) fn observe_slow(&mut self, exemplar: Exemplar, error: bool) {
         keep_slower(&mut self.slowest, exemplar);
         if error {
             keep_slower(&mut self.error, exemplar);
         }
-        self.offer(Pick { hash: exemplar.hash(), exemplar });
+    }
+
+    /// Offers a span, whose hash is known, for its band.
+    pub(crate) fn observe_band(&mut self, exemplar: Exemplar, hash: u64) {
+        self.offer(Pick { hash, exemplar });
     }
 
     /// Adds what another set holds.
@@ -164,7 +198,7 @@ impl ExemplarSet {
         out.push(EXEMPLARS_FORMAT);
         out.push(self.iter().count() as u8);
         for exemplar in self.iter() {
-            out.push(self.roles(exemplar));
+            out.push(self.roles(exemplar).0);
             out.extend_from_slice(exemplar.trace_id.as_bytes());
             out.extend_from_slice(exemplar.span_id.as_bytes());
             put(out, exemplar.duration.0);
@@ -172,13 +206,41 @@ impl ExemplarSet {
         }
     }
 
-    fn roles(&self, exemplar: &Exemplar) -> u8 {
+    /// Why one of its exemplars is kept.
+    pub fn roles(&self, exemplar: &Exemplar) -> ExemplarRoles {
         let mut roles = 0;
         for (role, kept) in [(SLOWEST, &self.slowest), (ERROR, &self.error)] {
             roles |= if kept.as_ref() == Some(exemplar) { role } else { 0 };
         }
         let picked = self.picks.iter().any(|pick| pick.exemplar == *exemplar);
-        roles | if picked { PICK } else { 0 }
+        ExemplarRoles(roles | if picked { PICK } else { 0 })
+    }
+
+    /// A set of stored exemplars.
+    ///
+    /// # Errors
+    /// If they are not such a set, or with the first error of the exemplars.
+    pub fn from_stored(
+        exemplars: impl Iterator<Item = Result<(ExemplarRoles, Exemplar), DecodeError>>,
+    ) -> Result<Self, DecodeError> {
+        let mut set = Self::new();
+        for stored in exemplars {
+            let (ExemplarRoles(roles), exemplar) = stored?;
+            let taken = (roles & SLOWEST != 0 && set.slowest.replace(exemplar).is_some())
+                || (roles & ERROR != 0 && set.error.replace(exemplar).is_some());
+            if taken || roles == 0 || roles > SLOWEST | ERROR | PICK {
+                return Err(DecodeError::Inconsistent("an exemplar with no role, or that of another"));
+            }
+            if roles & PICK != 0 {
+                set.offer(Pick { hash: exemplar.hash(), exemplar });
+            }
+        }
+        let is_slowest = |slowest: Exemplar| set.iter().all(|e| !e.is_slower_than(&slowest));
+        match set.slowest {
+            Some(slowest) if is_slowest(slowest) => Ok(set),
+            None if set == Self::new() => Ok(set),
+            _ => Err(DecodeError::Inconsistent("the slowest exemplar is not the slowest")),
+        }
     }
 
     /// Takes an encoded set off the front of `bytes`.
@@ -204,25 +266,9 @@ fn decode_set(bytes: &mut &[u8]) -> Result<ExemplarSet, DecodeError> {
         EXEMPLARS_FORMAT => {}
         other => return Err(DecodeError::Format(other)),
     }
-    let mut set = ExemplarSet::new();
-    for _ in 0..take_byte(bytes)? {
-        let roles = take_byte(bytes)?;
-        let exemplar = take_exemplar(bytes)?;
-        let taken = (roles & SLOWEST != 0 && set.slowest.replace(exemplar).is_some())
-            || (roles & ERROR != 0 && set.error.replace(exemplar).is_some());
-        if taken || roles == 0 || roles > SLOWEST | ERROR | PICK {
-            return Err(DecodeError::Inconsistent("an exemplar with no role, or that of another"));
-        }
-        if roles & PICK != 0 {
-            set.offer(Pick { hash: exemplar.hash(), exemplar });
-        }
-    }
-    let is_slowest = |slowest: Exemplar| set.iter().all(|e| !e.is_slower_than(&slowest));
-    match set.slowest {
-        Some(slowest) if is_slowest(slowest) => Ok(set),
-        None if set == ExemplarSet::new() => Ok(set),
-        _ => Err(DecodeError::Inconsistent("the slowest exemplar is not the slowest")),
-    }
+    let exemplars =
+        (0..take_byte(bytes)?).map(|_| Ok((ExemplarRoles(take_byte(bytes)?), take_exemplar(bytes)?)));
+    ExemplarSet::from_stored(exemplars)
 }
 
 fn take_exemplar(bytes: &mut &[u8]) -> Result<Exemplar, DecodeError> {

@@ -33,6 +33,11 @@ impl LatencyHistogram {
     /// Adds one duration; `error` if its span failed.
     pub fn record(&mut self, duration: NanoDuration, error: bool) {
         self.counts.add(index_of(duration), 1);
+        self.record_beside(duration, error);
+    }
+
+    /// Adds one duration to all but the counts per bucket, for who keeps these elsewhere.
+    pub(crate) fn record_beside(&mut self, duration: NanoDuration, error: bool) {
         self.widen(duration, duration);
         self.count = self.count.saturating_add(1);
         self.errors = self.errors.saturating_add(u64::from(error));
@@ -139,6 +144,12 @@ impl LatencyHistogram {
     /// how many do. The last bucket also holds everything beyond 24 hours.
     pub fn buckets(&self) -> impl Iterator<Item = (NanoDuration, u64)> + '_ {
         self.counts.iter().map(|(bucket, count)| (upper_bound(bucket), count))
+    }
+
+    /// The numbers of the buckets that hold anything, rising, and how many durations fall into each. The first is
+    /// that of the least duration and the last that of the greatest, see [`bucket_of`](crate::bucket_of).
+    pub fn bucket_counts(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        self.counts.iter()
     }
 
     /// How many durations are at most `limit`, as far as the buckets tell: those of all buckets that end

@@ -32,6 +32,37 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Appends the key of a length-delimited field and leaves a byte for its length. Returns where the payload begins,
+/// for [`close_message`].
+pub(crate) fn open_message(out: &mut Vec<u8>, number: u32) -> usize {
+    put_key(out, number, 2);
+    out.push(0);
+    out.len()
+}
+
+/// Writes the length of the payload that the caller has appended since. One of 128 bytes or more is moved for it.
+#[inline]
+pub(crate) fn close_message(out: &mut Vec<u8>, start: usize) {
+    let length = out.len() - start;
+    let mut place = start - 1;
+    if length >= 0x80 {
+        let more = varint_len(length as u64) - 1;
+        out.resize(out.len() + more, 0);
+        out.copy_within(start..start + length, start + more);
+    }
+    let mut left = length;
+    loop {
+        let Some(byte) = out.get_mut(place) else { return };
+        if left < 0x80 {
+            *byte = left as u8;
+            return;
+        }
+        *byte = left as u8 | 0x80;
+        left >>= 7;
+        place += 1;
+    }
+}
+
 /// The number of bytes of a length-delimited field whose number is below 16.
 pub(crate) const fn field_len(payload: usize) -> usize {
     1 + varint_len(payload as u64) + payload
@@ -40,6 +71,19 @@ pub(crate) const fn field_len(payload: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_of_any_length_gets_its_length() {
+        for length in [0, 1, 127, 128, 300, 16_383, 16_384, 2_097_151, 2_097_152] {
+            let payload: Vec<u8> = (0..length).map(|at: usize| at as u8).collect();
+            let (mut want, mut got) = (vec![1, 2], vec![1, 2]);
+            put_bytes(&mut want, 6, &payload);
+            let start = open_message(&mut got, 6);
+            got.extend_from_slice(&payload);
+            close_message(&mut got, start);
+            assert!(got == want, "{length}");
+        }
+    }
 
     #[test]
     fn varint_len_is_what_put_varint_appends() {

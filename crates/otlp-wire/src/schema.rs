@@ -67,9 +67,30 @@ impl FieldType {
     }
 }
 
+/// No message has more fields than this: a span has as many.
+pub(crate) const FIELDS_MAX: usize = 16;
+
 impl Message {
     pub(crate) fn field(&self, number: u32) -> Option<&'static FieldType> {
         self.fields.iter().find(|field| field.number == number)
+    }
+
+    /// The field of either name, with its index and the name it was found by. Looks from index `from` on first,
+    /// because fields mostly come in one order.
+    #[inline]
+    pub(crate) fn find(
+        &'static self,
+        name: &[u8],
+        from: usize,
+    ) -> Option<(usize, &'static FieldType, &'static str)> {
+        let (before, behind) = self.fields.split_at_checked(from)?;
+        let in_order = || (from..).zip(behind).chain((0..).zip(before));
+        let camel = in_order().find(|(_, field)| field.name.as_bytes() == name);
+        let found = camel.map(|(index, field)| (index, field, field.name));
+        found.or_else(|| {
+            let snake = in_order().find(|(_, field)| field.snake.as_bytes() == name);
+            snake.map(|(index, field)| (index, field, field.snake))
+        })
     }
 
     /// `AnyValue` is the one message that contains itself, so depth is counted there.

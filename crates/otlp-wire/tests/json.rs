@@ -3,7 +3,7 @@
 
 use longpole_fuzz::otlp::drawn::{mutate, mutations, request};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use otlp_wire::{JsonError, json_to_traces, traces_to_json};
+use otlp_wire::{JsonError, Walked, WireLimits, json_to_traces, traces_to_json, walk};
 use proptest::prelude::*;
 use prost::Message;
 use serde_json::{Value as Json, json};
@@ -115,26 +115,110 @@ fn errors_name_the_path_and_what_would_be_right() {
         error(&span(json!({"kind": "SERVER"}))),
         "`resourceSpans[0].scopeSpans[0].spans[0].kind` must be a number from 0 to 5 or one of \
          SPAN_KIND_UNSPECIFIED, SPAN_KIND_INTERNAL, SPAN_KIND_SERVER, SPAN_KIND_CLIENT, SPAN_KIND_PRODUCER, \
-         SPAN_KIND_CONSUMER, got \"SERVER\""
+         SPAN_KIND_CONSUMER, got \"SERVER\" at line 1, column 52"
     );
     assert_eq!(
         error(&span(json!({"traceId": "xyz"}))),
         "`resourceSpans[0].scopeSpans[0].spans[0].traceId` must be an id as a string of hex digits, two a byte, \
-         got \"xyz\""
+         got \"xyz\" at line 1, column 55"
     );
     assert!(
         error(&span(json!({"startTimeUnixNano": -1}))).contains("startTimeUnixNano` must be nanoseconds")
     );
     assert!(error(&span(json!({"startTimeUnixNano": "1.5"}))).contains("startTimeUnixNano` must be"));
     assert!(error(&span(json!({"start_time_unix_nano": true}))).contains("spans[0].start_time_unix_nano`"));
-    assert_eq!(error(&json!({"resourceSpans": {}})), "`resourceSpans` must be an array, got an object");
-    assert_eq!(error(&json!([])), "`$` must be an object, got an array");
+    assert_eq!(
+        error(&json!({"resourceSpans": {}})),
+        "`resourceSpans` must be an array, got an object at line 1, column 18"
+    );
+    assert_eq!(error(&json!([])), "`$` must be an object, got an array at line 1, column 1");
     let two = json!({"attributes": [{"key": "k", "value": {"intValue": 1, "stringValue": "x"}}]});
     assert!(
         error(&span(two))
-            .contains("attributes[0].value` must be of one type only: `stringValue` or `intValue`")
+            .contains("attributes[0].value` must be of one type only: `intValue` or `stringValue`")
     );
-    assert!(matches!(json_to_traces(b"{"), Err(JsonError::Syntax(_))));
+}
+
+#[test]
+fn errors_of_syntax_name_the_place_and_what_would_be_right() {
+    let error = |text: &str| match json_to_traces(text.as_bytes()).unwrap_err() {
+        error @ JsonError::Syntax { .. } => error.to_string(),
+        error => panic!("{error}"),
+    };
+    let at = |place: &str, rest: &str| format!("not valid JSON at {place}: expected {rest}");
+    for (text, place, rest) in [
+        ("", "line 1, column 1", "a value, got the end of the text"),
+        ("not json", "line 1, column 1", "a value, got `not`"),
+        ("{", "line 1, column 2", "a name in double quotes, got the end of the text"),
+        ("{\n \"x\" 1}", "line 2, column 6", "`:`, got `1`"),
+        ("{\n\n\"x\": 01}", "line 3, column 7", "`,` or `}`, got `1`"),
+        ("{\"x\":[1 2]}", "line 1, column 9", "`,` or `]`, got `2`"),
+        ("{\"x\":[1,]}", "line 1, column 9", "a value, got `]`"),
+        ("{\"x\":1,}", "line 1, column 8", "a name in double quotes, got `}`"),
+        ("{\"x\":-}", "line 1, column 7", "a digit, got `}`"),
+        ("{\"x\":1.e3}", "line 1, column 8", "a digit, got `e3`"),
+        ("{\"x\":nul}", "line 1, column 6", "a value, got `nul`"),
+        ("{} {}", "line 1, column 4", "the end of the text, got `{`"),
+        ("{\"resourceSpans\":[{]}", "line 1, column 20", "a name in double quotes, got `]`"),
+        (
+            "{\"x\":\"a\u{1}\"}",
+            "line 1, column 8",
+            "the string to go on, control characters escaped, or to end in `\"`, got the control character U+0001",
+        ),
+    ] {
+        assert_eq!(error(text), at(place, rest), "{text}");
+    }
+    assert!(error(r#"{"x":"\ud800"}"#).contains("column 7: expected an escape"));
+    assert!(error(r#"{"x":"\x"}"#).contains("surrogates in pairs, got `\\`"));
+    assert_eq!(
+        json_to_traces(b"{\"x\":\"\xff\"}").unwrap_err().to_string(),
+        at("line 1, column 7", "UTF-8, got the byte 0xff")
+    );
+    let deep = |levels: usize| format!("{{\"x\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+    assert!(json_to_traces(deep(128).as_bytes()).unwrap().is_empty());
+    assert_eq!(error(&deep(129)), at("line 1, column 134", "a value that nests at most 128 deep, got `[`"));
+}
+
+#[test]
+fn errors_repeat_no_more_than_the_beginning_of_what_is_wrong() {
+    for wrong in [format!("\"{}\"", "\u{e9}".repeat(10_000)), format!("1{}", "0".repeat(10_000))] {
+        let text = format!("{{\"resourceSpans\":[{{\"resource\":{{\"droppedAttributesCount\":{wrong}}}}}]}}");
+        let error = json_to_traces(text.as_bytes()).unwrap_err().to_string();
+        assert!(error.len() < 300 && error.contains("4294967295, got ") && error.contains("..."), "{error}");
+    }
+}
+
+#[test]
+fn a_field_is_given_once_whatever_its_spelling() {
+    for (text, want) in [
+        (r#"{"name": "a", "name": "a"}"#, "spans[0].name` must be given once only, got \"name\""),
+        (r#"{"traceId": "", "trace_id": ""}"#, "spans[0].trace_id` must be given once only"),
+        (r#"{"events": [], "events": []}"#, "spans[0].events` must be given once only"),
+        (r#"{"status": {}, "stat\u0075s": {}}"#, "spans[0].status` must be given once only"),
+        (
+            r#"{"attributes": [{"value": {"intValue": 1, "int_value": 2}}]}"#,
+            "attributes[0].value.int_value` must be given once only",
+        ),
+    ] {
+        let text = format!(r#"{{"resourceSpans": [{{"scopeSpans": [{{"spans": [{text}]}}]}}]}}"#);
+        let error = json_to_traces(text.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(want), "{error}");
+    }
+    // `null` is no value, and an unknown name no field.
+    let text =
+        br#"{"resourceSpans": [{"schemaUrl": null, "schema_url": "u", "schemaUrl": null, "x": 1, "x": 2}]}"#;
+    assert_eq!(json_to_traces(text).unwrap(), [10, 3, 26, 1, b'u']);
+}
+
+#[test]
+fn integers_over_64_bits_are_refused_and_not_rounded() {
+    for wrong in ["-9223372036854775809", "9223372036854775808", "\"-9223372036854775809\"", "1e19"] {
+        let text = format!(
+            r#"{{"resourceSpans": [{{"resource": {{"attributes": [{{"value": {{"intValue": {wrong}}}}}]}}}}]}}"#
+        );
+        let error = json_to_traces(text.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("must be a 64-bit integer") && error.contains(wrong), "{error}");
+    }
 }
 
 #[test]
@@ -155,7 +239,11 @@ fn nesting_is_bounded() {
     };
     json_to_traces(nested(32).to_string().as_bytes()).unwrap();
     assert!(error(&nested(33)).contains("nested at most 32 deep"));
-    assert!(error(&nested(60)).starts_with("not valid JSON: recursion limit"));
+    assert!(error(&nested(60)).contains("nested at most 32 deep"));
+    let null = |depth: usize| nested(depth).to_string().replace(r#"{"boolValue":true}"#, "null").into_bytes();
+    let deepest = json_to_traces(&null(32)).unwrap();
+    walk(&deepest, &WireLimits::default(), &mut Walked::new()).unwrap();
+    json_to_traces(&null(33)).unwrap_err();
 }
 
 #[test]

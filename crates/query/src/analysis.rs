@@ -83,8 +83,11 @@ fn count(of: usize) -> u32 {
     u32::try_from(of).unwrap_or(u32::MAX)
 }
 
+/// Services of a trace that room is made for at once.
+const SERVICES: usize = 28;
+
 fn by_service(spans: &[SpanNode]) -> Vec<TraceServiceCount> {
-    let mut at: HashMap<ServiceId, usize> = HashMap::new();
+    let mut at: HashMap<ServiceId, usize> = HashMap::with_capacity(spans.len().min(SERVICES));
     let mut counts: Vec<TraceServiceCount> = Vec::new();
     for span in spans {
         let index = *at.entry(span.service).or_insert_with(|| {

@@ -14,6 +14,9 @@ pub struct Incomplete {
     pub detail: String,
 }
 
+/// The reason of answers that were given before the log had been replayed.
+pub const RECOVERING: &str = "recovering";
+
 /// What a search had to look at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scanned {
@@ -358,6 +361,8 @@ pub struct StatusAnswer {
     pub rollups: [crate::RollupTotals; 3],
     /// Damaged segments that were set aside, with the reason.
     pub damaged: Vec<String>,
+    /// How far the log has been replayed; `None` once it is.
+    pub recovering: Option<String>,
     /// What is being refused and why; empty when all is well.
     pub refusing: Vec<String>,
 }

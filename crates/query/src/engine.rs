@@ -28,7 +28,7 @@ pub enum QueryError {
     /// The store failed or is damaged.
     #[error("{0}")]
     Store(String),
-    /// Not yet: the log is being replayed.
+    /// It is not there, and may be yet: the log is being replayed.
     #[error("{0}")]
     Recovering(String),
 }
@@ -52,7 +52,7 @@ impl Engine {
         Self { state, store }
     }
 
-    /// Whether questions are answered and spans are taken, or why not.
+    /// Whether answers are over everything that was acknowledged and spans are taken, or why not.
     ///
     /// # Errors
     /// The reason.
@@ -64,20 +64,21 @@ impl Engine {
         }
     }
 
-    /// Questions are answered also while spans are refused.
-    fn recovered(&self) -> Result<&State, QueryError> {
-        match &*self.state.not_ready.lock() {
-            None => Ok(&self.state),
-            Some(reason) => Err(QueryError::Recovering(reason.clone())),
-        }
+    /// What answers lack until the log has been replayed. Ask before looking: who asks afterwards may have looked
+    /// too early.
+    fn recovering(&self) -> Option<Incomplete> {
+        let detail = self.state.not_ready.lock().clone()?;
+        Some(Incomplete { reason: RECOVERING, detail })
     }
 
     /// Services, by name; all of time without a window.
     ///
     /// # Errors
-    /// While recovering, or if the store fails.
+    /// If the store fails.
     pub fn services(&self, window: Option<Window>) -> Result<(Vec<ServiceRow>, Vec<Incomplete>), QueryError> {
-        let (rows, mut incomplete) = totals::services(self.recovered()?, window)?;
+        let recovering = self.recovering();
+        let (rows, mut incomplete) = totals::services(&self.state, window)?;
+        incomplete.extend(recovering);
         incomplete.extend(self.damage());
         Ok((rows, incomplete))
     }
@@ -85,21 +86,30 @@ impl Engine {
     /// Operations of a service, most spans first.
     ///
     /// # Errors
-    /// While recovering.
+    /// If the store fails.
     pub fn operations(
         &self,
         service: &str,
         kind: Option<SpanKind>,
     ) -> Result<(Vec<OperationRow>, Vec<Incomplete>), QueryError> {
-        Ok((totals::operations(self.recovered()?, service, kind)?, self.damage()))
+        let mut incomplete: Vec<Incomplete> = self.recovering().into_iter().collect();
+        let rows = totals::operations(&self.state, service, kind)?;
+        incomplete.extend(self.damage());
+        Ok((rows, incomplete))
     }
 
     /// Traces that match, in order.
     ///
     /// # Errors
-    /// While recovering, or if the store fails.
+    /// If the store fails.
     pub fn search(&self, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
-        let mut answer = search::run(self.recovered()?, search)?;
+        let recovering = self.recovering();
+        let mut answer = search::run(&self.state, search)?;
+        if recovering.is_some() {
+            // The log may have more of any of them.
+            answer.traces.iter_mut().for_each(|hit| hit.state = TraceState::Open);
+        }
+        answer.incomplete.extend(recovering);
         answer.incomplete.extend(self.damage());
         Ok(answer)
     }
@@ -107,7 +117,7 @@ impl Engine {
     /// A whole trace, or of a large one the first page.
     ///
     /// # Errors
-    /// While recovering, or if the store fails.
+    /// If it is not there while recovering, or if the store fails.
     pub fn trace(&self, id: TraceId) -> Result<Option<TraceAnswer>, QueryError> {
         self.trace_page(&TracePage::first(id))
     }
@@ -115,13 +125,14 @@ impl Engine {
     /// A page of a trace. Anomalies are told on the first.
     ///
     /// # Errors
-    /// While recovering, or if the store fails.
+    /// If it is not there while recovering, or if the store fails.
     pub fn trace_page(&self, page: &TracePage) -> Result<Option<TraceAnswer>, QueryError> {
-        let Some(fetched) = fetch::trace(self.recovered()?, page)? else { return Ok(None) };
+        let recovering = self.recovering();
+        let Some(fetched) = fetch::trace(&self.state, page)? else { return not_found(recovering) };
         let mut answer = TraceAnswer {
             traces_data: splice_pieces(&fetched.spans),
             next: fetched.spans.last().filter(|_| fetched.more).map(|span| SpanPlace::from(&span.node)),
-            state: fetched.state,
+            state: if recovering.is_some() { TraceState::Open } else { fetched.state },
             anomalies: Vec::new(),
             anomaly_counts: Default::default(),
             incomplete: Vec::new(),
@@ -149,6 +160,7 @@ impl Engine {
             answer.incomplete.push(Incomplete { reason: "anomalies_limit", detail });
             answer.anomalies.truncate(ANOMALIES_MAX);
         }
+        answer.incomplete.extend(recovering);
         answer.incomplete.extend(self.damage());
         Ok(Some(answer))
     }
@@ -156,24 +168,29 @@ impl Engine {
     /// The critical path of a trace.
     ///
     /// # Errors
-    /// While recovering, or if the store fails.
+    /// If it is not there while recovering, or if the store fails.
     pub fn critical_path(
         &self,
         question: &CriticalPathQuery,
     ) -> Result<Option<CriticalPathAnswer>, QueryError> {
-        let mut answer = path::answer(self.recovered()?, question)?;
-        if let Some(answer) = &mut answer {
-            answer.incomplete.extend(self.damage());
+        let recovering = self.recovering();
+        let Some(mut answer) = path::answer(&self.state, question)? else { return not_found(recovering) };
+        if recovering.is_some() {
+            answer.state = TraceState::Open;
         }
-        Ok(answer)
+        answer.incomplete.extend(recovering);
+        answer.incomplete.extend(self.damage());
+        Ok(Some(answer))
     }
 
     /// Latency percentiles.
     ///
     /// # Errors
-    /// While recovering, or if the store fails.
+    /// If the store fails.
     pub fn latency(&self, question: &LatencyQuery) -> Result<LatencyAnswer, QueryError> {
-        let mut answer = latencies::answer(self.recovered()?, question)?;
+        let recovering = self.recovering();
+        let mut answer = latencies::answer(&self.state, question)?;
+        answer.incomplete.extend(recovering);
         answer.incomplete.extend(self.damage());
         Ok(answer)
     }
@@ -181,9 +198,11 @@ impl Engine {
     /// What critical paths are made of.
     ///
     /// # Errors
-    /// While recovering, or if the store fails.
+    /// If the store fails.
     pub fn bottlenecks(&self, question: &BottleneckQuery) -> Result<BottleneckAnswer, QueryError> {
-        let mut answer = bottlenecks::answer(self.recovered()?, question)?;
+        let recovering = self.recovering();
+        let mut answer = bottlenecks::answer(&self.state, question)?;
+        answer.incomplete.extend(recovering);
         answer.incomplete.extend(self.damage());
         Ok(answer)
     }
@@ -197,7 +216,7 @@ impl Engine {
             .collect()
     }
 
-    /// The state of the store and of assembly. Answers while recovering, too.
+    /// The state of the store and of assembly.
     pub fn status(&self) -> StatusAnswer {
         let state = &self.state;
         let (open_traces, open_spans, early) = {
@@ -262,7 +281,8 @@ impl Engine {
             housekeeping: *state.housekeeping.lock(),
             rollups: rollup_totals(&view),
             damaged: state.damaged.lock().clone(),
-            refusing: state.not_ready.lock().iter().cloned().chain(state.refusing()).collect(),
+            recovering: state.not_ready.lock().clone(),
+            refusing: state.refusing(),
         }
     }
 
@@ -294,6 +314,14 @@ fn splice_pieces(spans: &[FetchedSpan]) -> Vec<u8> {
         if data.is_empty() { data = piece } else { data.extend_from_slice(&piece) }
     }
     data
+}
+
+/// Until the log has been replayed, nobody knows that something is not there.
+fn not_found<T>(recovering: Option<Incomplete>) -> Result<Option<T>, QueryError> {
+    match recovering {
+        None => Ok(None),
+        Some(why) => Err(QueryError::Recovering(why.detail)),
+    }
 }
 
 fn rollup_totals(view: &View) -> [RollupTotals; 3] {

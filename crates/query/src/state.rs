@@ -175,7 +175,8 @@ pub struct State {
     writing: Mutex<()>,
     /// Of sealed spans that came since the process began, by operation. Lock it before the view.
     pub metrics: Mutex<Metrics>,
-    /// Batches up to this one were replayed from the log of an earlier process, which has counted them.
+    /// Batches up to this one were replayed from the log of an earlier process, which has counted them;
+    /// `u64::MAX` until it is known which.
     pub replayed_batches: AtomicU64,
     /// Counted outcomes.
     pub counters: Counters,
@@ -191,7 +192,7 @@ pub struct State {
     pub large: Arc<Gate>,
     /// Inflated blocks.
     pub blocks: BlockCache,
-    /// Why queries are not answered yet.
+    /// Why answers do not have everything yet: how far the log has been replayed.
     pub not_ready: Mutex<Option<String>>,
     /// Why spans are refused, by what refuses them.
     refusing: Mutex<[Option<String>; 3]>,

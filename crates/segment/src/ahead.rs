@@ -1,25 +1,24 @@
 //! Reads a little ahead. In the order of traces, spans lie scattered over all requests, so every one would be
-//! waited for, line after line; touching the lines of a later span now lets memory work meanwhile.
+//! waited for, line after line; asking for the lines of a later span now lets memory work meanwhile.
 
+use crate::live::SpanRow;
 use crate::order::Placed;
 
-/// Spans between the one at work and the one whose message is touched; its row is touched as far ahead again.
-const SPANS: usize = 4;
-/// Lines of a message that are touched, and their length. The processor fetches what follows on its own.
-const LINES: usize = 4;
+/// Spans between the one at work and the one whose message is asked for; its row is asked for as far ahead again.
+const SPANS: usize = 6;
+/// Lines of a message that are asked for, and their length. The processor fetches what follows on its own.
+const LINES: usize = 6;
 const LINE: usize = 64;
 
-/// Touches spans ahead of the one at work.
+/// Asks for spans ahead of the one at work.
 pub(crate) struct Ahead<'a> {
     order: &'a [Placed<'a>],
     done: usize,
-    /// What was read; kept so that the reads are.
-    read: u8,
 }
 
 impl<'a> Ahead<'a> {
     pub(crate) fn new(order: &'a [Placed<'a>]) -> Self {
-        Self { order, done: 0, read: 0 }
+        Self { order, done: 0 }
     }
 
     /// The next span is at work.
@@ -27,14 +26,30 @@ impl<'a> Ahead<'a> {
     pub(crate) fn fetch_next(&mut self) {
         self.done += 1;
         if let Some((_, _, row)) = self.order.get(self.done + 2 * SPANS) {
-            self.read ^= row.len as u8;
+            let row: *const SpanRow = *row;
+            prefetch(row.cast());
+            prefetch(row.cast::<u8>().wrapping_add(LINE));
         }
         if let Some((_, batch, row)) = self.order.get(self.done + SPANS) {
             let message = batch.span_bytes(row);
-            for line in 0..LINES {
-                self.read ^= message.get(line * LINE).copied().unwrap_or(0);
+            for line in (0..message.len().min(LINES * LINE)).step_by(LINE) {
+                prefetch(message.as_ptr().wrapping_add(line));
             }
         }
-        std::hint::black_box(self.read);
     }
 }
+
+/// Asks for the line at an address. A read would do as well, were it not that the processor waits for reads in their
+/// order.
+#[inline(always)]
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "there is no safe call for it")]
+fn prefetch(at: *const u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a hint, which reads nothing and may name any address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+}
+
+#[inline(always)]
+#[cfg(not(target_arch = "x86_64"))]
+fn prefetch(_: *const u8) {}

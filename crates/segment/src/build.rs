@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use longpole_proto::segment as proto;
-use prost::Message;
 use trace_model::{StatusCode, TraceId, UnixNanos};
 
 use crate::ahead::Ahead;
 use crate::chunks::ChunkWriter;
-use crate::codec::Packer;
+use crate::codec::{Packer, SMALL_BYTES};
 use crate::columns::Streams;
 use crate::contexts::ContextTable;
+use crate::counting::{Counted, Minutes};
+use crate::dictionary::Dictionary;
 use crate::hashes::{self, OpenBits, trace_hash};
-use crate::histograms::HistogramTable;
 use crate::keys::Key;
 use crate::live::{LiveBatch, SpanRow};
+use crate::meta;
+use crate::minutes;
 use crate::names::{LocalNames, Names};
 use crate::order::{Placed, by_service, halves, in_trace_order};
 use crate::rows::{self, ROOT_FLAG, Row};
@@ -37,6 +39,8 @@ pub struct SegmentInput<'a> {
     pub open_since: Option<UnixNanos>,
     /// The names behind the numbers.
     pub names: &'a dyn Names,
+    /// What a small segment's texts are compressed with.
+    pub dictionary: Option<&'a Dictionary>,
     /// Stands for the arrival of a segment without spans.
     pub now: UnixNanos,
 }
@@ -69,25 +73,40 @@ pub(crate) type Sink<'a> = &'a mut dyn FnMut(Key, &[u8]) -> Result<(), String>;
 /// # Errors
 /// If the compressor or the sink fails. What the sink took so far is not a segment.
 pub fn build(input: &SegmentInput<'_>, sink: Sink<'_>) -> Result<proto::SegmentMeta, BuildError> {
-    let mut writer = Writer { sink, bytes: 0, packer: Packer::new()?, streams: Streams::default() };
+    let raw_bytes: usize = input.batches.iter().map(|batch| batch.request.len()).sum();
+    let is_small = raw_bytes < SMALL_BYTES;
+    let dictionary = input.dictionary.filter(|_| is_small);
+    let new_packer = || if is_small { Packer::of_small(None) } else { Packer::new() };
+    let text_packer = match dictionary {
+        Some(dictionary) => Packer::of_small(Some(dictionary.bytes()))?,
+        None => new_packer()?,
+    };
+    let (packer, streams) = (new_packer()?, Streams::default());
+    let mut writer = Writer { sink, bytes: 0, packer, text_packer, streams };
     let mut names = LocalNames::new(input.names);
     let order = in_trace_order(input.batches);
     let mut meta = head(input, order.len());
+    meta.dictionary = dictionary.map_or(0, Dictionary::id);
 
     let mut contexts = ContextTable::default();
-    let (chunked, open) = write_chunks(input, &order, &mut names, &mut contexts, &mut meta, &mut writer)?;
-    write_rows(chunked, &names, &mut meta, &mut writer)?;
+    let Chunked { rows, counted, open } =
+        write_chunks(input, &order, &mut names, &mut contexts, &mut meta, &mut writer)?;
+    let rows = by_service(rows, names.service_list.len());
+    write_rows(&rows, &names, &mut meta, &mut writer)?;
+    let counted = Minutes::of(&rows, &counted, &order, names.operation_list.len());
+    drop((rows, order));
     write_traces(input, &mut names, &mut meta, &mut writer)?;
-    for (number, block) in contexts.blocks(&mut writer.packer)?.iter().enumerate() {
+    for (number, block) in contexts.blocks(&mut writer.text_packer)?.iter().enumerate() {
         writer.put(Key::Contexts(number as u32), block)?;
     }
-    write_minutes(input, &mut names, &mut meta, &mut writer)?;
+    write_minutes(&counted, &mut meta, &mut writer)?;
     if !open.as_bytes().is_empty() {
         writer.put(Key::Open, open.as_bytes())?;
     }
     finish_names(names, &mut meta);
     meta.bytes = writer.bytes;
-    writer.put(Key::Meta, &meta.encode_to_vec())?;
+    let stored = meta::encode(&meta, &mut writer.packer)?;
+    writer.put(Key::Meta, &stored)?;
     Ok(meta)
 }
 
@@ -95,6 +114,8 @@ struct Writer<'a> {
     sink: Sink<'a>,
     bytes: u64,
     packer: Packer,
+    /// With the dictionary, if there is one.
+    text_packer: Packer,
     streams: Streams,
 }
 
@@ -133,6 +154,13 @@ fn head(input: &SegmentInput<'_>, spans: usize) -> proto::SegmentMeta {
     }
 }
 
+/// What the spans left behind besides chunks: in their order, and which traces are open.
+struct Chunked {
+    rows: Vec<Row>,
+    counted: Vec<Counted>,
+    open: OpenBits,
+}
+
 fn write_chunks<'a>(
     input: &SegmentInput<'_>,
     order: &[Placed<'a>],
@@ -140,7 +168,7 @@ fn write_chunks<'a>(
     contexts: &mut ContextTable<'a>,
     meta: &mut proto::SegmentMeta,
     writer: &mut Writer<'_>,
-) -> Result<(Vec<Row>, OpenBits), BuildError> {
+) -> Result<Chunked, BuildError> {
     let traces = || order.chunk_by(|a, b| a.2.trace_id == b.2.trace_id);
     writer.put(
         Key::Hashes,
@@ -150,6 +178,7 @@ fn write_chunks<'a>(
     let is_open: HashSet<&TraceId> = input.open.iter().collect();
     let mut open = OpenBits::default();
     let mut rows = Vec::with_capacity(order.len());
+    let mut counted = Vec::with_capacity(order.len());
     let mut chunks = ChunkWriter::default();
     let mut ahead = Ahead::new(order);
     for spans in traces() {
@@ -169,21 +198,23 @@ fn write_chunks<'a>(
             }
             ahead.fetch_next();
             let context = contexts.of_batch(*at, row.context, || batch.context(row.context));
-            let to = to_row(row, meta.traces as u32, nth as u32, names);
+            let place = (rows.len() as u32, meta.traces as u32, nth as u32);
+            let to = to_row(row, place, names);
             // Roots have no parent to write.
             let kind_of_call = to.operation as usize * 2 + usize::from(row.node.parent.is_none());
             chunks.add(context, kind_of_call, batch.span_bytes(row));
             rows.push(to);
+            counted.push(Counted::new(row));
             note_span(row, meta);
         }
         meta.traces += 1;
     }
     if !chunks.is_empty() {
         end_block(&mut chunks, meta, writer)?;
-        let tables = chunks.table().block(&mut writer.packer)?;
+        let tables = chunks.table().block(&mut writer.text_packer)?;
         writer.put(Key::Tables, &tables)?;
     }
-    Ok((rows, open))
+    Ok(Chunked { rows, counted, open })
 }
 
 fn begin_trace(chunks: &mut ChunkWriter<'_>, id: &TraceId, meta: &mut proto::SegmentMeta) {
@@ -201,11 +232,11 @@ fn end_block(
     meta: &proto::SegmentMeta,
     writer: &mut Writer<'_>,
 ) -> Result<(), BuildError> {
-    let block = chunks.finish(&mut writer.packer)?;
+    let block = chunks.finish(&mut writer.text_packer)?;
     writer.put(Key::Chunk(meta.chunk_first_trace.len() as u32 - 1), &block)
 }
 
-fn to_row(row: &SpanRow, trace: u32, span: u32, names: &mut LocalNames<'_>) -> Row {
+fn to_row(row: &SpanRow, (place, trace, span): (u32, u32, u32), names: &mut LocalNames<'_>) -> Row {
     let node = &row.node;
     let root = if node.parent.is_none() { ROOT_FLAG } else { 0 };
     Row {
@@ -216,6 +247,7 @@ fn to_row(row: &SpanRow, trace: u32, span: u32, names: &mut LocalNames<'_>) -> R
         span,
         operation: names.operation(node.operation),
         flags: node.status as u8 | root,
+        place,
     }
 }
 
@@ -227,13 +259,12 @@ fn note_span(row: &SpanRow, meta: &mut proto::SegmentMeta) {
 }
 
 fn write_rows(
-    rows: Vec<Row>,
+    rows: &[Row],
     names: &LocalNames<'_>,
     meta: &mut proto::SegmentMeta,
     writer: &mut Writer<'_>,
 ) -> Result<(), BuildError> {
-    let rows = by_service(rows, names.service_list.len());
-    count_names(&rows, names, meta);
+    count_names(rows, names, meta);
     for service in rows.chunk_by(|a, b| a.service == b.service) {
         for block in service.chunks(rows::ROWS_MAX) {
             rows::write_block(block, &mut writer.streams);
@@ -305,18 +336,18 @@ fn write_traces(
 }
 
 fn write_minutes(
-    input: &SegmentInput<'_>,
-    names: &mut LocalNames<'_>,
+    counted: &Minutes,
     meta: &mut proto::SegmentMeta,
     writer: &mut Writer<'_>,
 ) -> Result<(), BuildError> {
-    let mut table = HistogramTable::default();
-    for batch in input.batches {
-        batch.rows.iter().for_each(|row| table.record(row));
-    }
-    for (minute, packed) in table.into_minutes(names.operation_numbers(), &mut writer.packer)? {
+    for (minute, series) in counted.iter() {
         meta.minutes.push(minute);
-        writer.put(Key::Minute(minute), &packed)?;
+        if minutes::write(&series, &mut writer.streams) {
+            writer.put_streams(Key::Minute(minute))?;
+        } else {
+            let packed = writer.packer.pack(&minutes::whole(&series))?;
+            writer.put(Key::Minute(minute), &packed)?;
+        }
     }
     Ok(())
 }

@@ -3,6 +3,11 @@
 use std::borrow::Cow;
 use std::io;
 
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::CParameter;
+
+use crate::dictionary::Dictionary;
+
 /// Blocks hold at most this many bytes when inflated; a larger one is damage, not data. One trace block of a
 /// giant trace is the largest thing there is.
 pub(crate) const INFLATED_MAX: usize = 1 << 30;
@@ -16,8 +21,12 @@ const MARK: [u8; 4] = [2, b'L', b'P', 0xff];
 /// four bytes at least.
 const ZSTD_RATIO_MAX: usize = 32 << 10;
 
-/// zstd level of all blocks: the fastest that still finds most of what repeats.
+/// zstd level of blocks: the fastest that still finds most of what repeats.
 const LEVEL: i32 = 1;
+/// The level in small segments. They are made when little comes, so there is time, and 3 % are found besides.
+const SMALL_LEVEL: i32 = 6;
+/// A segment of fewer bytes of requests is small. In a larger one a dictionary saves less than 1 %.
+pub(crate) const SMALL_BYTES: usize = 2 << 20;
 
 /// Where a segment's values are fetched from.
 pub trait Blocks: Send + Sync + std::fmt::Debug {
@@ -26,6 +35,11 @@ pub trait Blocks: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// If the store cannot read, or finds the value damaged.
     fn get(&self, key: crate::Key) -> Result<Option<Vec<u8>>, ReadError>;
+
+    /// The dictionary that the segment's meta names, if it names one.
+    fn dictionary(&self) -> Option<&Dictionary> {
+        None
+    }
 }
 
 /// Why something stored could not be read.
@@ -55,6 +69,17 @@ pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
         value >>= 7;
     }
     out.push(value as u8);
+}
+
+/// Whether two strings are the same; in place, because most are short.
+#[inline(always)]
+pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
+    match (a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        (Some(last_a), Some(last_b)) if a.len() == b.len() => {
+            last_a == last_b && a.chunks_exact(8).zip(b.chunks_exact(8)).all(|(a, b)| a == b)
+        }
+        _ => a == b,
+    }
 }
 
 /// A reader that ends in an error, never in a panic.
@@ -132,12 +157,23 @@ impl<'a> Cursor<'a> {
 /// Compresses blocks, keeping its tables between them.
 #[allow(missing_debug_implementations, reason = "the compressor has none")]
 pub(crate) struct Packer {
-    zstd: zstd::bulk::Compressor<'static>,
+    zstd: Compressor<'static>,
 }
 
 impl Packer {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { zstd: zstd::bulk::Compressor::new(LEVEL)? })
+        Ok(Self { zstd: Compressor::new(LEVEL)? })
+    }
+
+    /// For a small segment, and with a dictionary if there is one.
+    pub(crate) fn of_small(dictionary: Option<&[u8]>) -> io::Result<Self> {
+        let mut zstd = match dictionary {
+            Some(bytes) => Compressor::with_dictionary(SMALL_LEVEL, bytes)?,
+            None => Compressor::new(SMALL_LEVEL)?,
+        };
+        // The meta names the dictionary; four bytes in each frame would name it again.
+        zstd.set_parameter(CParameter::DictIdFlag(false))?;
+        Ok(Self { zstd })
     }
 
     /// u32 inflated length, then a zstd frame.
@@ -175,30 +211,47 @@ pub(crate) fn after_mark(bytes: &[u8]) -> Option<&[u8]> {
     bytes.strip_prefix(&MARK)
 }
 
-pub(crate) fn unpack_stream<'a>(cursor: &mut Cursor<'a>) -> Result<Cow<'a, [u8]>, ReadError> {
+pub(crate) fn unpack_stream<'a>(
+    cursor: &mut Cursor<'a>,
+    dictionary: Option<&Dictionary>,
+) -> Result<Cow<'a, [u8]>, ReadError> {
     let length = cursor.u64()? as usize;
     let stored = cursor.sized()?;
     if stored.len() == length {
         return Ok(Cow::Borrowed(stored));
     }
-    inflate(stored, length, cursor.what).map(Cow::Owned)
+    inflate(stored, length, dictionary, cursor.what).map(Cow::Owned)
 }
 
-pub(crate) fn unpack(packed: &[u8], what: &'static str) -> Result<Vec<u8>, ReadError> {
+pub(crate) fn unpack(
+    packed: &[u8],
+    dictionary: Option<&Dictionary>,
+    what: &'static str,
+) -> Result<Vec<u8>, ReadError> {
     let mut cursor = Cursor::new(packed, what);
     let length = u32::from_le_bytes(cursor.array()?) as usize;
-    inflate(cursor.rest, length, what)
+    inflate(cursor.rest, length, dictionary, what)
 }
 
 /// Memory is taken only for what the frame itself says, too.
-fn inflate(frame: &[u8], length: usize, what: &'static str) -> Result<Vec<u8>, ReadError> {
+fn inflate(
+    frame: &[u8],
+    length: usize,
+    dictionary: Option<&Dictionary>,
+    what: &'static str,
+) -> Result<Vec<u8>, ReadError> {
     let said = zstd::zstd_safe::get_frame_content_size(frame);
     // The stored length alone must not decide how much memory is taken.
     let most = INFLATED_MAX.min(frame.len().saturating_mul(ZSTD_RATIO_MAX));
     if length > most || !matches!(said, Ok(Some(said)) if said == length as u64) {
         return Err(ReadError::Damaged(what));
     }
-    let raw = zstd::bulk::decompress(frame, length).map_err(|_| ReadError::Damaged(what))?;
+    let decompressor = match dictionary {
+        Some(dictionary) => Decompressor::with_prepared_dictionary(dictionary.decoder()),
+        None => Decompressor::new(),
+    };
+    let inflated = decompressor.and_then(|mut zstd| zstd.decompress(frame, length));
+    let raw = inflated.map_err(|_| ReadError::Damaged(what))?;
     if raw.len() == length { Ok(raw) } else { Err(ReadError::Damaged(what)) }
 }
 
@@ -218,12 +271,12 @@ mod tests {
     #[test]
     fn a_length_that_the_frame_cannot_have_is_damage() {
         let packed = Packer::new().unwrap().pack(b"a few bytes").unwrap();
-        assert_eq!(unpack(&packed, "block").unwrap(), b"a few bytes");
+        assert_eq!(unpack(&packed, None, "block").unwrap(), b"a few bytes");
         let mut swollen = packed;
         swollen[..4].copy_from_slice(&(INFLATED_MAX as u32).to_le_bytes());
-        assert!(unpack(&swollen, "block").is_err());
+        assert!(unpack(&swollen, None, "block").is_err());
         let zeros = vec![0; 64 << 20];
         let squeezed = Packer::new().unwrap().pack(&zeros).unwrap();
-        assert_eq!(unpack(&squeezed, "block").unwrap(), zeros, "as small as a frame gets");
+        assert_eq!(unpack(&squeezed, None, "block").unwrap(), zeros, "as small as a frame gets");
     }
 }

@@ -7,11 +7,12 @@
 use std::borrow::Cow;
 
 use crate::codec::{Cursor, Packer, ReadError, put, put_mark, unpack_stream};
+use crate::dictionary::Dictionary;
 
 /// Columns of times are often whole micro- or milliseconds.
 const SCALES: [u64; 3] = [1, 1_000, 1_000_000];
-/// What one listed value costs, in bits, when a width is chosen.
-const LISTED_BITS: usize = 32;
+/// What the place of a listed value costs, in bits, when a width is chosen.
+const PLACE_BITS: usize = 12;
 
 /// The streams of a block that is being written. Each is compressed by itself, or not at all, because what is in
 /// it is of one kind.
@@ -60,9 +61,18 @@ pub(crate) struct Unpacked<'a> {
 impl<'a> Unpacked<'a> {
     /// Takes a value apart, given what follows its mark.
     pub(crate) fn read(marked: &'a [u8], what: &'static str) -> Result<Self, ReadError> {
+        Self::read_with(marked, None, what)
+    }
+
+    /// Takes a value apart whose streams may need a dictionary.
+    pub(crate) fn read_with(
+        marked: &'a [u8],
+        dictionary: Option<&Dictionary>,
+        what: &'static str,
+    ) -> Result<Self, ReadError> {
         let mut cursor = Cursor::new(marked, what);
-        let (heads, lengths) = (unpack_stream(&mut cursor)?, unpack_stream(&mut cursor)?);
-        let text = unpack_stream(&mut cursor)?;
+        let mut stream = || unpack_stream(&mut cursor, dictionary);
+        let (heads, lengths, text) = (stream()?, stream()?, stream()?);
         let bits = cursor.bytes(cursor.left())?;
         Ok(Self { heads, lengths, text, bits })
     }
@@ -75,30 +85,26 @@ struct BitWriter<'a> {
 }
 
 impl<'a> BitWriter<'a> {
-    fn new(out: &'a mut Vec<u8>) -> Self {
+    /// For so many bits at most; more only take longer.
+    fn new(out: &'a mut Vec<u8>, bits: usize) -> Self {
+        out.reserve(bits / 8 + 16);
         Self { out, pending: 0, count: 0 }
     }
 
+    /// `value` has no more than `width` bits, and `width` is at most 64.
     #[inline]
     fn put(&mut self, value: u64, width: u32) {
-        if width > 32 {
-            self.put_half(value & 0xffff_ffff, 32);
-            self.put_half(value >> 32, width - 32);
-        } else {
-            self.put_half(value, width);
-        }
-    }
-
-    /// At most 31 bits are pending, so that 32 more fit.
-    #[inline]
-    fn put_half(&mut self, value: u64, width: u32) {
         self.pending |= value << self.count;
-        self.count += width;
-        if self.count >= 32 {
-            self.out.extend_from_slice(&(self.pending as u32).to_le_bytes());
-            self.pending >>= 32;
-            self.count -= 32;
+        let count = self.count + width;
+        if count < 64 {
+            self.count = count;
+            return;
         }
+        self.out.extend_from_slice(&self.pending.to_le_bytes());
+        // What did not fit; nothing if all of it did.
+        let written = 64 - self.count;
+        self.pending = if written < 64 { value >> written } else { 0 };
+        self.count = count - 64;
     }
 
     fn finish(self) {
@@ -125,36 +131,52 @@ const fn bit_length(value: u64) -> u32 {
 
 /// The greatest scale that divides all; nearly always decided by the first value.
 fn scale_of(values: &[u64]) -> usize {
-    (1..SCALES.len()).rev().find(|&at| values.iter().all(|value| value % SCALES[at] == 0)).unwrap_or(0)
+    let all = |divides: fn(u64) -> bool| values.iter().all(|value| divides(*value));
+    match () {
+        () if !all(|value| value.is_multiple_of(SCALES[1])) => 0,
+        () if !all(|value| value.is_multiple_of(SCALES[2])) => 1,
+        () => 2,
+    }
+}
+
+/// Divides by a scale; written out, because dividing by a constant costs a tenth.
+#[inline]
+fn scaled(value: u64, scale: usize) -> u64 {
+    match scale {
+        0 => value,
+        1 => value / SCALES[1],
+        _ => value / SCALES[2],
+    }
 }
 
 /// Writes a column to be read value by value.
 pub(crate) fn put_packed(streams: &mut Streams, values: impl Iterator<Item = u64>) {
     let mut values_of = std::mem::take(&mut streams.column);
     values_of.clear();
-    values_of.extend(values);
-    put_column(streams, &mut values_of);
+    let (mut least, mut most) = (u64::MAX, 0);
+    values_of.extend(values.inspect(|value| {
+        least = least.min(*value);
+        most = most.max(*value);
+    }));
+    put_column(streams, &mut values_of, least, most);
     streams.column = values_of;
 }
 
-fn put_column(streams: &mut Streams, values: &mut [u64]) {
-    let least = values.iter().copied().min().unwrap_or(0);
-    let most = values.iter().copied().max().unwrap_or(0);
-    if least == most {
-        // A constant: no bits at all.
+fn put_column(streams: &mut Streams, values: &mut [u64], least: u64, most: u64) {
+    if least >= most {
+        // A constant, or nothing: no bits at all.
         put(&mut streams.heads, 0);
         put(&mut streams.heads, most);
         return;
     }
     let scale = if most < SCALES[1] { 0 } else { scale_of(values) };
-    let by = SCALES[scale];
-    let base = least / by;
-    if scale > 0 {
-        values.iter_mut().for_each(|value| *value = *value / by - base);
-    } else if base > 0 {
-        values.iter_mut().for_each(|value| *value -= base);
+    let base = scaled(least, scale);
+    match scale {
+        0 => values.iter_mut().for_each(|value| *value -= base),
+        1 => values.iter_mut().for_each(|value| *value = *value / SCALES[1] - base),
+        _ => values.iter_mut().for_each(|value| *value = *value / SCALES[2] - base),
     }
-    let (width, listed) = width_of(values, most / by - base);
+    let (width, listed) = width_of(values, scaled(most, scale) - base);
     let heads = &mut streams.heads;
     put(heads, u64::from(width) + 65 * scale as u64 + if listed > 0 { 195 } else { 0 });
     put(heads, base);
@@ -166,7 +188,7 @@ fn put_column(streams: &mut Streams, values: &mut [u64]) {
         }
     }
     if width > 0 {
-        let mut writer = BitWriter::new(&mut streams.bits);
+        let mut writer = BitWriter::new(&mut streams.bits, values.len() * width as usize);
         values.iter().for_each(|value| writer.put(*value, width));
         writer.finish();
     }
@@ -175,15 +197,21 @@ fn put_column(streams: &mut Streams, values: &mut [u64]) {
 /// The cheapest width, and how many values are too large for it.
 fn width_of(values: &[u64], most: u64) -> (u32, usize) {
     let widest = bit_length(most) as usize;
+    if widest == 1 {
+        // Listing pays only if hardly any value is set.
+        let set = values.iter().sum::<u64>() as usize;
+        return if set * (PLACE_BITS + 8) < values.len() { (0, set) } else { (1, 0) };
+    }
     let mut counts = [0_u32; 65];
     values.iter().for_each(|value| counts[bit_length(*value) as usize] += 1);
-    let (mut best, mut larger) = ((usize::MAX, 0, 0), 0);
+    let (mut best, mut larger, mut listed_bits) = ((usize::MAX, 0, 0), 0, 0);
     for width in (0..=widest).rev() {
-        let cost = values.len() * width + larger * LISTED_BITS;
+        let cost = values.len() * width + listed_bits;
         if cost < best.0 {
             best = (cost, width as u32, larger);
         }
         larger += counts[width] as usize;
+        listed_bits += counts[width] as usize * (PLACE_BITS + 8 * width.div_ceil(7));
     }
     (best.1, best.2)
 }
@@ -262,10 +290,10 @@ pub(crate) fn put_falling(streams: &mut Streams, values: impl Iterator<Item = u6
 fn put_by_length(streams: &mut Streams, values: &[u64]) {
     let scale = scale_of(values);
     put(&mut streams.heads, scale as u64);
-    let by = SCALES[scale];
-    let mut writer = BitWriter::new(&mut streams.bits);
+    streams.lengths.reserve(values.len());
+    let mut writer = BitWriter::new(&mut streams.bits, values.len() * 32);
     for &value in values {
-        let value = if scale == 0 { value } else { value / by };
+        let value = scaled(value, scale);
         let length = bit_length(value);
         streams.lengths.push(length as u8);
         if length > 1 {
@@ -386,6 +414,21 @@ mod tests {
         (vec(value, 0..200), 0..3_usize, any::<u64>()).prop_map(|(values, scale, base)| {
             values.into_iter().map(|value| value.wrapping_add(base) / SCALES[scale] * SCALES[scale]).collect()
         })
+    }
+
+    /// Listing a value is not free: times of some minutes are packed, and one that is far off is listed.
+    #[test]
+    fn wide_values_are_listed_only_if_they_are_few() {
+        let mut times: Vec<u64> = (0..200_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 26).collect();
+        let mut streams = Streams::default();
+        put_packed(&mut streams, times.iter().copied());
+        assert!(streams.heads.len() < 50, "{} bytes of heads", streams.heads.len());
+        assert!(streams.bits.len() <= 200 * 38_usize.div_ceil(8));
+        times.iter_mut().for_each(|time| *time >>= 30);
+        times[7] = u64::MAX;
+        streams.clear();
+        put_packed(&mut streams, times.iter().copied());
+        assert!(streams.bits.len() <= 200, "{} bytes of bits", streams.bits.len());
     }
 
     proptest! {

@@ -107,7 +107,7 @@ impl ContextBlock {
     /// # Errors
     /// If the store fails or the block is damaged.
     pub fn read(blocks: &dyn Blocks, number: u32) -> Result<Self, ReadError> {
-        let raw = unpack(&fetch(blocks, Key::Contexts(number))?, "context block")?;
+        let raw = unpack(&fetch(blocks, Key::Contexts(number))?, blocks.dictionary(), "context block")?;
         let mut cursor = Cursor::new(&raw, "context block");
         let mut contexts = Vec::new();
         while !cursor.is_empty() {

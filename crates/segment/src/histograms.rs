@@ -1,13 +1,14 @@
 //! Latency histograms by the minute of the span's end, operation and status: counted once, when the span's
-//! segment is built, and stored inside it.
+//! segment is built ([`crate::counting`]), and stored inside it. Those of live spans are counted for each question.
 
 use hashbrown::HashMap;
 use latency::{Exemplar, ExemplarSet, LatencyHistogram};
 use trace_model::{OperationId, StatusCode};
 
-use crate::codec::{Blocks, Cursor, Packer, ReadError, fetch, put, unpack};
+use crate::codec::{Blocks, Cursor, ReadError, after_mark, fetch, put, unpack};
 use crate::keys::Key;
 use crate::live::SpanRow;
+use crate::minutes;
 
 /// Histograms by minute, operation and status.
 #[derive(Debug, Default)]
@@ -42,34 +43,6 @@ impl HistogramTable {
             (minute, operation, status, histogram, exemplars)
         })
     }
-
-    /// Minutes with their packed values, rising.
-    pub(crate) fn into_minutes(
-        self,
-        local: &HashMap<OperationId, u32>,
-        packer: &mut Packer,
-    ) -> std::io::Result<Vec<(u32, Vec<u8>)>> {
-        let mut rows: Vec<_> = self
-            .series
-            .into_iter()
-            .map(|((minute, operation, status), value)| {
-                (minute, local.get(&operation).copied().unwrap_or(u32::MAX), status, value)
-            })
-            .collect();
-        rows.sort_unstable_by_key(|row| (row.0, row.1, row.2));
-        let mut minutes = Vec::new();
-        for group in rows.chunk_by(|a, b| a.0 == b.0) {
-            let mut raw = Vec::new();
-            for (_, operation, status, (histogram, exemplars)) in group {
-                put(&mut raw, u64::from(*operation));
-                raw.push(*status as u8);
-                write_sized(&mut raw, |out| histogram.encode(out));
-                write_sized(&mut raw, |out| exemplars.encode(out));
-            }
-            minutes.push((group[0].0, packer.pack(&raw)?));
-        }
-        Ok(minutes)
-    }
 }
 
 pub(crate) fn write_sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
@@ -101,7 +74,11 @@ pub fn decode_minute(
     minute: u32,
     wanted: &dyn Fn(u32, StatusCode) -> bool,
 ) -> Result<Vec<HistogramRow>, ReadError> {
-    let raw = unpack(&fetch(blocks, Key::Minute(minute))?, "histograms")?;
+    let stored = fetch(blocks, Key::Minute(minute))?;
+    if let Some(marked) = after_mark(&stored) {
+        return minutes::read(marked, wanted);
+    }
+    let raw = unpack(&stored, None, "histograms")?;
     let mut cursor = Cursor::new(&raw, "histograms");
     let mut rows = Vec::new();
     while !cursor.is_empty() {

@@ -24,10 +24,15 @@ mod chunks;
 mod codec;
 mod columns;
 mod contexts;
+mod counting;
+mod dictionary;
+mod follow;
 mod hashes;
 mod histograms;
 mod keys;
 mod live;
+mod meta;
+mod minutes;
 mod names;
 mod order;
 mod rollup;
@@ -43,11 +48,13 @@ pub use build::{BuildError, SegmentInput, build};
 pub use chunks::{ChunkBlock, ChunkSpan};
 pub use codec::{Blocks, ReadError};
 pub use contexts::ContextBlock;
+pub use dictionary::{DICTIONARY_BYTES, Dictionary, Retrained, Samples, dictionary_samples, retrain};
 pub use hashes::{open_numbers, trace_hash, trace_hashes};
 pub use histograms::{HistogramRow, HistogramTable, decode_minute};
 pub use keys::Key;
 pub use live::{LiveBatch, SpanRow};
 pub use longpole_proto::segment::SegmentMeta;
+pub use meta::decode_segment_meta;
 pub use names::{Names, OperationEntry};
 pub use rollup::{
     HistogramRows, ItemKey, ItemSums, PathExemplar, PathGrouping, PathRows, PathSums, ROLLUP_FORMAT,
@@ -59,4 +66,4 @@ pub use traces::{TraceHeads, TracePaths, TraceRow, TraceServiceCount};
 pub use values::ChunkTables;
 
 /// The format written now. Readers take it and those before it.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;

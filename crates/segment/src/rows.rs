@@ -25,6 +25,8 @@ pub(crate) struct Row {
     pub(crate) operation: u32,
     /// Status in the two lowest bits, then [`ROOT_FLAG`].
     pub(crate) flags: u8,
+    /// Its place in the order of traces; not stored.
+    pub(crate) place: u32,
 }
 
 /// Writes the columns of rows that are sorted by falling duration.

@@ -7,6 +7,7 @@
 use trace_model::TraceId;
 
 use crate::codec::{Cursor, ReadError, put};
+use crate::follow::{Step, steps};
 
 /// `0A 10` and the trace's id.
 const TRACE_ID: u8 = 1;
@@ -44,32 +45,34 @@ const SLOTS_MAX: usize = 1_024;
 /// Bytes of one program.
 pub(crate) const PROGRAM_MAX: usize = 16 << 10;
 
-/// A message taken apart. Reuse it.
-#[derive(Debug, Default)]
-pub(crate) struct Parsed<'a> {
-    pub(crate) program: Vec<u8>,
-    pub(crate) numbers: Vec<u64>,
-    pub(crate) texts: Vec<&'a [u8]>,
+/// What has columns of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Fields {
     pub(crate) span_id: Option<[u8; 8]>,
     pub(crate) parent: Option<[u8; 8]>,
     pub(crate) start: Option<u64>,
     pub(crate) end: Option<u64>,
 }
 
+/// A message taken apart. Reuse it.
+#[derive(Debug, Default)]
+pub(crate) struct Parsed<'a> {
+    pub(crate) program: Vec<u8>,
+    pub(crate) numbers: Vec<u64>,
+    pub(crate) texts: Vec<&'a [u8]>,
+    pub(crate) fields: Fields,
+}
+
 impl<'a> Parsed<'a> {
     /// Takes a message apart; false if it must be kept as it is.
     pub(crate) fn parse(&mut self, id: &TraceId, message: &'a [u8]) -> bool {
         self.program.clear();
-        self.clear();
+        self.numbers.clear();
+        self.texts.clear();
+        self.fields = Fields::default();
         self.span(id, message).is_some()
             && self.program.len() <= PROGRAM_MAX
             && self.numbers.len() + self.texts.len() <= SLOTS_MAX
-    }
-
-    fn clear(&mut self) {
-        self.numbers.clear();
-        self.texts.clear();
-        (self.span_id, self.parent, self.start, self.end) = (None, None, None, None);
     }
 
     fn span(&mut self, id: &TraceId, message: &'a [u8]) -> Option<()> {
@@ -83,13 +86,13 @@ impl<'a> Parsed<'a> {
         while let Some(&tag) = rest.first() {
             rest = match tag {
                 0x4a => self.attribute(rest)?,
-                0x12 if self.span_id.is_none() && rest.get(1) == Some(&8) => {
-                    self.span_id = Some(*rest[2..].first_chunk()?);
+                0x12 if self.fields.span_id.is_none() && rest.get(1) == Some(&8) => {
+                    self.fields.span_id = Some(*rest[2..].first_chunk()?);
                     self.program.push(SPAN_ID);
                     &rest[10..]
                 }
-                0x22 if self.parent.is_none() && rest.get(1) == Some(&8) => {
-                    self.parent = Some(*rest[2..].first_chunk()?);
+                0x22 if self.fields.parent.is_none() && rest.get(1) == Some(&8) => {
+                    self.fields.parent = Some(*rest[2..].first_chunk()?);
                     self.program.push(PARENT);
                     &rest[10..]
                 }
@@ -97,13 +100,13 @@ impl<'a> Parsed<'a> {
                     self.program.push(KIND + rest[1]);
                     &rest[2..]
                 }
-                0x39 if self.start.is_none() => {
-                    self.start = Some(u64::from_le_bytes(*rest[1..].first_chunk()?));
+                0x39 if self.fields.start.is_none() => {
+                    self.fields.start = Some(u64::from_le_bytes(*rest[1..].first_chunk()?));
                     self.program.push(START);
                     &rest[9..]
                 }
-                0x41 if self.end.is_none() => {
-                    self.end = Some(u64::from_le_bytes(*rest[1..].first_chunk()?));
+                0x41 if self.fields.end.is_none() => {
+                    self.fields.end = Some(u64::from_le_bytes(*rest[1..].first_chunk()?));
                     self.program.push(END);
                     &rest[9..]
                 }
@@ -121,7 +124,7 @@ impl<'a> Parsed<'a> {
         self.program.extend_from_slice(&[BEGIN, message[0]]);
         while let Some(&tag) = rest.first() {
             let time = rest.get(1..).and_then(<[u8]>::first_chunk);
-            let next = match (tag, self.start.zip(time)) {
+            let next = match (tag, self.fields.start.zip(time)) {
                 (0x09, Some((start, time))) => {
                     let passed = u64::from_le_bytes(*time).wrapping_sub(start) as i64;
                     self.program.push(TIME);
@@ -162,54 +165,12 @@ impl<'a> Parsed<'a> {
         let (&0x12, valued) = rest.split_first()? else { return None };
         let (value, &[]) = sized(valued)? else { return None };
         let (&inner, content) = value.split_first()?;
-        self.attribute_value(inner, content)?;
+        take_value(inner, content, &mut self.numbers, &mut self.texts)?;
         self.program.extend_from_slice(&[ATTRIBUTE, outer, inner]);
         // The key with its length, which is known to be of the shortest form.
         self.program.extend_from_slice(&keyed[..keyed.len() - rest.len()]);
         debug_assert!(self.program.ends_with(key));
         Some(())
-    }
-
-    #[inline]
-    fn attribute_value(&mut self, inner: u8, content: &'a [u8]) -> Option<()> {
-        match inner {
-            0x0a | 0x2a | 0x32 | 0x3a => {
-                let (text, &[]) = sized(content)? else { return None };
-                self.texts.push(text);
-            }
-            0x10 | 0x18 => {
-                let (number, &[]) = varint(content)? else { return None };
-                self.numbers.push(number);
-            }
-            0x21 => self.numbers.push(u64::from_le_bytes(content.try_into().ok()?)),
-            _ => return None,
-        }
-        Some(())
-    }
-
-    /// A pair of this key and type of value.
-    #[inline(always)]
-    fn follow_pair(&mut self, outer: u8, inner: u8, literal: &[u8], message: &'a [u8]) -> Option<&'a [u8]> {
-        let [tag, length, body @ ..] = message else { return None };
-        if *tag != outer {
-            return None;
-        }
-        if *length < 0x80 && inner == 0x0a {
-            // Nearly always: a string, and all lengths of one byte, of which one tells the others.
-            let (pair, after) = body.split_at_checked(*length as usize)?;
-            let (head, rest) = pair.split_at_checked(literal.len())?;
-            let [value, found, length, text @ ..] = rest else { return None };
-            let fits = *value as usize == text.len() + 2 && *length as usize == text.len();
-            if !fits || *found != inner || head != literal {
-                return None;
-            }
-            self.texts.push(text);
-            return Some(after);
-        }
-        let (pair, after) = sized(&message[1..])?;
-        let (value, &[]) = sized(pair.strip_prefix(literal)?)? else { return None };
-        self.attribute_value(inner, value.strip_prefix(&[inner])?)?;
-        Some(after)
     }
 
     fn text(&mut self, tag: u8, content: &'a [u8]) {
@@ -226,39 +187,67 @@ impl<'a> Parsed<'a> {
             5 => FIXED32,
             _ => return None,
         };
-        let rest = self.value(tag & 7, rest)?;
+        let rest = take_field(tag & 7, rest, &mut self.numbers, &mut self.texts)?;
         self.program.push(op);
         put(&mut self.program, tag);
         Some(rest)
     }
+}
 
-    /// The value of a field by its wire type.
-    #[inline]
-    fn value(&mut self, wire_type: u64, message: &'a [u8]) -> Option<&'a [u8]> {
-        let (number, rest) = match wire_type {
-            0 => varint(message)?,
-            1 => {
-                let (number, rest) = message.split_first_chunk()?;
-                (u64::from_le_bytes(*number), rest)
-            }
-            5 => {
-                let (number, rest) = message.split_first_chunk()?;
-                (u64::from(u32::from_le_bytes(*number)), rest)
-            }
-            _ => {
-                let (text, rest) = sized(message)?;
-                self.texts.push(text);
-                return Some(rest);
-            }
-        };
-        self.numbers.push(number);
-        Some(rest)
+/// The value of an attribute, without its tag.
+#[inline]
+pub(crate) fn take_value<'a>(
+    inner: u8,
+    content: &'a [u8],
+    numbers: &mut Vec<u64>,
+    texts: &mut Vec<&'a [u8]>,
+) -> Option<()> {
+    match inner {
+        0x0a | 0x2a | 0x32 | 0x3a => {
+            let (text, &[]) = sized(content)? else { return None };
+            texts.push(text);
+        }
+        0x10 | 0x18 => {
+            let (number, &[]) = varint(content)? else { return None };
+            numbers.push(number);
+        }
+        0x21 => numbers.push(u64::from_le_bytes(content.try_into().ok()?)),
+        _ => return None,
     }
+    Some(())
+}
+
+/// The value of a field by its wire type; what follows it.
+#[inline]
+pub(crate) fn take_field<'a>(
+    wire_type: u64,
+    message: &'a [u8],
+    numbers: &mut Vec<u64>,
+    texts: &mut Vec<&'a [u8]>,
+) -> Option<&'a [u8]> {
+    let (number, rest) = match wire_type {
+        0 => varint(message)?,
+        1 => {
+            let (number, rest) = message.split_first_chunk()?;
+            (u64::from_le_bytes(*number), rest)
+        }
+        5 => {
+            let (number, rest) = message.split_first_chunk()?;
+            (u64::from(u32::from_le_bytes(*number)), rest)
+        }
+        _ => {
+            let (text, rest) = sized(message)?;
+            texts.push(text);
+            return Some(rest);
+        }
+    };
+    numbers.push(number);
+    Some(rest)
 }
 
 /// A varint of the shortest form, and what follows.
 #[inline(always)]
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(crate) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     if first < 0x80 { Some((u64::from(first), rest)) } else { long_varint(bytes) }
 }
@@ -276,13 +265,13 @@ fn long_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 #[inline(always)]
-fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = varint(bytes)?;
     rest.split_at_checked(usize::try_from(length).ok()?)
 }
 
-#[derive(Debug)]
-enum Op {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
     TraceId,
     SpanId,
     Parent,
@@ -303,8 +292,9 @@ enum Op {
 /// A program that was read back.
 #[derive(Debug)]
 pub(crate) struct Shape {
-    literals: Vec<u8>,
+    pub(crate) literals: Vec<u8>,
     ops: Vec<Op>,
+    pub(crate) steps: Vec<Step>,
     pub(crate) numbers: usize,
     pub(crate) texts: usize,
     /// Whether a message of it has one start and one id, which are those of the block's columns.
@@ -374,62 +364,13 @@ impl Shape {
             && has(|op| matches!(op, Op::SpanId))
             // A second one, which counts instead of the first.
             && !has(|op| matches!(op, Op::Fixed64(0x39) | Op::Text(0x12)));
-        Ok(Self { literals, ops, numbers, texts, is_placed })
+        let steps = steps(&ops);
+        Ok(Self { literals, ops, steps, numbers, texts, is_placed })
     }
 
     /// Bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.literals.len() + self.ops.len() * size_of::<Op>()
-    }
-
-    /// Takes a message of this shape apart: what [`Parsed::parse`] would find, at less cost, because it is only
-    /// compared and not looked up. False if it has another shape, or may have.
-    pub(crate) fn follow<'a>(&self, id: &TraceId, message: &'a [u8], parsed: &mut Parsed<'a>) -> bool {
-        parsed.clear();
-        self.try_follow(id, message, parsed).is_some()
-    }
-
-    fn try_follow<'a>(&self, id: &TraceId, message: &'a [u8], parsed: &mut Parsed<'a>) -> Option<()> {
-        let mut rest = message;
-        for op in &self.ops {
-            rest = match op {
-                Op::TraceId => rest.strip_prefix(&[0x0a, 0x10])?.strip_prefix(id.as_bytes())?,
-                Op::SpanId => {
-                    let (id, rest) = rest.strip_prefix(&[0x12, 8])?.split_first_chunk()?;
-                    parsed.span_id = Some(*id);
-                    rest
-                }
-                Op::Parent => {
-                    let (id, rest) = rest.strip_prefix(&[0x22, 8])?.split_first_chunk()?;
-                    parsed.parent = Some(*id);
-                    rest
-                }
-                Op::Start => {
-                    let (time, rest) = rest.strip_prefix(&[0x39])?.split_first_chunk()?;
-                    parsed.start = Some(u64::from_le_bytes(*time));
-                    rest
-                }
-                Op::End => {
-                    let (time, rest) = rest.strip_prefix(&[0x41])?.split_first_chunk()?;
-                    parsed.end = Some(u64::from_le_bytes(*time));
-                    rest
-                }
-                Op::Kind(kind) => rest.strip_prefix(&[0x30, *kind])?,
-                Op::Attribute(outer, inner, (from, to)) => {
-                    let literal = self.literals.get(*from as usize..*to as usize)?;
-                    parsed.follow_pair(*outer, *inner, literal, rest)?
-                }
-                Op::Text(tag) | Op::Varint(tag) | Op::Fixed32(tag) | Op::Fixed64(tag) => {
-                    let (found, value) = varint(rest)?;
-                    if found != *tag {
-                        return None;
-                    }
-                    parsed.value(tag & 7, value)?
-                }
-                Op::Time | Op::Begin(_) | Op::Close => return None,
-            };
-        }
-        rest.is_empty().then_some(())
+        self.literals.len() + self.ops.len() * size_of::<Op>() + self.steps.len() * size_of::<Step>()
     }
 
     /// Puts a message together.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use hashbrown::HashMap;
 
-use crate::codec::{Cursor, ReadError, put};
+use crate::codec::{Cursor, ReadError, put, same};
 use crate::columns::{Packed, Streams, put_packed};
 use crate::template::{self, Literals};
 use crate::values::{ChunkTables, ValueTable};
@@ -74,7 +74,7 @@ impl TextWriter {
         strings: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
     ) {
         let first = strings.clone().next().unwrap_or_default();
-        if strings.clone().all(|string| string == first) {
+        if strings.clone().all(|string| same(string, first)) {
             put(&mut streams.heads, CONSTANT);
             put_one(streams, table.string(Cow::Borrowed(first)), first);
             return;

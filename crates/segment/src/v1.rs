@@ -24,7 +24,7 @@ pub(crate) struct MessageBlock {
 
 impl MessageBlock {
     pub(crate) fn read(stored: &[u8]) -> Result<Self, ReadError> {
-        Ok(Self { raw: unpack(stored, "chunk block")? })
+        Ok(Self { raw: unpack(stored, None, "chunk block")? })
     }
 
     pub(crate) fn spans(&self, wanted: &TraceId) -> Result<Vec<ChunkSpan>, ReadError> {
@@ -92,7 +92,7 @@ fn read_span(cursor: &mut Cursor<'_>, id: &TraceId) -> Result<ChunkSpan, ReadErr
 }
 
 pub(crate) fn read_rows(stored: &[u8]) -> Result<RowBlock, ReadError> {
-    let raw = unpack(stored, "row block")?;
+    let raw = unpack(stored, None, "row block")?;
     let mut cursor = Cursor::new(&raw, "row block");
     let count = cursor.count()?;
     let start_min = cursor.u64()?;
@@ -114,7 +114,7 @@ pub(crate) fn read_rows(stored: &[u8]) -> Result<RowBlock, ReadError> {
 }
 
 pub(crate) fn read_heads(stored: &[u8]) -> Result<Vec<TraceRow>, ReadError> {
-    let raw = unpack(stored, "trace block")?;
+    let raw = unpack(stored, None, "trace block")?;
     let mut cursor = Cursor::new(&raw, "trace block");
     let rows = (0..cursor.count()?).map(|_| read_head(&mut cursor)).collect::<Result<_, _>>()?;
     cursor.end()?;
@@ -156,7 +156,7 @@ fn read_head(cursor: &mut Cursor<'_>) -> Result<TraceRow, ReadError> {
 }
 
 pub(crate) fn read_paths(stored: &[u8]) -> Result<Vec<Vec<PathShare>>, ReadError> {
-    let raw = unpack(stored, "path block")?;
+    let raw = unpack(stored, None, "path block")?;
     let mut cursor = Cursor::new(&raw, "path block");
     let rows = (0..cursor.count()?)
         .map(|_| (0..cursor.count()?).map(|_| read_share(&mut cursor)).collect())

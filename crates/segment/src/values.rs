@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::codec::{Blocks, Cursor, Packer, ReadError, put, unpack};
+use crate::codec::{Blocks, Cursor, Packer, ReadError, put, same, unpack};
 use crate::keys::Key;
 use crate::shape::Shape;
 
@@ -18,6 +18,9 @@ const STRINGS_MAX: usize = 64 << 10;
 const BYTES_MAX: usize = 1 << 20;
 /// A longer string is not numbered.
 const STRING_MAX: usize = 4 << 10;
+/// Strings that were asked for lately; a power of two.
+const RECENT: usize = 1 << RECENT_BITS;
+const RECENT_BITS: u32 = 10;
 /// Not numbered, or not yet.
 const UNNUMBERED: u32 = u32::MAX;
 
@@ -34,6 +37,9 @@ pub(crate) struct ValueTable<'a> {
     shape_list: Vec<Vec<u8>>,
     shape_bytes: usize,
     strings: HashTable<u32>,
+    /// Entries, by [`quick_hash`]: most strings were asked for a moment ago, and the table's hash, which nobody
+    /// outside can aim at, costs more than all else.
+    recent: Vec<u32>,
     entries: Vec<Entry<'a>>,
     numbered: Vec<u32>,
     numbered_bytes: usize,
@@ -64,16 +70,30 @@ impl<'a> ValueTable<'a> {
 
     /// The number of a string; `None` the first time, or if it cannot have one. A string is worth a number only
     /// if it comes again.
+    #[inline]
     pub(crate) fn string(&mut self, text: Cow<'a, [u8]>) -> Option<u32> {
+        let slot = quick_hash(&text);
+        match self.recent.get(slot) {
+            Some(&at) if self.entries.get(at as usize).is_some_and(|entry| same(&entry.bytes, &text)) => {
+                self.number(at)
+            }
+            _ => self.look_up(text, slot),
+        }
+    }
+
+    fn look_up(&mut self, text: Cow<'a, [u8]>, slot: usize) -> Option<u32> {
         if text.len() > STRING_MAX {
             return None;
         }
+        self.recent.resize(RECENT, u32::MAX);
         let hash = self.hasher.hash_one(&*text);
         if let Some(&at) = self.strings.find(hash, |&at| self.entries[at as usize].bytes == text) {
+            self.recent[slot] = at;
             return self.number(at);
         }
         if self.entries.len() < STRINGS_MAX {
             let at = self.entries.len() as u32;
+            self.recent[slot] = at;
             self.entries.push(Entry { bytes: text, number: UNNUMBERED });
             let (entries, hasher) = (&self.entries, &self.hasher);
             self.strings.insert_unique(hash, at, |&at| hasher.hash_one(&*entries[at as usize].bytes));
@@ -108,6 +128,17 @@ impl<'a> ValueTable<'a> {
     }
 }
 
+/// A slot among the recent strings.
+#[inline]
+fn quick_hash(text: &[u8]) -> usize {
+    let (front, back) = match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        (Some(front), Some(back)) => (u64::from_le_bytes(*front), u64::from_le_bytes(*back)),
+        _ => (text.iter().fold(0, |front, byte| front << 8 | u64::from(*byte)), 0),
+    };
+    let mixed = (front ^ back.rotate_left(29) ^ text.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> (u64::BITS - RECENT_BITS)) as usize
+}
+
 fn put_sized(out: &mut Vec<u8>, bytes: &[u8]) {
     put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -128,7 +159,7 @@ impl ChunkTables {
     /// If the store fails or they are damaged.
     pub fn read(blocks: &dyn Blocks) -> Result<Arc<Self>, ReadError> {
         let Some(packed) = blocks.get(Key::Tables)? else { return Ok(Arc::default()) };
-        let raw = unpack(&packed, "chunk tables")?;
+        let raw = unpack(&packed, blocks.dictionary(), "chunk tables")?;
         let mut cursor = Cursor::new(&raw, "chunk tables");
         let shapes = (0..cursor.count()?).map(|_| Shape::read(cursor.sized()?)).collect::<Result<_, _>>()?;
         let lengths = (0..cursor.count()?).map(|_| cursor.u32()).collect::<Result<Vec<_>, _>>()?;

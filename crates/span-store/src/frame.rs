@@ -74,17 +74,19 @@ impl FrameWriter {
         if self.payload.len() > PAYLOAD_MAX {
             return None;
         }
-        self.frame.clear();
-        self.frame.extend_from_slice(&[VERSION, LZ4]);
-        self.frame.extend_from_slice(&(self.payload.len() as u32).to_le_bytes());
-        self.frame.extend_from_slice(&(requests.len() as u32).to_le_bytes());
-        self.frame.extend_from_slice(&xxh3_64(&self.payload).to_le_bytes());
-        self.frame.extend_from_slice(&arrival.0.to_le_bytes());
-        let most = lz4_flex::block::get_maximum_output_size(self.payload.len());
-        self.frame.resize(HEADER + most, 0);
-        let packed = lz4_flex::block::compress_into(&self.payload, &mut self.frame[HEADER..]).ok()?;
-        self.frame.truncate(HEADER + packed);
-        Some(&self.frame)
+        // It only grows: room that was made once is not filled with zeros again.
+        let most = HEADER + lz4_flex::block::get_maximum_output_size(self.payload.len());
+        if self.frame.len() < most {
+            self.frame.resize(most, 0);
+        }
+        let (header, packed) = self.frame.split_at_mut(HEADER);
+        header[..2].copy_from_slice(&[VERSION, LZ4]);
+        header[2..6].copy_from_slice(&(self.payload.len() as u32).to_le_bytes());
+        header[6..10].copy_from_slice(&(requests.len() as u32).to_le_bytes());
+        header[10..18].copy_from_slice(&xxh3_64(&self.payload).to_le_bytes());
+        header[18..26].copy_from_slice(&arrival.0.to_le_bytes());
+        let packed = lz4_flex::block::compress_into(&self.payload, packed).ok()?;
+        self.frame.get(..HEADER + packed)
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use prost::Message;
 use rocksdb::{Cache, Direction, IteratorMode};
 use segment::{Key, SegmentMeta};
 
@@ -120,15 +119,14 @@ pub(crate) fn segments(
             Ok(meta) if meta.format > segment::FORMAT => {
                 return Err(StoreError::Format { segment: id, found: meta.format, known: segment::FORMAT });
             }
-            Ok(meta) => {
-                let handle = SegmentHandle {
-                    db: Arc::clone(database),
-                    partition: Arc::clone(partition),
-                    id: SegmentId(id),
-                    bytes: 0,
-                };
-                found.push(StoredSegment { handle, meta });
-            }
+            Ok(meta) => match database.dictionaries().named(meta.dictionary) {
+                Ok(dictionary) => {
+                    let (db, partition) = (Arc::clone(database), Arc::clone(partition));
+                    let handle = SegmentHandle { db, partition, id: SegmentId(id), bytes: 0, dictionary };
+                    found.push(StoredSegment { handle, meta });
+                }
+                Err(why) => damaged.push(format!("segment {id} in {}: {why}", partition.family)),
+            },
             Err(why) => damaged.push(format!("segment {id} in {}: {why}", partition.family)),
         }
         match id.checked_sub(1) {
@@ -145,7 +143,7 @@ fn meta(id: u32, key: &[u8], value: &[u8]) -> Result<SegmentMeta, String> {
     if *key != full_key(SegmentId(id), Key::Meta)[..] {
         return Err("its meta is missing".to_owned());
     }
-    SegmentMeta::decode(value).map_err(|_| "its meta cannot be read".to_owned())
+    segment::decode_segment_meta(value).map_err(|_| "its meta cannot be read".to_owned())
 }
 
 pub(crate) fn log_state(db: &Db, families: &[String], sealed: u64, last_frame: u64) -> LogState {

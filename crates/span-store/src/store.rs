@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use prost::Message;
 use rocksdb::{Cache, IngestExternalFileOptions, SstFileWriter, WriteOptions};
 use segment::{BuildError, Key, ReadError, SegmentMeta};
 use trace_model::{TraceId, UnixNanos};
@@ -45,7 +44,7 @@ impl StoredSegment {
 /// # Errors
 /// If the bytes are not a segment's meta.
 pub fn decode_meta(bytes: &[u8]) -> Result<SegmentMeta, ReadError> {
-    SegmentMeta::decode(bytes).map_err(|_| ReadError::Damaged("meta"))
+    segment::decode_segment_meta(bytes)
 }
 
 /// Takes the values of a segment in rising key order.
@@ -187,8 +186,17 @@ impl SpanStore {
     /// If the log cannot be read.
     pub fn replay(&self, each: &mut dyn FnMut(Replayed) -> bool) -> Result<(), StoreError> {
         let generations: Vec<Generation> = self.log.lock().generations.iter().cloned().collect();
-        let frames = self.sealed_seq.load(Ordering::Acquire) + 1..self.first_seq;
-        log::replay(&self.db, &generations, frames, each)
+        log::replay(&self.db, &generations, self.unsealed_frames(), each)
+    }
+
+    /// How many frames [`replay`](Self::replay) would tell now.
+    pub fn frames_to_replay(&self) -> u64 {
+        let frames = self.unsealed_frames();
+        frames.end.saturating_sub(frames.start)
+    }
+
+    fn unsealed_frames(&self) -> std::ops::Range<u64> {
+        self.sealed_seq.load(Ordering::Acquire) + 1..self.first_seq
     }
 
     /// Builds a segment and makes it part of the store in one atomic step.
@@ -227,6 +235,7 @@ impl SpanStore {
     ) -> Result<StoredSegment, StoreError> {
         let meta = self.write_file(path, &|key| full_key(id, key), build)?;
         let bytes = file_bytes(path);
+        let dictionary = self.db.dictionaries().named(meta.dictionary).map_err(BuildError::Sink)?;
         // From here on no merge may switch the partition.
         let _switch = self.switch.lock();
         let partition = self.partition_at(now)?;
@@ -234,7 +243,7 @@ impl SpanStore {
         // After an error it may be in or not: which, is seen before the next one is built.
         ingested.inspect_err(|_| self.health.doubt(id, &partition.family))?;
         partition.bytes.fetch_add(bytes, Ordering::AcqRel);
-        let handle = SegmentHandle { db: Arc::clone(&self.db), partition, id, bytes };
+        let handle = SegmentHandle { db: Arc::clone(&self.db), partition, id, bytes, dictionary };
         Ok(StoredSegment { handle, meta })
     }
 

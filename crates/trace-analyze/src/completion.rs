@@ -24,7 +24,7 @@ use crate::walk;
 /// The segments of the path to the last end in the tree, latest first.
 pub(crate) fn path(trace: &Trace, tree: &Tree, options: &PathOptions) -> Vec<PathSegment> {
     let mut segments = Vec::new();
-    let (Some(root), Some(last)) = (tree.preorder().first(), last_to_end(trace, tree)) else {
+    let (Some(root), Some(last)) = (tree.spans().first(), last_to_end(trace, tree)) else {
         return segments;
     };
     let mut at = last;
@@ -53,5 +53,5 @@ fn end_of(trace: &Trace, i: u32) -> UnixNanos {
 
 /// The span of the tree that ends last; of several, the one that starts first.
 fn last_to_end(trace: &Trace, tree: &Tree) -> Option<u32> {
-    tree.preorder().iter().copied().min_by_key(|i| (Reverse(end_of(trace, *i)), *i))
+    tree.spans().iter().copied().min_by_key(|i| (Reverse(end_of(trace, *i)), *i))
 }

@@ -77,7 +77,11 @@ pub(crate) fn may_block(parent: &SpanNode, child: &SpanNode, overrun: Overrun) -
 fn edge_flags(parent: &SpanNode, child: &SpanNode, overrun: Overrun) -> Flags {
     let mut flags = Flags::default();
     let (Some(outer), Some(_)) = (Interval::of(parent), Interval::of(child)) else { return flags };
-    if is_message(parent, child) {
+    let message = is_message(parent, child);
+    if !message && parent.start <= child.start && child.end <= parent.end {
+        return flags;
+    }
+    if message {
         flags.insert(Flags::PRODUCER_CONSUMER);
         return flags;
     }
@@ -97,11 +101,13 @@ fn edge_flags(parent: &SpanNode, child: &SpanNode, overrun: Overrun) -> Flags {
 /// The remarks on all edges of a tree, and on its spans.
 pub(crate) fn tree_flags(trace: &Trace, tree: &Tree, overrun: Overrun) -> Flags {
     let mut flags = Flags::default();
-    for i in tree.preorder() {
-        let Some(span) = trace.spans().get(*i as usize) else { continue };
-        flags.insert_if(Flags::END_BEFORE_START, span.end < span.start);
-        for child in trace.children(*i as usize) {
-            flags.insert(edge_flags(span, &trace.spans()[*child as usize], overrun));
+    let spans = trace.spans();
+    let Some(root) = tree.spans().first() else { return flags };
+    flags.insert_if(Flags::END_BEFORE_START, spans[*root as usize].end < spans[*root as usize].start);
+    for i in tree.spans().iter().skip(1).map(|i| *i as usize) {
+        flags.insert_if(Flags::END_BEFORE_START, spans[i].end < spans[i].start);
+        if let Some(parent) = trace.parent(i) {
+            flags.insert(edge_flags(&spans[parent], &spans[i], overrun));
         }
     }
     flags

@@ -15,6 +15,7 @@
 use trace_model::{NanoDuration, SpanNode, Trace};
 
 use crate::path::CriticalPath;
+use crate::tree::Tree;
 
 /// Each span's self time in nanoseconds: its duration less the union of its children's intervals cut at
 /// its own. Indexed like [`Trace::spans`]; zero for spans that end before they start.
@@ -56,9 +57,13 @@ pub fn exclusive(trace: &Trace, path: &CriticalPath) -> Vec<NanoDuration> {
 /// Each span's part of the path with that of the spans below it, in nanoseconds. Indexed like
 /// [`Trace::spans`]; the root's is the length of the path.
 pub fn inclusive(trace: &Trace, path: &CriticalPath) -> Vec<NanoDuration> {
+    inclusive_in(trace, path, &Tree::below(trace, path.root as usize))
+}
+
+/// [`inclusive`], given the tree below the path's root.
+pub(crate) fn inclusive_in(trace: &Trace, path: &CriticalPath, tree: &Tree) -> Vec<NanoDuration> {
     let mut sums = exclusive(trace, path);
-    let tree = crate::tree::Tree::below(trace, path.root as usize);
-    let below_root = tree.preorder().iter().skip(1).rev();
+    let below_root = tree.spans().iter().skip(1).rev();
     for i in below_root {
         let own = sums[*i as usize].0;
         if let Some(parent) = trace.parent(*i as usize) {

@@ -38,7 +38,7 @@ pub fn slack(trace: &Trace, path: &CriticalPath) -> Vec<NanoDuration> {
     let on_path: Vec<bool> = inclusive(trace, path).iter().map(|part| part.0 > 0).collect();
     let mut slack = vec![UNLIMITED_SLACK; trace.len()];
     let mut group = Vec::new();
-    for i in tree.preorder().iter().map(|i| *i as usize) {
+    for i in tree.spans().iter().map(|i| *i as usize) {
         if on_path[i] || i == path.root as usize {
             slack[i] = NanoDuration(0);
         }

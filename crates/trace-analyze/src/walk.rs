@@ -10,6 +10,9 @@ use trace_model::{SpanKind, Trace, UnixNanos};
 use crate::path::{PathOptions, PathSegment};
 use crate::policy::{Interval, may_block};
 
+/// Frames and children that room is made for at once; more of them are rare.
+const ROOM: usize = 16;
+
 /// A child that the walk may enter.
 #[derive(Clone, Copy)]
 struct Kid {
@@ -41,7 +44,7 @@ struct Walk<'a> {
 
 /// The path of a span's own interval, latest segment first.
 pub(crate) fn response(trace: &Trace, root: usize, options: &PathOptions) -> Vec<PathSegment> {
-    let mut segments = Vec::new();
+    let mut segments = Vec::with_capacity(trace.len() + trace.len() / 2);
     if let Some(whole) = trace.spans().get(root).and_then(Interval::of) {
         through(trace, root as u32, whole, options, &mut segments);
     }
@@ -57,7 +60,9 @@ pub(crate) fn through(
     segments: &mut Vec<PathSegment>,
 ) {
     let taken = std::mem::take(segments);
-    let mut walk = Walk { trace, options, frames: Vec::new(), arena: Vec::new(), segments: taken };
+    let room = trace.len().min(ROOM);
+    let (frames, arena) = (Vec::with_capacity(room), Vec::with_capacity(room));
+    let mut walk = Walk { trace, options, frames, arena, segments: taken };
     walk.enter(span, bounds);
     while walk.step() {}
     *segments = walk.segments;
@@ -77,9 +82,11 @@ impl Walk<'_> {
             }
         }
         // Last end first; of equal ends the longest, then the smallest id. The index settles the rest.
-        self.arena[kids..].sort_unstable_by_key(|kid| {
-            (Reverse(kid.at.end), kid.at.start, spans[kid.span as usize].span_id, kid.span)
-        });
+        if self.arena.len() - kids > 1 {
+            self.arena[kids..].sort_unstable_by_key(|kid| {
+                (Reverse(kid.at.end), kid.at.start, spans[kid.span as usize].span_id, kid.span)
+            });
+        }
         let edge = network_edge(self.trace, span);
         self.frames.push(Frame { span, edge, from: at.start, to: at.end, kids, next: kids });
     }

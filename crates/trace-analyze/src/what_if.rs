@@ -54,7 +54,7 @@ pub fn what_if(
         group: Vec::new(),
     };
     let faster = 1000 - Milli::from(faster_permille.min(1000));
-    for i in tree.preorder().iter().rev() {
+    for i in tree.spans().iter().rev() {
         let factor = if target(&trace.spans()[*i as usize]) { faster } else { 1000 };
         replay.time(*i, factor);
     }

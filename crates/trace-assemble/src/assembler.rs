@@ -152,9 +152,8 @@ impl Assembler {
     /// does, the trace is let go again without a new analysis.
     pub fn reopen(&mut self, id: TraceId, nodes: impl IntoIterator<Item = SpanNode>, now: UnixNanos) {
         let held = self.holds(&id);
-        for node in nodes {
-            self.hold(id, &node, Location::Sealed, now);
-        }
+        let nodes = nodes.into_iter().map(|node| (node, Location::Sealed));
+        self.hold(id, nodes, now, |_| {});
         self.note_reopened(&id, held);
     }
 
@@ -226,7 +225,9 @@ impl Assembler {
 
     /// Takes note of one span. Reopens its trace if that was finished.
     pub fn observe(&mut self, id: TraceId, node: &SpanNode, location: Location, now: UnixNanos) -> Seen {
-        self.hold(id, node, location, now)
+        let mut seen = Seen::New;
+        self.hold(id, std::iter::once((*node, location)), now, |_| seen = Seen::Duplicate);
+        seen
     }
 
     /// The trace, open; a new one if it is not held.
@@ -249,7 +250,43 @@ impl Assembler {
         trace
     }
 
-    fn hold(&mut self, id: TraceId, node: &SpanNode, location: Location, now: UnixNanos) -> Seen {
+    /// Takes note of spans of one trace, all of one live batch, with their rows in it. The rows of spans that had come
+    /// before are added to `repeated`. Whether the trace had been finished, so that they are late.
+    pub fn observe_rows(
+        &mut self,
+        id: TraceId,
+        batch: u64,
+        rows: impl Iterator<Item = (u32, SpanNode)>,
+        now: UnixNanos,
+        repeated: &mut Vec<u32>,
+    ) -> bool {
+        let nodes = rows.map(|(row, node)| (node, Location::Live { batch, row }));
+        self.hold(id, nodes, now, |location| {
+            if let Location::Live { row, .. } = location {
+                repeated.push(row);
+            }
+        })
+    }
+
+    /// Rows of a live batch were taken out of it: those that are left have the numbers that `renumber` says.
+    pub fn renumber(&mut self, id: &TraceId, batch: u64, renumber: &mut dyn FnMut(u32) -> u32) {
+        if let Some(trace) = self.traces.get_mut(id) {
+            trace.renumber(batch, renumber);
+        }
+    }
+
+    /// Whether the trace had been finished before. `repeated` is told of spans that had come before.
+    fn hold(
+        &mut self,
+        id: TraceId,
+        nodes: impl Iterator<Item = (SpanNode, Location)>,
+        now: UnixNanos,
+        mut repeated: impl FnMut(Location),
+    ) -> bool {
+        let mut nodes = nodes.peekable();
+        if nodes.peek().is_none() {
+            return false;
+        }
         let arrived = self.arrived.min(now);
         let trace = match self.traces.entry(id) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -260,36 +297,40 @@ impl Assembler {
                 entry.insert(Box::new(OpenTrace::new(now, arrived)))
             }
         };
-        if trace.contains(&self.hasher, node) {
-            return Seen::Duplicate;
-        }
-        if trace.phase == Phase::Finished {
-            trace.phase = Phase::Open;
-            trace.revised = true;
-            trace.first_seen = now;
-            trace.open_since = arrived;
-            self.finished_spans -= trace.span_count();
-            self.open += 1;
-            self.deadlines.push(Reverse((now.saturating_add(self.options.idle_short), id)));
-            self.opened.push_back((arrived, id));
-        }
-        trace.last_seen = now;
-        if node.parent.is_none() && trace.root_seen == UnixNanos(u64::MAX) {
-            trace.root_seen = now;
-        }
-        trace.push(&self.hasher, node, location);
-        self.spans += 1;
-        if trace.span_count() == self.options.trace_held_max + 1 {
-            self.large.push(id);
-        }
-        if location != Location::Sealed {
-            trace.unanalysed = true;
-            if trace.touched != self.cut {
-                trace.touched = self.cut;
-                self.touched.push(id);
+        let was_finished = trace.late;
+        while let Some((node, location)) = nodes.next() {
+            if trace.contains(&self.hasher, &node) {
+                repeated(location);
+                continue;
+            }
+            if trace.phase == Phase::Finished {
+                trace.phase = Phase::Open;
+                trace.revised = true;
+                trace.first_seen = now;
+                trace.open_since = arrived;
+                self.finished_spans -= trace.span_count();
+                self.open += 1;
+                self.deadlines.push(Reverse((now.saturating_add(self.options.idle_short), id)));
+                self.opened.push_back((arrived, id));
+            }
+            trace.last_seen = now;
+            if node.parent.is_none() && trace.root_seen == UnixNanos(u64::MAX) {
+                trace.root_seen = now;
+            }
+            trace.push(&self.hasher, &node, location, nodes.size_hint().0);
+            self.spans += 1;
+            if trace.span_count() == self.options.trace_held_max + 1 {
+                self.large.push(id);
+            }
+            if location != Location::Sealed {
+                trace.unanalysed = true;
+                if trace.touched != self.cut {
+                    trace.touched = self.cut;
+                    self.touched.push(id);
+                }
             }
         }
-        Seen::New
+        was_finished
     }
 
     /// The traces that are due at `now`, and those that the bound on memory forces out. They are finished from
@@ -547,6 +588,29 @@ mod tests {
         assert_eq!(assembler.observe(trace_id(1), &node(2, Some(1)), live(1), UnixNanos(1)), Seen::Duplicate);
         assert!(assembler.poll(UnixNanos(60 * S)).is_empty());
         assert_eq!((assembler.held_spans(), assembler.open_traces()), (0, 0));
+    }
+
+    #[test]
+    fn rows_are_observed_as_single_spans_are() {
+        let rows = [(0, node(1, None)), (2, node(2, Some(1))), (3, node(2, Some(1))), (5, node(3, Some(1)))];
+        let mut assembler = Assembler::new(Options::default());
+        let mut repeated = Vec::new();
+        assert!(!assembler.observe_rows(trace_id(1), 1, rows.into_iter(), UnixNanos(S), &mut repeated));
+        assert_eq!(repeated, [3]);
+        // Rows 3 and 4 were taken out.
+        assembler.renumber(&trace_id(1), 1, &mut |row| if row > 3 { row - 2 } else { row });
+        let places = |assembler: &Assembler| {
+            assembler.spans(&trace_id(1)).map(|span| span.location).collect::<Vec<_>>()
+        };
+        assert_eq!(places(&assembler), [0, 2, 3].map(|row| Location::Live { batch: 1, row }));
+        assert_eq!(assembler.poll(UnixNanos(10 * S)), [trace_id(1)]);
+        let late = [(7, node(1, None)), (8, node(4, Some(1)))];
+        assert!(assembler.observe_rows(trace_id(1), 2, late.into_iter(), UnixNanos(11 * S), &mut repeated));
+        assembler.renumber(&trace_id(1), 2, &mut |row| row - 8);
+        let late = Location::Live { batch: 2, row: 0 };
+        assert_eq!((repeated, places(&assembler)[3], places(&assembler).len()), (vec![3, 7], late, 4));
+        assert!(!assembler.observe_rows(trace_id(2), 2, [].into_iter(), UnixNanos(11 * S), &mut Vec::new()));
+        assert!(!assembler.holds(&trace_id(2)), "nothing came of it");
     }
 
     #[test]

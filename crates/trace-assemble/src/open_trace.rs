@@ -103,7 +103,9 @@ impl OpenTrace {
 
     /// The skeletons that are held, in order of arrival.
     pub fn nodes(&self) -> Vec<SpanNode> {
-        self.spans.iter().filter_map(Skeleton::node).collect()
+        let mut nodes = Vec::with_capacity(self.spans.len());
+        nodes.extend(self.spans.iter().filter_map(Skeleton::node));
+        nodes
     }
 
     /// From the earliest start to the latest end of all its spans.
@@ -175,10 +177,17 @@ impl OpenTrace {
         index.find(hash, |&at| self.spans.get(at as usize).is_some_and(|span| span.is(node))).is_some()
     }
 
-    pub(crate) fn push(&mut self, hasher: &DefaultHashBuilder, node: &SpanNode, location: Location) {
+    /// Adds a span, of which some `more` come at once.
+    pub(crate) fn push(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        node: &SpanNode,
+        location: Location,
+        more: usize,
+    ) {
         if self.spans.len() == self.spans.capacity() {
             // Doubling would leave a third of all memory for open traces unused.
-            self.spans.reserve_exact(self.spans.len() / 4 + 4);
+            self.spans.reserve_exact((self.spans.len() / 4 + 4).max(more + 1));
         }
         self.spans.push(Skeleton::new(node, location));
         self.start = self.start.min(node.start);
@@ -188,6 +197,16 @@ impl OpenTrace {
         }
         if self.spans.len() > SCAN_MAX {
             self.index_new(hasher);
+        }
+    }
+
+    /// Gives the spans of a live batch other rows.
+    pub(crate) fn renumber(&mut self, batch: u64, row: &mut dyn FnMut(u32) -> u32) {
+        // They came last.
+        for span in self.spans.iter_mut().rev() {
+            if !span.renumber(batch, row) {
+                break;
+            }
         }
     }
 

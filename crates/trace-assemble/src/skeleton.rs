@@ -103,6 +103,18 @@ impl Skeleton {
     }
 }
 
+impl Skeleton {
+    /// Gives it another row if it is in this live batch, and says whether it is.
+    pub(crate) fn renumber(&mut self, batch: u64, renumber: &mut dyn FnMut(u32) -> u32) -> bool {
+        let row = self.place & ROW_MASK;
+        let is_in = self.batch == batch as u32 && row != NEVER_LIVE;
+        if is_in {
+            self.place = self.place & !ROW_MASK | renumber(row).min(NEVER_LIVE - 1);
+        }
+        is_in
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

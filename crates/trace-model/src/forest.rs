@@ -105,6 +105,7 @@ pub struct Trace {
     primary: u32,
     end: UnixNanos,
     anomalies: u8,
+    in_order: bool,
 }
 
 impl Trace {
@@ -114,7 +115,7 @@ impl Trace {
     /// time, and no recursion.
     pub fn from_spans(spans: Vec<SpanNode>) -> Option<(Self, Vec<Anomaly>)> {
         let mut found = Vec::new();
-        let mut spans = canon::sort(spans);
+        let mut spans = canon::sort(&spans);
         canon::drop_duplicates(&mut spans, &mut found);
         spans.truncate(NO_PARENT as usize - 1);
         if spans.is_empty() {
@@ -128,6 +129,7 @@ impl Trace {
 
     fn arrange(spans: Vec<SpanNode>, parents: Vec<u32>, found: &mut Vec<Anomaly>) -> Self {
         let (offsets, children) = link::children(&parents);
+        let in_order = link::in_order(&parents);
         let roots: Vec<u32> =
             (0..).zip(&parents).filter(|(_, parent)| **parent == NO_PARENT).map(|(i, _)| i).collect();
         let primary = primary_root(&spans, &roots);
@@ -140,7 +142,7 @@ impl Trace {
         }
         let end = spans.iter().map(|span| span.end.max(span.start)).max().unwrap_or_default();
         let anomalies = found.iter().fold(0, |bits, anomaly| bits | anomaly.kind.bit());
-        Self { spans, parents, offsets, children, roots, primary, end, anomalies }
+        Self { spans, parents, offsets, children, roots, primary, end, anomalies, in_order }
     }
 
     /// The spans in canonical order.
@@ -181,6 +183,11 @@ impl Trace {
     /// with the smallest id), or the best of the other roots by the same order.
     pub fn primary_root(&self) -> usize {
         self.primary as usize
+    }
+
+    /// Whether every span comes before its children. Only clocks that disagree make it otherwise.
+    pub fn is_in_order(&self) -> bool {
+        self.in_order
     }
 
     /// Whether some root names no parent at all, so the trace's beginning is known.

@@ -9,8 +9,8 @@ mod sample;
 mod values;
 
 use segment::{
-    Blocks, ChunkBlock, ChunkTables, ContextBlock, Key, ReadError, RowBlock, SegmentMeta, TraceHeads,
-    TracePaths, decode_minute, open_numbers, trace_hashes,
+    Blocks, ChunkBlock, ChunkTables, ContextBlock, Key, ReadError, RowBlock, TraceHeads, TracePaths,
+    decode_minute, decode_segment_meta, open_numbers, trace_hashes,
 };
 use trace_model::TraceId;
 
@@ -41,8 +41,7 @@ pub const MINUTES: Target = target("minutes", minutes, || drawn(Key::Minute(samp
 /// The hashes of trace ids.
 pub const HASHES: Target = target("hashes", hashes, || drawn(Key::Hashes));
 /// What a segment says about itself.
-pub const META: Target =
-    Target { shape: Shape::Protobuf, ..target("meta", meta, || drawn_as(Key::Meta, false)) };
+pub const META: Target = Target { shape: Shape::Protobuf, ..target("meta", meta, drawn_meta) };
 
 /// Answers one key with the input and the others with a sound segment.
 #[derive(Debug)]
@@ -133,18 +132,22 @@ fn parts(stored: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn drawn(key: Key) -> Draw {
-    drawn_as(key, true)
+/// As it is stored, and as it is without the compression.
+fn drawn_meta() -> Draw {
+    Box::new(|dice| {
+        let stored = sealed(dice).0.remove(&Key::Meta.to_bytes()).unwrap();
+        if dice.one_in(3) {
+            return stored;
+        }
+        prost::Message::encode_to_vec(&decode_segment_meta(&stored).unwrap())
+    })
 }
 
 /// Values of a key out of sound segments; with the byte that says how they are meant.
-fn drawn_as(key: Key, with_mode: bool) -> Draw {
+fn drawn(key: Key) -> Draw {
     Box::new(move |dice| {
         let mut values = sealed(dice).0;
         let stored = values.remove(&key.to_bytes()).unwrap();
-        if !with_mode {
-            return stored;
-        }
         // A chunk block cannot be read without the tables of its segment.
         let is_chunk = matches!(key, Key::Chunk(_));
         if !is_chunk && dice.one_in(3) {
@@ -248,8 +251,12 @@ fn hashes(input: &[u8]) -> bool {
 }
 
 fn meta(input: &[u8]) -> bool {
-    let Ok(meta) = <SegmentMeta as prost::Message>::decode(input) else { return false };
-    let again = prost::Message::encode_to_vec(&meta);
-    assert_eq!(<SegmentMeta as prost::Message>::decode(&again[..]).unwrap(), meta);
+    let Ok(meta) = decode_segment_meta(input) else { return false };
+    if meta.packed.is_empty() {
+        let again = prost::Message::encode_to_vec(&meta);
+        assert_eq!(decode_segment_meta(&again).unwrap(), meta);
+    } else {
+        assert!(meta.format > segment::FORMAT, "only what is not known is left packed");
+    }
     true
 }

@@ -175,6 +175,7 @@ pub(super) fn sealed(dice: &mut Dice) -> Memory {
         open: &open,
         open_since: Some(UnixNanos(BASE)),
         names: &Numbered,
+        dictionary: None,
         now: UnixNanos(BASE),
     };
     let mut memory = Memory::default();

@@ -2,11 +2,11 @@
 //!
 //! Where serde and Longpole differ on purpose: Longpole takes what protobuf's JSON mapping allows (names as in the
 //! .proto file, `null` for absent, base64 of either alphabet, integers with an exponent) and refuses two members of a
-//! oneof; serde on prost's types demands some fields and reads unknown ones leniently. So verdicts are not compared;
+//! oneof and integers over 64 bits; serde on prost's types demands some fields and reads unknown ones leniently. So verdicts are not compared;
 //! what both take must be the same request.
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use otlp_wire::{Walked, WireLimits, json_to_traces, traces_to_json, walk};
+use otlp_wire::{Walked, WireLimits, json_to_traces, protobuf_len_max, traces_to_json, walk};
 use prost::Message;
 use serde_json::Value as Json;
 
@@ -25,6 +25,7 @@ pub fn check_json_text(text: &[u8]) -> bool {
     };
     let decoded = ExportTraceServiceRequest::decode(&bytes[..]).unwrap();
     walk(&bytes, &WireLimits::default(), &mut Walked::new()).unwrap();
+    assert!(bytes.len() <= protobuf_len_max(text.len()), "{} bytes of {}", bytes.len(), text.len());
     let again = serde_json::to_vec(&traces_to_json(&bytes).unwrap()).unwrap();
     assert_eq!(json_to_traces(&again).unwrap(), bytes, "{}", String::from_utf8_lossy(&again));
     if let Ok(other) = serde_json::from_slice::<ExportTraceServiceRequest>(text)

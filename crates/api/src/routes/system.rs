@@ -22,7 +22,7 @@ pub(super) async fn index(State(api): State<ApiState>) -> String {
     page.push_str(
         "\nGET /api/v1/openapi.json    the description of the above\n\
          GET /healthz                alive\n\
-         GET /readyz                 ready to answer, or 503 with the reason\n\
+         GET /readyz                 ready to answer with everything, or 503 with the reason\n\
          GET /metrics                OpenMetrics or Prometheus text\n",
     );
     page

@@ -112,9 +112,33 @@ async fn faults_of_the_server_say_so_and_no_more() {
 }
 
 #[tokio::test]
-async fn while_recovering_clients_are_asked_to_come_back() {
-    for uri in ["/api/v1/traces", "/api/v1/latency", "/readyz"] {
-        let response = send(Fake::Recovering, Request::get(uri).body(Body::empty()).unwrap()).await;
+async fn while_recovering_answers_say_that_they_lack_something() {
+    for uri in [
+        "/api/v1/services",
+        "/api/v1/services/checkout/operations",
+        "/api/v1/traces",
+        TRACE,
+        &format!("{TRACE}/critical-path"),
+        "/api/v1/latency",
+        "/api/v1/bottlenecks",
+    ] {
+        let (status, answer) = get_json(Fake::Recovering, uri).await;
+        assert_eq!((status, &answer["complete"]), (200, &Value::Bool(false)), "{uri}");
+        let why = answer["incomplete"].as_array().unwrap().last().unwrap();
+        assert_eq!(why["reason"], "recovering", "{uri}");
+        assert!(why["detail"].as_str().unwrap().contains("3 of 40 frames"), "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn while_recovering_what_cannot_be_said_honestly_is_to_be_asked_again() {
+    let other = "/api/v1/traces/a3ce929d0e0e4736";
+    let other_path = format!("{other}/critical-path");
+    for (uri, accept) in
+        [("/readyz", "*/*"), (other, "*/*"), (&other_path, "*/*"), (TRACE, "application/x-protobuf")]
+    {
+        let request = Request::get(uri).header(header::ACCEPT, accept).body(Body::empty()).unwrap();
+        let response = send(Fake::Recovering, request).await;
         assert_eq!(response.status(), 503, "{uri}");
         assert_eq!(response.headers()[header::RETRY_AFTER], "1", "{uri}");
         let answer: Value = serde_json::from_slice(&body(response).await).unwrap();

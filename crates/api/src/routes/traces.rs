@@ -4,6 +4,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::Response;
+use query::RECOVERING;
 use trace_model::TraceId;
 
 use crate::accept::preferred;
@@ -42,6 +43,10 @@ pub(super) async fn trace(
             let answer = backend.trace(&page)?.ok_or_else(|| ApiError::trace_not_found(id))?;
             let next = answer.next.as_ref().map(write_span);
             let mut response = if chosen == 1 {
+                // Protobuf has no place to say that the log may have more of it.
+                if let Some(why) = answer.incomplete.into_iter().find(|why| why.reason == RECOVERING) {
+                    return Err(ApiError::not_ready(why.detail));
+                }
                 respond::protobuf(answer.traces_data)
             } else {
                 respond::json(&shape::Trace::new(&answer), args.pretty())?

@@ -21,6 +21,7 @@ pub(crate) struct Status<'a> {
     housekeeping: HousekeepingShape,
     counters: BTreeMap<&'static str, u64>,
     damaged: &'a [String],
+    recovering: Option<&'a str>,
     refusing: &'a [String],
 }
 
@@ -75,6 +76,7 @@ impl<'a> Status<'a> {
             housekeeping: status.into(),
             counters: status.counters.iter().copied().collect(),
             damaged: &status.damaged,
+            recovering: status.recovering.as_deref(),
             refusing: &status.refusing,
         }
     }
@@ -118,6 +120,7 @@ mod tests {
                 "freed": {"partitions": 2, "segments": 3, "spans": 40, "bytes": 5_000,
                     "last_unix_nano": "1700000000000000000"},
                 "postponed": 1,
+                "dictionaries": {"stored": 2, "trained": 9, "adopted": 3, "dropped": 1, "failed": 0},
                 "rollups": {
                     "minute": {"rollups": 2, "bytes": 700, "spans": 40, "traces": 9,
                         "oldest_unix_nano": "1700000000000000000",
@@ -129,7 +132,7 @@ mod tests {
                 }
             },
             "counters": {"late_spans": 7},
-            "damaged": [], "refusing": ["the disk is full"]
+            "damaged": [], "recovering": null, "refusing": ["the disk is full"]
         });
         let status = fake::status();
         assert_eq!(to_value(Status::new(&build, Duration::from_nanos(5), &status)).unwrap(), wanted);

@@ -4,3 +4,4 @@
 
 mod exemplars;
 mod histograms;
+mod longest_first;

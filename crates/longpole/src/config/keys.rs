@@ -76,8 +76,8 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key!(
         "ingest.json_bytes",
-        "8MiB",
-        "Inflated bytes of one OTLP/JSON request at most; parsed, it takes many times that.",
+        "32MiB",
+        "Inflated bytes of one OTLP/JSON request at most; its protobuf is in memory beside it.",
         bytes,
         ingest.json_bytes
     ),

@@ -10,7 +10,7 @@ use parking_lot::MutexGuard;
 use query::{Assembly, Nodes, State};
 use segment::{LiveBatch, TraceRow};
 use span_store::SpanStore;
-use trace_assemble::{Location, OpenAtCut, OpenTrace, Phase, Seen};
+use trace_assemble::{ByTrace, OpenAtCut, OpenTrace, Phase};
 use trace_model::{NanoDuration, TraceId, UnixNanos};
 
 use super::committer::Committed;
@@ -47,6 +47,8 @@ pub(super) struct Assembling {
     options: SealOptions,
     clock: Clock,
     sealer: SyncSender<Cut>,
+    /// The rows of the batch that is being taken in.
+    by_trace: ByTrace,
     pending: Vec<Arc<LiveBatch>>,
     pending_bytes: usize,
     pending_frames: Option<(u64, u64)>,
@@ -75,6 +77,7 @@ impl Assembling {
             options,
             clock,
             sealer,
+            by_trace: ByTrace::default(),
             pending: Vec::new(),
             pending_bytes: 0,
             pending_frames: None,
@@ -122,31 +125,37 @@ impl Assembling {
     fn take_batch(&mut self, mut batch: LiveBatch) {
         batch.number = self.next_batch;
         self.next_batch += 1;
-        let before = batch.rows.len();
+        self.by_trace.arrange(batch.rows.iter().map(|row| row.trace_id));
+        let mut repeated = Vec::new();
         let mut late = 0;
         {
-            let (mut assembly, searched, mut repeats) = self.assembly_with_stored(&batch);
-            let mut kept = 0_u32;
+            let (mut assembly, searched, repeats) = self.assembly_with_stored(&batch);
             let at = self.clock.now();
-            batch.rows.retain(|row| {
-                if repeats.is_next_stored() {
-                    return false;
-                }
-                let location = Location::Live { batch: batch.number, row: kept };
-                let is_late = assembly.assembler.get(&row.trace_id).is_some_and(OpenTrace::is_late);
-                let seen = assembly.assembler.observe(row.trace_id, &row.node, location, at);
-                kept += u32::from(seen == Seen::New);
-                late += u64::from(is_late && seen == Seen::New);
-                seen == Seen::New
-            });
+            repeated.extend(repeats.rows());
+            for (id, rows) in self.by_trace.traces() {
+                let (mut count, before) = (rows.size_hint().0, repeated.len());
+                let node = |row: u32| (row, batch.rows[row as usize].node);
+                let (number, assembler) = (batch.number, &mut assembly.assembler);
+                let was_finished = if repeats.is_empty() {
+                    assembler.observe_rows(id, number, rows.map(node), at, &mut repeated)
+                } else {
+                    let new: Vec<u32> = rows.filter(|row| !repeats.are_stored(*row)).collect();
+                    count = new.len();
+                    assembler.observe_rows(id, number, new.into_iter().map(node), at, &mut repeated)
+                };
+                late += u64::from(was_finished) * (count - (repeated.len() - before)) as u64;
+            }
             for (id, since) in &searched {
                 assembly.assembler.note_searched(id, *since);
+            }
+            if !repeated.is_empty() {
+                take_out(&mut assembly, &mut batch, &mut repeated, &self.by_trace);
             }
         }
         self.latest_arrival = self.latest_arrival.max(batch.arrival);
         let counters = &self.state.counters;
         self.state.count(&counters.spans, batch.rows.len() as u64);
-        self.state.count(&counters.duplicates, (before - batch.rows.len()) as u64);
+        self.state.count(&counters.duplicates, repeated.len() as u64);
         self.state.count(&counters.late, late);
         self.pending_bytes += batch.request.len();
         if !batch.rows.is_empty() {
@@ -170,13 +179,14 @@ impl Assembling {
             let mut assembly = self.state.assembly.lock();
             // Before a trace is reopened: it is open since this arrival.
             assembly.assembler.note_arrival(batch.arrival);
-            let wanted = to_search(&assembly, batch, &searched);
-            let unchecked = if wanted.is_empty() { repeats.unchecked(&assembly, batch) } else { Vec::new() };
-            if wanted.is_empty() && unchecked.is_empty() {
+            let wanted = to_search(&assembly, batch, &self.by_trace, &searched);
+            let look_up =
+                if wanted.is_empty() { repeats.unchecked(&assembly, &self.by_trace) } else { Vec::new() };
+            if wanted.is_empty() && look_up.is_empty() {
                 return (assembly, searched, repeats);
             }
             drop(assembly);
-            repeats.look_up(&self.state, batch, unchecked);
+            repeats.look_up(&self.state, batch, look_up);
             let stored = self.state.view.read().stored();
             for (id, since) in wanted {
                 // In memory looking further back costs nothing and joins a late span with its trace however old.
@@ -321,18 +331,32 @@ type Searched = HashMap<TraceId, UnixNanos>;
 
 /// Traces of a batch that may have been sealed and were not looked for, or not as far back: those that are not
 /// held, and those of which a span began long before the ones they were looked for with.
-fn to_search(assembly: &Assembly, batch: &LiveBatch, searched: &Searched) -> Searched {
+fn to_search(assembly: &Assembly, batch: &LiveBatch, by_trace: &ByTrace, searched: &Searched) -> Searched {
     let mut wanted = Searched::new();
-    for row in &batch.rows {
+    for (id, rows) in by_trace.traces() {
+        let starts = rows.map(|row| batch.rows[row as usize].node.start);
         // A clock that is ahead must not hide what arrived before it says.
-        let start = row.node.start.min(batch.arrival);
-        let known = assembly.assembler.get(&row.trace_id).map(OpenTrace::searched_since);
-        let reach = known.into_iter().chain(searched.get(&row.trace_id).copied()).min();
-        if reach.is_none_or(|reach| start.saturating_sub(CLOCK_SLACK) < reach) {
-            let since = start.saturating_sub(CLOCK_SLACK);
-            let earliest = wanted.entry(row.trace_id).or_insert(since);
-            *earliest = since.min(*earliest);
+        let earliest = starts.fold(batch.arrival, UnixNanos::min);
+        let since = earliest.saturating_sub(CLOCK_SLACK);
+        let known = assembly.assembler.get(&id).map(OpenTrace::searched_since);
+        let reach = known.into_iter().chain(searched.get(&id).copied()).min();
+        if reach.is_none_or(|reach| since < reach) {
+            wanted.insert(id, since);
         }
     }
     wanted
+}
+
+/// Takes repeated spans out of a batch that has been observed; the rest of its rows move up.
+fn take_out(assembly: &mut Assembly, batch: &mut LiveBatch, repeated: &mut [u32], by_trace: &ByTrace) {
+    repeated.sort_unstable();
+    let mut row = 0;
+    batch.rows.retain(|_| {
+        row += 1;
+        repeated.binary_search(&(row - 1)).is_err()
+    });
+    let before = |row: u32| repeated.partition_point(|gone| *gone < row) as u32;
+    for (id, _) in by_trace.traces() {
+        assembly.assembler.renumber(&id, batch.number, &mut |row| row - before(row));
+    }
 }

@@ -1,50 +1,127 @@
 //! Start-up: traces that were open at the last cut get their skeletons back, and frames that no segment holds
 //! are taken in again, through the same code as when they came.
+//!
+//! ```text
+//! log --Replayed--> walking --Walked--> assembling
+//! read, inflate     rows, names         this thread
+//! ```
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Instant;
 
 use otlp_wire::WireLimits;
-use query::State;
-use span_store::{FrameError, SpanStore};
-use std::sync::atomic::Ordering;
+use query::{NameTable, State};
+use span_store::{Frame, FrameError, Replayed, SpanStore, StoreError};
+use trace_model::UnixNanos;
 
 use super::Clock;
 use super::assembling::Assembling;
 use super::committer::Committed;
 
+/// Frames that wait between two of the threads, besides those that they work on; up to 4 MiB of requests each.
+const FRAMES_BETWEEN: usize = 1;
+
 /// Reopens, replays, and says how much there was.
 pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State, clock: &Clock) {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
+    state.replayed_batches.store(u64::MAX, Ordering::Relaxed);
+    let mut progress = Progress { frames: 0, of: store.frames_to_replay(), spans: 0 };
+    progress.tell(state);
     let reopened = reopen(stage, state, clock);
-    let mut frames = 0_u64;
-    let mut spans = 0;
-    let mut unread = Unread::default();
-    let result = store.replay(&mut |replayed| {
-        match replayed.frame {
-            Ok(frame) => {
-                frames += 1;
-                let batches = frame.requests.into_iter().filter_map(|request| {
-                    let mut batch = ingest::prepare(request, &state.names, &WireLimits::STORED).ok()?.batch;
-                    (batch.seq, batch.arrival) = (replayed.seq, frame.arrival);
-                    Some(batch)
-                });
-                let batches: Vec<_> = batches.collect();
-                spans += batches.iter().map(|batch| batch.rows.len()).sum::<usize>();
-                stage.take(Committed { seq: replayed.seq, batches });
-            }
-            Err(error) => unread.note(state, replayed.seq, &error),
-        }
-        true
-    });
-    unread.report(state);
-    if let Err(error) = result {
+    let replaying = Instant::now();
+    if let Err(error) = replay(stage, store, state, &mut progress) {
         state.damaged.lock().push(format!("log: {error}"));
         tracing::error!(%error, "the log cannot be read to its end");
     }
     state.replayed_batches.store(stage.last_batch(), Ordering::Relaxed);
     *state.not_ready.lock() = None;
+    let Progress { frames, spans, .. } = progress;
     if frames > 0 || reopened > 0 {
-        let ms = started.elapsed().as_millis() as u64;
-        tracing::info!(frames, spans, reopened, ms, "recovered what was not sealed");
+        let (ms, replay_ms) = (started.elapsed().as_millis() as u64, replaying.elapsed().as_millis() as u64);
+        let spans_per_second = spans.saturating_mul(1_000).checked_div(replay_ms).unwrap_or(spans);
+        tracing::info!(
+            frames,
+            spans,
+            reopened,
+            ms,
+            replay_ms,
+            spans_per_second,
+            "recovered what was not sealed"
+        );
     }
+}
+
+/// How far the replay has come.
+struct Progress {
+    frames: u64,
+    of: u64,
+    spans: u64,
+}
+
+impl Progress {
+    fn tell(&self, state: &State) {
+        let Self { frames, of, .. } = self;
+        *state.not_ready.lock() = Some(format!("replaying the log: {frames} of {of} frames are in"));
+    }
+}
+
+/// A frame of the log, ready to be taken in.
+struct Walked {
+    seq: u64,
+    frame: Result<Committed, FrameError>,
+}
+
+/// Takes in what the log has, in its order. Reading and walking run ahead in threads of their own.
+fn replay(
+    stage: &mut Assembling,
+    store: &SpanStore,
+    state: &State,
+    progress: &mut Progress,
+) -> Result<(), StoreError> {
+    let mut unread = Unread::default();
+    let read = std::thread::scope(|scope| {
+        let (to_walk, read) = sync_channel(FRAMES_BETWEEN);
+        let (to_take, walked) = sync_channel(FRAMES_BETWEEN);
+        let reading = scope.spawn(move || store.replay(&mut |replayed| to_walk.send(replayed).is_ok()));
+        scope.spawn(move || walk_all(&read, &state.names, &to_take));
+        for Walked { seq, frame } in walked {
+            match frame {
+                Ok(committed) => {
+                    progress.spans +=
+                        committed.batches.iter().map(|batch| batch.rows.len() as u64).sum::<u64>();
+                    stage.take(committed);
+                    // Not by the clock: what is replayed now came close together, however long this takes.
+                    stage.finish_quiet(UnixNanos(0));
+                }
+                Err(error) => unread.note(state, seq, &error),
+            }
+            progress.frames += 1;
+            progress.tell(state);
+        }
+        reading.join()
+    });
+    unread.report(state);
+    read.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn walk_all(read: &Receiver<Replayed>, names: &NameTable, next: &SyncSender<Walked>) {
+    for Replayed { seq, frame } in read {
+        let frame = frame.map(|frame| walk(seq, frame, names));
+        if next.send(Walked { seq, frame }).is_err() {
+            return;
+        }
+    }
+}
+
+fn walk(seq: u64, frame: Frame, names: &NameTable) -> Committed {
+    let arrival = frame.arrival;
+    let batches = frame.requests.into_iter().filter_map(|request| {
+        let mut batch = ingest::prepare(request, names, &WireLimits::STORED).ok()?.batch;
+        (batch.seq, batch.arrival) = (seq, arrival);
+        Some(batch)
+    });
+    Committed { seq, batches: batches.collect() }
 }
 
 /// Runs of frames that cannot be read, told in one line each.

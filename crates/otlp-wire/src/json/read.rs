@@ -1,308 +1,258 @@
-//! OTLP/JSON to protobuf.
+//! OTLP/JSON to protobuf, in one pass and without a document in between.
+//!
+//! Protobuf is written as the text is read. A message's length is written when its end has come, and a member that
+//! comes after one of a greater number is moved before it; what is open is as deep as the schema. So the memory is
+//! that of the protobuf, whatever the text is.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
-
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde_json::{Map, Value as Json};
-
-use crate::encode::{put_bytes, put_key, put_varint};
+use super::error::{JsonError, Step, Wrong};
+use super::quoted::Quoted;
+use super::tokens::Tokens;
+use super::value::{NANOSECONDS, UINT32};
+use crate::encode::{close_message, open_message, put_bytes};
 use crate::error::WireLimits;
-use crate::schema::{FieldType, Kind, Message, TRACES};
+use crate::schema::{FIELDS_MAX, FieldType, Kind, Message, TRACES};
 
-/// Why OTLP/JSON was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum JsonError {
-    /// The text is not JSON, or nests deeper than 128 levels.
-    #[error("not valid JSON: {0}")]
-    Syntax(String),
-    /// A value is not what its field takes.
-    #[error("`{path}` must be {want}, got {got}")]
-    Value {
-        /// Where: `resourceSpans[0].scopeSpans[0].spans[2].kind`. The document itself is `$`.
-        path: String,
-        /// What would be right.
-        want: String,
-        /// What is there, shortened.
-        got: String,
-    },
-}
-
-/// Turns an OTLP/JSON `ExportTraceServiceRequest` into its protobuf bytes.
+/// Turns an OTLP/JSON `ExportTraceServiceRequest` into its protobuf bytes, fields in the order of their numbers.
 ///
 /// Takes what the Collector's file exporter and the SDKs write, and what protobuf's JSON mapping
 /// allows besides: names in lowerCamelCase or as in the .proto file, ids in hex of any case,
 /// integers as numbers or decimal strings, enums as numbers or names, base64 of either alphabet
-/// with or without padding. Unknown names are ignored; `null` means absent.
+/// with or without padding. Unknown names are ignored; `null` means absent. A field may be given once only.
+///
+/// Takes [`protobuf_len_max`] bytes of memory for the result and next to nothing besides.
 ///
 /// The lengths of ids are not checked here: [`walk`](crate::walk) rejects the spans concerned.
 ///
 /// # Errors
-/// If the text is not JSON, or a value is not what its field takes; the error names the path.
+/// If the text is not JSON, or a value is not what its field takes; the error names place and path.
 pub fn json_to_traces(json: &[u8]) -> Result<Vec<u8>, JsonError> {
-    let json: Json = serde_json::from_slice(json).map_err(|error| JsonError::Syntax(error.to_string()))?;
-    let mut out = Vec::new();
-    put_message(&TRACES, &json, WireLimits::MAX_DEPTH, &mut out).map_err(|wrong| wrong.into_error())?;
-    Ok(out)
+    transcode(json).map_err(|wrong| wrong.into_error(json))
 }
 
-/// A wrong value. The path is collected on the way out, innermost step first, so that a good
-/// document pays nothing for it.
-struct Wrong {
-    path: Vec<Step>,
-    want: Cow<'static, str>,
-    got: String,
+/// The most bytes that the protobuf of so many bytes of OTLP/JSON can have.
+///
+/// Nothing grows more than a span of which there is only a negative kind: 12 bytes of text, `{"kind":-1},`, are 13.
+pub const fn protobuf_len_max(json: usize) -> usize {
+    json.saturating_add(json / 12).saturating_add(16)
 }
 
-enum Step {
-    Field(&'static str),
-    Index(usize),
+pub(super) type Done = Result<(), Box<Wrong>>;
+
+fn transcode(json: &[u8]) -> Result<Vec<u8>, Box<Wrong>> {
+    let tokens = Tokens::new(json)?;
+    // All at once: a vector that grows is there twice while it moves, and pages without bytes cost nothing.
+    let out = Vec::with_capacity(protobuf_len_max(json.len()));
+    let mut transcoder = Transcoder { tokens, out };
+    transcoder.message(&TRACES, WireLimits::MAX_DEPTH)?;
+    transcoder.tokens.end()?;
+    Ok(transcoder.out)
 }
 
-impl Wrong {
-    fn new(want: impl Into<Cow<'static, str>>, got: &Json) -> Box<Self> {
-        Box::new(Self { path: Vec::new(), want: want.into(), got: describe(got) })
+/// The text on one side and the protobuf on the other.
+#[derive(Debug)]
+pub(super) struct Transcoder<'t> {
+    pub(super) tokens: Tokens<'t>,
+    pub(super) out: Vec<u8>,
+}
+
+/// The members of an object so far.
+struct Members {
+    /// A bit for the index of every field that was given.
+    seen: u32,
+    /// The index behind that of the last: the next member is likely there.
+    next: usize,
+    /// Where the fields that were given begin in the output.
+    starts: [usize; FIELDS_MAX],
+}
+
+impl Members {
+    #[inline]
+    fn new() -> Self {
+        Self { seen: 0, next: 0, starts: [0; FIELDS_MAX] }
     }
 
-    fn under(mut self: Box<Self>, step: Step) -> Box<Self> {
-        self.path.push(step);
-        self
+    #[inline]
+    fn has(&self, index: usize) -> bool {
+        self.seen >> index & 1 == 1
     }
 
-    fn into_error(self) -> JsonError {
-        let mut path = String::new();
-        for step in self.path.iter().rev() {
-            // Writing to a string cannot fail.
-            let _ = match step {
-                Step::Field(name) if path.is_empty() => write!(path, "{name}"),
-                Step::Field(name) => write!(path, ".{name}"),
-                Step::Index(index) => write!(path, "[{index}]"),
-            };
+    /// Notes the field that was just written from `start` on, and moves it before those of greater numbers.
+    #[inline]
+    fn put_in_order(&mut self, index: usize, start: usize, out: &mut [u8]) {
+        let behind = self.seen >> index;
+        self.seen |= 1 << index;
+        self.next = index + 1;
+        let mut start = start;
+        if behind != 0 {
+            start = self.move_up(index + behind.trailing_zeros() as usize, start, out);
         }
-        if path.is_empty() {
-            path.push('$');
+        if let Some(place) = self.starts.get_mut(index) {
+            *place = start;
         }
-        JsonError::Value { path, want: self.want.into_owned(), got: self.got }
+    }
+
+    /// Moves what begins at `start` before the field `first`, and all the fields from there on behind it.
+    fn move_up(&mut self, first: usize, start: usize, out: &mut [u8]) -> usize {
+        let length = out.len() - start;
+        let to = self.starts.get(first).copied().unwrap_or(start);
+        if let Some(moved) = out.get_mut(to..) {
+            moved.rotate_right(length);
+        }
+        // Those that were not given have no place yet, and get one when they are.
+        self.starts.iter_mut().skip(first).for_each(|place| *place += length);
+        to
     }
 }
 
-/// A value for an error message: short, whatever the client sent.
-fn describe(json: &Json) -> String {
-    match json {
-        Json::Array(_) => "an array".to_owned(),
-        Json::Object(_) => "an object".to_owned(),
-        Json::String(text) if text.chars().nth(64).is_some() => {
-            format!("the string {:?}...", text.chars().take(64).collect::<String>())
+impl Transcoder<'_> {
+    /// Appends the fields of a message. The depth of the calls is that of the schema, plus what
+    /// `depth` allows where the schema is recursive.
+    fn message(&mut self, message: &'static Message, depth: u32) -> Done {
+        if self.tokens.peek() != b'{' {
+            return Err(self.tokens.mismatch("an object"));
         }
-        other => other.to_string(),
+        let depth = self.enter(message, depth)?;
+        self.tokens.eat(b'{');
+        if self.tokens.eat(b'}') {
+            return Ok(());
+        }
+        let mut members = Members::new();
+        loop {
+            let place = self.tokens.at();
+            let name = self.tokens.name()?;
+            match self.field_named(name, message, members.next) {
+                None => self.tokens.skip()?,
+                Some(_) if self.tokens.peek() == b'n' => self.tokens.literal("null")?,
+                Some((index, field, name)) => {
+                    if members.has(index) || message.oneof && members.seen != 0 {
+                        return Err(self.repeated(place, message, &members, index, name));
+                    }
+                    let start = self.out.len();
+                    self.field(message, field, depth).map_err(|wrong| wrong.under(Step::Field(name)))?;
+                    members.put_in_order(index, start, &mut self.out);
+                }
+            }
+            if !self.tokens.another(b'}')? {
+                return Ok(());
+            }
+        }
     }
-}
 
-/// Appends the fields of a message. The depth of the calls is that of the schema, plus what
-/// `depth` allows where the schema is recursive.
-fn put_message(
-    message: &'static Message,
-    json: &Json,
-    depth: u32,
-    out: &mut Vec<u8>,
-) -> Result<(), Box<Wrong>> {
-    let Json::Object(object) = json else { return Err(Wrong::new("an object", json)) };
-    let Some(depth) = depth.checked_sub(u32::from(message.is_any_value())) else {
-        return Err(Wrong::new("nested at most 32 deep", json));
-    };
-    let mut set = None;
-    for field in message.fields {
-        let Some((name, value)) = lookup(object, field) else { continue };
-        if message.oneof
-            && let Some(first) = set.replace(name)
+    /// How deep a value within this message may nest.
+    fn enter(&mut self, message: &Message, depth: u32) -> Result<u32, Box<Wrong>> {
+        depth
+            .checked_sub(u32::from(message.is_any_value()))
+            .ok_or_else(|| self.tokens.mismatch("nested at most 32 deep"))
+    }
+
+    /// The field under either of its names, and the name that it goes by.
+    #[inline]
+    fn field_named(
+        &mut self,
+        name: Quoted<'_>,
+        message: &'static Message,
+        from: usize,
+    ) -> Option<(usize, &'static FieldType, &'static str)> {
+        self.unescaped(name, |name| message.find(name, from))
+    }
+
+    /// The name at `place` is that of a field which was given, or whose oneof was.
+    #[cold]
+    fn repeated(
+        &mut self,
+        place: usize,
+        message: &Message,
+        members: &Members,
+        index: usize,
+        name: &'static str,
+    ) -> Box<Wrong> {
+        self.tokens.back_to(place);
+        if members.has(index) {
+            return self.tokens.mismatch("given once only").under(Step::Field(name));
+        }
+        let first =
+            message.fields.get(members.seen.trailing_zeros() as usize).map_or(name, |field| field.name);
+        self.tokens.mismatch(format!("of one type only: `{first}` or `{name}`"))
+    }
+
+    fn field(&mut self, message: &Message, field: &'static FieldType, depth: u32) -> Done {
+        if !field.is_list() {
+            return self.value(field, message.oneof, depth);
+        }
+        if self.tokens.peek() != b'[' {
+            return Err(self.tokens.mismatch("an array"));
+        }
+        self.tokens.eat(b'[');
+        if self.tokens.eat(b']') {
+            return Ok(());
+        }
+        let mut index = 0;
+        loop {
+            self.element(field, depth).map_err(|wrong| wrong.under(Step::Index(index)))?;
+            index += 1;
+            if !self.tokens.another(b']')? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// `null` in an array of values is an empty value; in any other array it is nothing.
+    #[inline]
+    fn element(&mut self, field: &'static FieldType, depth: u32) -> Done {
+        if self.tokens.peek() != b'n' {
+            return self.value(field, true, depth);
+        }
+        if let Kind::Message(inner) = field.kind
+            && inner.is_any_value()
         {
-            return Err(Wrong::new(format!("of one type only: `{first}` or `{name}`"), json));
+            self.enter(inner, depth)?;
+            put_bytes(&mut self.out, field.number, &[]);
         }
-        put_field(message, field, value, depth, out).map_err(|wrong| wrong.under(Step::Field(name)))?;
+        self.tokens.literal("null")
     }
-    Ok(())
-}
 
-/// The value of a field under either of its names; `null` counts as absent.
-fn lookup<'j>(object: &'j Map<String, Json>, field: &FieldType) -> Option<(&'static str, &'j Json)> {
-    let get = |name| object.get(name).filter(|value| !value.is_null()).map(|value| (name, value));
-    get(field.name).or_else(|| get(field.snake))
-}
-
-fn put_field(
-    message: &Message,
-    field: &FieldType,
-    json: &Json,
-    depth: u32,
-    out: &mut Vec<u8>,
-) -> Result<(), Box<Wrong>> {
-    if !field.is_list() {
-        return put_value(field, json, message.oneof, depth, out);
-    }
-    let Json::Array(list) = json else { return Err(Wrong::new("an array", json)) };
-    for (index, element) in list.iter().enumerate() {
-        put_element(field, element, depth, out).map_err(|wrong| wrong.under(Step::Index(index)))?;
-    }
-    Ok(())
-}
-
-/// `null` in an array of values is an empty value; in any other array it is nothing.
-fn put_element(field: &FieldType, json: &Json, depth: u32, out: &mut Vec<u8>) -> Result<(), Box<Wrong>> {
-    if !json.is_null() {
-        return put_value(field, json, true, depth, out);
-    }
-    if matches!(field.kind, Kind::Message(inner) if inner.is_any_value()) {
-        put_bytes(out, field.number, &[]);
-    }
-    Ok(())
-}
-
-/// Appends one value with its key. A default value is written only if `explicit`.
-fn put_value(
-    field: &FieldType,
-    json: &Json,
-    explicit: bool,
-    depth: u32,
-    out: &mut Vec<u8>,
-) -> Result<(), Box<Wrong>> {
-    let number = field.number;
-    match field.kind {
-        Kind::Message(inner) => {
-            let mut payload = Vec::new();
-            put_message(inner, json, depth, &mut payload)?;
-            put_bytes(out, number, &payload);
+    /// Appends one value with its key. A default value is written only if `explicit`.
+    fn value(&mut self, field: &'static FieldType, explicit: bool, depth: u32) -> Done {
+        let number = field.number;
+        match field.kind {
+            Kind::Message(inner) => {
+                let start = open_message(&mut self.out, number);
+                self.message(inner, depth)?;
+                close_message(&mut self.out, start);
+            }
+            Kind::Text => self.text(number, explicit)?,
+            Kind::Hex => self.hex(number, explicit)?,
+            Kind::Base64 => self.base64(number, explicit)?,
+            Kind::Bool => {
+                let value = self.boolean()?;
+                self.put_number(number, explicit, u64::from(value));
+            }
+            Kind::Uint32 => {
+                let value: u32 = self.integer(UINT32)?;
+                self.put_number(number, explicit, u64::from(value));
+            }
+            Kind::Int64 => {
+                let value: i64 = self.integer("a 64-bit integer as a decimal string or a number")?;
+                self.put_number(number, explicit, value as u64);
+            }
+            // A negative enum is a varint of ten bytes, like any negative int32.
+            Kind::Enum(names) => {
+                let value = self.enumeration(names)?;
+                self.put_number(number, explicit, i64::from(value) as u64);
+            }
+            Kind::Fixed32 => {
+                let value: u32 = self.integer(UINT32)?;
+                self.put_fixed(number, 5, explicit, &value.to_le_bytes());
+            }
+            Kind::Fixed64 => {
+                let value: u64 = self.integer(NANOSECONDS)?;
+                self.put_fixed(number, 1, explicit, &value.to_le_bytes());
+            }
+            Kind::Double => {
+                let value = self.double()?;
+                self.put_fixed(number, 1, explicit, &value.to_le_bytes());
+            }
         }
-        Kind::Text => put_payload(out, number, explicit, text(json)?.as_bytes()),
-        Kind::Hex => put_payload(out, number, explicit, &hex(json)?),
-        Kind::Base64 => put_payload(out, number, explicit, &base64(json)?),
-        Kind::Bool => {
-            let Json::Bool(value) = json else { return Err(Wrong::new("true or false", json)) };
-            put_number(out, number, explicit, u64::from(*value));
-        }
-        Kind::Uint32 => put_number(out, number, explicit, u64::from(uint32(json)?)),
-        Kind::Int64 => put_number(out, number, explicit, int64(json)? as u64),
-        // A negative enum is a varint of ten bytes, like any negative int32.
-        Kind::Enum(names) => put_number(out, number, explicit, i64::from(enumeration(json, names)?) as u64),
-        Kind::Fixed32 => put_fixed(out, number, 5, explicit, &uint32(json)?.to_le_bytes()),
-        Kind::Fixed64 => put_fixed(out, number, 1, explicit, &uint64(json)?.to_le_bytes()),
-        Kind::Double => put_fixed(out, number, 1, explicit, &double(json)?.to_le_bytes()),
-    }
-    Ok(())
-}
-
-fn put_payload(out: &mut Vec<u8>, number: u32, explicit: bool, payload: &[u8]) {
-    if explicit || !payload.is_empty() {
-        put_bytes(out, number, payload);
-    }
-}
-
-fn put_number(out: &mut Vec<u8>, number: u32, explicit: bool, value: u64) {
-    if explicit || value != 0 {
-        put_key(out, number, 0);
-        put_varint(out, value);
-    }
-}
-
-fn put_fixed(out: &mut Vec<u8>, number: u32, wire_type: u8, explicit: bool, bytes: &[u8]) {
-    if explicit || bytes.iter().any(|byte| *byte != 0) {
-        put_key(out, number, wire_type);
-        out.extend_from_slice(bytes);
-    }
-}
-
-fn text(json: &Json) -> Result<&str, Box<Wrong>> {
-    json.as_str().ok_or_else(|| Wrong::new("a string", json))
-}
-
-fn hex(json: &Json) -> Result<Vec<u8>, Box<Wrong>> {
-    let wrong = || Wrong::new("an id as a string of hex digits, two a byte", json);
-    let digits = json.as_str().ok_or_else(wrong)?.as_bytes();
-    let (pairs, rest) = digits.as_chunks::<2>();
-    if !rest.is_empty() {
-        return Err(wrong());
-    }
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    pairs
-        .iter()
-        .map(|&[high, low]| Some((digit(high)? << 4 | digit(low)?) as u8))
-        .collect::<Option<_>>()
-        .ok_or_else(wrong)
-}
-
-fn base64(json: &Json) -> Result<Vec<u8>, Box<Wrong>> {
-    const LENIENT: GeneralPurposeConfig =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    const ENGINE: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-    let wrong = || Wrong::new("bytes as a base64 string", json);
-    let text = json.as_str().ok_or_else(wrong)?;
-    // Protobuf's JSON mapping accepts the URL-safe alphabet too.
-    let standard = text.replace('-', "+").replace('_', "/");
-    ENGINE.decode(standard).map_err(|_| wrong())
-}
-
-/// An integer as a number or a decimal string. A number with an exponent or a zero fraction
-/// counts, since JSON has no integers of its own.
-fn integer(json: &Json) -> Option<i128> {
-    match json {
-        Json::String(text) => {
-            let digits = text.strip_prefix('-').unwrap_or(text);
-            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-            if plain { text.parse().ok() } else { None }
-        }
-        Json::Number(number) => number
-            .as_u64()
-            .map(i128::from)
-            .or_else(|| number.as_i64().map(i128::from))
-            .or_else(|| number.as_f64().filter(|float| float.fract() == 0.0).map(|float| float as i128)),
-        _ => None,
-    }
-}
-
-fn bounded<T: TryFrom<i128>>(json: &Json, want: &'static str) -> Result<T, Box<Wrong>> {
-    integer(json).and_then(|number| T::try_from(number).ok()).ok_or_else(|| Wrong::new(want, json))
-}
-
-fn uint32(json: &Json) -> Result<u32, Box<Wrong>> {
-    bounded(json, "an integer from 0 to 4294967295")
-}
-
-fn uint64(json: &Json) -> Result<u64, Box<Wrong>> {
-    bounded(json, "nanoseconds since 1970 as a decimal string or an integer from 0 to 18446744073709551615")
-}
-
-fn int64(json: &Json) -> Result<i64, Box<Wrong>> {
-    bounded(json, "a 64-bit integer as a decimal string or a number")
-}
-
-fn enumeration(json: &Json, names: &[&str]) -> Result<i32, Box<Wrong>> {
-    let by_name = json.as_str().and_then(|name| names.iter().position(|known| *known == name));
-    let by_number = || if json.is_number() { integer(json) } else { None };
-    by_name
-        .map(|index| index as i128)
-        .or_else(by_number)
-        .and_then(|number| i32::try_from(number).ok())
-        .ok_or_else(|| {
-            Wrong::new(format!("a number from 0 to {} or one of {}", names.len() - 1, names.join(", ")), json)
-        })
-}
-
-fn double(json: &Json) -> Result<f64, Box<Wrong>> {
-    let wrong = || Wrong::new("a number, \"NaN\", \"Infinity\" or \"-Infinity\"", json);
-    match json {
-        Json::Number(number) => number.as_f64().ok_or_else(wrong),
-        Json::String(text) => named_double(text).ok_or_else(wrong),
-        _ => Err(wrong()),
-    }
-}
-
-/// Rust also reads `inf` and `nan`, which the JSON mapping does not have.
-fn named_double(text: &str) -> Option<f64> {
-    match text {
-        "NaN" => Some(f64::NAN),
-        "Infinity" => Some(f64::INFINITY),
-        "-Infinity" => Some(f64::NEG_INFINITY),
-        _ => text.parse().ok().filter(|number: &f64| number.is_finite()),
+        Ok(())
     }
 }

@@ -4,9 +4,11 @@
 
 mod checks;
 mod damage;
+mod dictionaries;
 mod keeping;
 mod merging;
 mod model;
 mod oracle;
+mod recovering;
 mod spans;
 mod world;

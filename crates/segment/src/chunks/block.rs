@@ -9,6 +9,7 @@ use trace_model::{TraceId, UnixNanos};
 use super::{ChunkSpan, EXTERNAL, NO_PARENT, RAW_SHAPE, SPANS_MAX};
 use crate::codec::{Cursor, INFLATED_MAX, ReadError, after_mark};
 use crate::columns::{Packed, Unpacked, read_lengths};
+use crate::dictionary::Dictionary;
 use crate::shape::{Core, Shape, Values};
 use crate::texts::{Source, TextColumn};
 use crate::values::ChunkTables;
@@ -52,9 +53,13 @@ pub(super) struct ColumnBlock {
 }
 
 impl ColumnBlock {
-    pub(super) fn read(stored: Vec<u8>, tables: Arc<ChunkTables>) -> Result<Self, ReadError> {
+    pub(super) fn read(
+        stored: Vec<u8>,
+        dictionary: Option<&Dictionary>,
+        tables: Arc<ChunkTables>,
+    ) -> Result<Self, ReadError> {
         let marked = after_mark(&stored).ok_or(ReadError::Damaged(WHAT))?;
-        let Unpacked { heads, lengths, text, bits } = Unpacked::read(marked, WHAT)?;
+        let Unpacked { heads, lengths, text, bits } = Unpacked::read_with(marked, dictionary, WHAT)?;
         let bits_start = stored.len() - bits.len();
         let text = text.into_owned();
         let heads = Cursor::new(&heads, WHAT);

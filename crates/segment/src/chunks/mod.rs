@@ -75,7 +75,8 @@ impl ChunkBlock {
         if after_mark(&stored).is_none() {
             return Ok(Self(Inner::Messages(v1::MessageBlock::read(&stored)?)));
         }
-        Ok(Self(Inner::Columns(Box::new(block::ColumnBlock::read(stored, tables()?)?))))
+        let block = block::ColumnBlock::read(stored, blocks.dictionary(), tables()?)?;
+        Ok(Self(Inner::Columns(Box::new(block))))
     }
 
     /// The spans of a trace in this block, in start order; empty if it is not here.

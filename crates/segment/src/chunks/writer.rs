@@ -7,12 +7,15 @@ use super::{BLOCK_BYTES, BLOCK_SPANS, EXTERNAL, NO_PARENT, RAW_SHAPE, SPANS_MAX}
 use crate::codec::{Packer, put};
 use crate::columns::{Streams, put_lengths, put_packed};
 use crate::contexts::ContextRef;
-use crate::shape::{Parsed, Shape};
+use crate::shape::{Fields, Parsed, Shape};
 use crate::texts::{Hint, TextWriter};
 use crate::values::ValueTable;
 
 /// Shapes that a span is compared with before it is parsed.
 const GUESSES: usize = 3;
+/// Places for what is known of shapes by length.
+const PREDICTIONS: usize = 4_096;
+const NO_SHAPE: u32 = u32::MAX;
 /// Traces of more spans look their parents up in a map.
 const SCANNED_MAX: usize = 24;
 
@@ -36,6 +39,8 @@ pub(crate) struct ChunkWriter<'a> {
     shapes: Vec<ShapeRows<'a>>,
     /// The last shapes of each kind of call.
     guesses: Vec<[u32; GUESSES]>,
+    /// The last shape by kind of call and length: calls of one kind may have several shapes, which differ in length.
+    predictions: Vec<u32>,
     raw_hint: Hint,
 
     traces: Vec<(TraceId, u32)>,
@@ -92,49 +97,67 @@ impl<'a> ChunkWriter<'a> {
                 self.own_contexts.push(bytes);
             }
         }
-        match self.shape_of(&id, kind_of_call, message) {
-            Some(number) => self.add_parsed(number),
+        let found = self.follow(&id, kind_of_call, message);
+        match found.or_else(|| self.parse(&id, kind_of_call, message)) {
+            Some((number, fields)) => {
+                let start = fields.start.unwrap_or(self.last_start());
+                let end = fields.end.unwrap_or(start);
+                let (id, parent) = (fields.span_id.unwrap_or_default(), fields.parent.unwrap_or_default());
+                self.push(number + 1, id, parent, start, end);
+            }
             None => self.add_raw(message),
         }
     }
 
-    fn shape_of(&mut self, id: &TraceId, kind_of_call: usize, message: &'a [u8]) -> Option<u32> {
-        if kind_of_call >= self.guesses.len() {
-            self.guesses.resize(kind_of_call + 1, [u32::MAX; GUESSES]);
-        }
-        for guess in self.guesses[kind_of_call] {
-            if let Some(rows) = self.shapes.get(guess as usize)
-                && rows.shape.as_ref().is_some_and(|shape| shape.follow(id, message, &mut self.parsed))
-            {
-                return Some(guess);
+    /// Tries the shape that such a span of this length had last, and then others that such spans had.
+    fn follow(&mut self, id: &TraceId, kind_of_call: usize, message: &'a [u8]) -> Option<(u32, Fields)> {
+        let slot = kind_of_call.wrapping_mul(31).wrapping_add(message.len()) % PREDICTIONS;
+        let predicted = self.predictions.get(slot).copied().unwrap_or(NO_SHAPE);
+        let guesses = self.guesses.get(kind_of_call).copied().unwrap_or([NO_SHAPE; GUESSES]);
+        let others = guesses.into_iter().filter(|guess| *guess != predicted);
+        for guess in std::iter::once(predicted).chain(others) {
+            let Some(rows) = self.shapes.get_mut(guess as usize) else { continue };
+            let Some(shape) = &rows.shape else { continue };
+            if let Some(fields) = shape.follow(id, message, &mut rows.numbers, &mut rows.texts) {
+                rows.spans += 1;
+                if guess != predicted {
+                    self.predictions.resize(PREDICTIONS, NO_SHAPE);
+                    self.predictions[slot] = guess;
+                }
+                return Some((guess, fields));
             }
         }
+        None
+    }
+
+    fn parse(&mut self, id: &TraceId, kind_of_call: usize, message: &'a [u8]) -> Option<(u32, Fields)> {
         if !self.parsed.parse(id, message) {
             return None;
         }
         let number = self.table.shape(&self.parsed.program)?;
         if number as usize >= self.shapes.len() {
             let shape = Shape::read(&self.parsed.program).ok();
-            self.shapes.push(ShapeRows { shape, ..ShapeRows::default() });
+            let hints = vec![Hint::default(); self.parsed.texts.len()];
+            self.shapes.push(ShapeRows { shape, hints, ..ShapeRows::default() });
+        }
+        let rows = &mut self.shapes[number as usize];
+        rows.spans += 1;
+        rows.numbers.extend_from_slice(&self.parsed.numbers);
+        rows.texts.extend_from_slice(&self.parsed.texts);
+        self.guess(kind_of_call, number);
+        Some((number, self.parsed.fields))
+    }
+
+    /// Spans of this kind of call are likely to have this shape.
+    fn guess(&mut self, kind_of_call: usize, number: u32) {
+        if kind_of_call >= self.guesses.len() {
+            self.guesses.resize(kind_of_call + 1, [NO_SHAPE; GUESSES]);
         }
         let guesses = &mut self.guesses[kind_of_call];
         if !guesses.contains(&number) {
             guesses.rotate_right(1);
             guesses[0] = number;
         }
-        Some(number)
-    }
-
-    fn add_parsed(&mut self, number: u32) {
-        let rows = &mut self.shapes[number as usize];
-        rows.spans += 1;
-        rows.numbers.extend_from_slice(&self.parsed.numbers);
-        rows.texts.extend_from_slice(&self.parsed.texts);
-        rows.hints.resize(self.parsed.texts.len(), Hint::default());
-        let parsed = &self.parsed;
-        let start = parsed.start.unwrap_or(self.last_start());
-        let parent = parsed.parent.unwrap_or_default();
-        self.push(number + 1, parsed.span_id.unwrap_or_default(), parent, start, parsed.end.unwrap_or(start));
     }
 
     fn add_raw(&mut self, message: &'a [u8]) {

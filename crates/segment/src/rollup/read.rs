@@ -60,7 +60,7 @@ pub fn rolled_histograms(
     wanted: &dyn Fn(u32, u32, StatusCode) -> bool,
 ) -> Result<Vec<RolledHistogram>, ReadError> {
     const WHAT: &str = "rolled up histograms";
-    let raw = unpack(&fetch(blocks, Key::Minute(block))?, WHAT)?;
+    let raw = unpack(&fetch(blocks, Key::Minute(block))?, None, WHAT)?;
     let mut cursor = Cursor::new(&raw, WHAT);
     let mut rows = Vec::new();
     while !cursor.is_empty() {
@@ -94,7 +94,7 @@ pub fn rolled_paths(
     wanted: &dyn Fn(u32, Option<u32>) -> bool,
 ) -> Result<Vec<RolledPaths>, ReadError> {
     const WHAT: &str = "rolled up critical paths";
-    let raw = unpack(&fetch(blocks, Key::RolledPaths(block))?, WHAT)?;
+    let raw = unpack(&fetch(blocks, Key::RolledPaths(block))?, None, WHAT)?;
     let mut cursor = Cursor::new(&raw, WHAT);
     let mut rows = Vec::new();
     while !cursor.is_empty() {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod damage;
+mod dictionary;
 mod messages;
 mod rollups;
 mod round_trip;

@@ -4,16 +4,19 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use prost::Message as _;
 use segment::{
-    ChunkBlock, ChunkSpan, ContextBlock, HistogramTable, Key, ROOT_FLAG, RowBlock, SegmentMeta, TraceHeads,
-    TracePaths, decode_minute, trace_hash, trace_hashes,
+    Blocks, ChunkBlock, ChunkSpan, ContextBlock, HistogramTable, Key, ROOT_FLAG, RowBlock, SegmentMeta,
+    TraceHeads, TracePaths, decode_minute, decode_segment_meta, trace_hash, trace_hashes,
 };
-use trace_model::TraceId;
+use trace_model::{NanoDuration, TraceId, UnixNanos};
 
 use crate::sample::{Memory, Sample, analyses, batch, samples, sealed};
 
 /// The spans of a trace, and the number of the first block that has some.
-fn stored(memory: &Memory, meta: &SegmentMeta, id: &TraceId) -> (u32, Vec<ChunkSpan>) {
+fn stored(memory: &dyn Blocks, meta: &SegmentMeta, id: &TraceId) -> (u32, Vec<ChunkSpan>) {
     let whole = u128::from_be_bytes(*id.as_bytes());
     let halves = meta.chunk_first_high.iter().zip(&meta.chunk_first_low);
     let firsts = halves.map(|(high, low)| u128::from(*high) << 64 | u128::from(*low));
@@ -53,7 +56,7 @@ pub(crate) fn check_look_ups(memory: &Memory, meta: &SegmentMeta, sorted: &[Samp
     }
 }
 
-pub(crate) fn check_chunks(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample]) {
+pub(crate) fn check_chunks(memory: &dyn Blocks, meta: &SegmentMeta, sorted: &[Sample]) {
     let hashes = trace_hashes(memory, meta.chunk_first_trace.len() as u32).unwrap();
     for (nth, spans) in sorted.chunk_by(|a, b| a.trace_id == b.trace_id).enumerate() {
         let id = spans[0].trace_id;
@@ -76,10 +79,6 @@ pub(crate) fn check_chunks(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample
         assert!(number <= last as u32);
     }
     assert!(hashes.is_sorted());
-    // As a segment of the first format, which has no list, is read.
-    let mut without = memory.clone();
-    without.0.remove(&Key::Hashes.to_bytes());
-    assert_eq!(trace_hashes(&without, meta.chunk_first_trace.len() as u32).unwrap(), hashes);
 }
 
 /// Trace number, span number within the trace, and the span, for every row.
@@ -117,7 +116,7 @@ pub(crate) fn check_rows(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample])
     assert_eq!(seen, sorted.len());
 }
 
-fn check_minutes(memory: &Memory, meta: &SegmentMeta, samples: &[Sample]) {
+pub(crate) fn check_minutes(memory: &Memory, meta: &SegmentMeta, samples: &[Sample]) {
     let mut table = HistogramTable::default();
     batch(1, samples).rows.iter().for_each(|row| table.record(row));
     let mut left = table.iter().count();
@@ -158,6 +157,52 @@ fn check_totals(meta: &SegmentMeta, samples: &[Sample]) {
     }
 }
 
+/// Sums that columns cannot tell are written as they were before there were columns.
+#[test]
+fn histograms_of_the_longest_spans_come_back() {
+    let drawn = samples().new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    let spans = |starts: &[u64]| -> Vec<Sample> {
+        let of = |(nth, start): (usize, &u64)| {
+            let mut sample = drawn[0].clone();
+            (sample.node.start, sample.node.end) = (UnixNanos(*start), UnixNanos(u64::MAX));
+            sample.node.content = nth as u64;
+            sample
+        };
+        starts.iter().enumerate().map(of).collect()
+    };
+    for (starts, in_columns) in [(&[0, 0, 0][..], true), (&[0, 0, u64::MAX], false)] {
+        let samples = spans(starts);
+        let (memory, meta) = sealed(&[batch(1, &samples)], &[]);
+        check_minutes(&memory, &meta, &samples);
+        let stored = &memory.0[&Key::Minute(meta.minutes[0]).to_bytes()];
+        assert_eq!(stored.starts_with(b"\x02LP\xff"), in_columns, "{starts:?}");
+        let sum = samples.iter().map(|s| u128::from(s.node.duration().0)).sum::<u128>();
+        let rows = decode_minute(&memory, meta.minutes[0], &|_, _| true).unwrap();
+        assert_eq!(rows[0].histogram.sum_nanos(), sum);
+        assert_eq!(rows[0].histogram.max(), Some(NanoDuration(u64::MAX)));
+    }
+}
+
+/// A reader that does not know a format must find its number, whatever became of the rest.
+#[test]
+fn a_meta_says_its_format_to_those_who_do_not_know_it() {
+    let drawn = samples().new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    let (memory, meta) = sealed(&[batch(1, &drawn)], &[]);
+    let outer = SegmentMeta::decode(&memory.0[&Key::Meta.to_bytes()][..]).unwrap();
+    assert!(!outer.packed.is_empty(), "a meta with names shrinks");
+    let packed = SegmentMeta { format: outer.format, packed: outer.packed.clone(), ..Default::default() };
+    assert_eq!((outer.format, &outer), (meta.format, &packed));
+    for (format, bytes, found) in [
+        (segment::FORMAT + 1, vec![1, 2, 3], Some(segment::FORMAT + 1)),
+        (segment::FORMAT, vec![1, 2, 3], None),
+        // Not the number that is inside.
+        (segment::FORMAT - 1, outer.packed, None),
+    ] {
+        let stored = SegmentMeta { format, packed: bytes.into(), ..SegmentMeta::default() }.encode_to_vec();
+        assert_eq!(decode_segment_meta(&stored).ok().map(|meta| meta.format), found);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
@@ -167,9 +212,14 @@ proptest! {
         let sorted = in_order(&samples);
         check_chunks(&memory, &meta, &sorted);
         check_look_ups(&memory, &meta, &sorted);
+        // As a segment of the first format, which has no list, is read.
+        let (mut without, blocks) = (memory.clone(), meta.chunk_first_trace.len() as u32);
+        without.0.remove(&Key::Hashes.to_bytes());
+        prop_assert_eq!(trace_hashes(&without, blocks).unwrap(), trace_hashes(&memory, blocks).unwrap());
         check_rows(&memory, &meta, &sorted);
         check_minutes(&memory, &meta, &samples);
         check_totals(&meta, &samples);
+        prop_assert_eq!(decode_segment_meta(&memory.0[&Key::Meta.to_bytes()]).unwrap(), meta);
     }
 
     #[test]

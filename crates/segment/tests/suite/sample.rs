@@ -186,6 +186,7 @@ pub(crate) fn sealed(batches: &[Arc<LiveBatch>], analysed: &[Arc<TraceRow>]) -> 
         open: &open,
         open_since: None,
         names: &Numbered,
+        dictionary: None,
         now: UnixNanos(5_000),
     };
     let mut memory = Memory::default();

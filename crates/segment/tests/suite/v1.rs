@@ -1,10 +1,13 @@
 //! Segments of format 1 are still read: a writer of its blocks, and the readers on them.
 
 use proptest::prelude::*;
-use segment::{ChunkBlock, Key, RowBlock, SegmentMeta, TraceHeads, TracePaths};
+use prost::Message as _;
+use segment::{
+    ChunkBlock, Key, RowBlock, SegmentMeta, TraceHeads, TracePaths, decode_minute, decode_segment_meta,
+};
 
 use crate::messages::messages;
-use crate::round_trip::{check_chunks, check_rows, in_order};
+use crate::round_trip::{check_chunks, check_minutes, check_rows, in_order};
 use crate::sample::{Memory, analyses, batch, samples, sealed};
 
 fn put(out: &mut Vec<u8>, value: impl Into<u64>) {
@@ -101,6 +104,22 @@ fn paths(memory: &Memory, number: u32) -> Vec<u8> {
     packed(&out)
 }
 
+fn minute(memory: &Memory, number: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    for row in decode_minute(memory, number, &|_, _| true).unwrap() {
+        put(&mut out, row.operation);
+        out.push(row.status as u8);
+        let (mut histogram, mut exemplars) = (Vec::new(), Vec::new());
+        row.histogram.encode(&mut histogram);
+        row.exemplars.encode(&mut exemplars);
+        for value in [histogram, exemplars] {
+            put(&mut out, value.len() as u64);
+            out.extend_from_slice(&value);
+        }
+    }
+    packed(&out)
+}
+
 /// The same segment as format 1 had it.
 pub(crate) fn downgraded(memory: &Memory, meta: &SegmentMeta) -> Memory {
     let mut old = memory.clone();
@@ -116,6 +135,10 @@ pub(crate) fn downgraded(memory: &Memory, meta: &SegmentMeta) -> Memory {
         set(Key::Traces(number), heads(memory, number));
         set(Key::Paths(number), paths(memory, number));
     }
+    for &number in &meta.minutes {
+        set(Key::Minute(number), minute(memory, number));
+    }
+    set(Key::Meta, meta.encode_to_vec());
     old
 }
 
@@ -132,6 +155,8 @@ proptest! {
         let old = downgraded(&memory, &meta);
         check_chunks(&old, &meta, &in_order(&samples));
         check_rows(&old, &meta, &in_order(&samples));
+        check_minutes(&old, &meta, &samples);
+        prop_assert_eq!(&decode_segment_meta(&old.0[&Key::Meta.to_bytes()]).unwrap(), &meta);
         for number in 0..meta.trace_blocks.len() as u32 {
             let heads = |memory| format!("{:?}", TraceHeads::read(memory, number).unwrap());
             prop_assert_eq!(heads(&old), heads(&memory));

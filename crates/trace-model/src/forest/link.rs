@@ -10,8 +10,15 @@ pub(super) fn parents(spans: &[SpanNode], found: &mut Vec<Anomaly>) -> Vec<u32> 
     let ids = Ids::new(spans);
     let mut parents: Vec<u32> = (0..spans.len() as u32).map(|i| ids.parent_of(i, found)).collect();
     ids.pair_shared(&mut parents, found);
-    cut_cycles(spans, &mut parents, found);
+    if !in_order(&parents) {
+        cut_cycles(spans, &mut parents, found);
+    }
     parents
+}
+
+/// Whether every parent comes before its children. Then there is no cycle.
+pub(super) fn in_order(parents: &[u32]) -> bool {
+    (0..).zip(parents).all(|(i, parent)| *parent < i || *parent == NO_PARENT)
 }
 
 /// The CLIENT and the SERVER of several spans with one id.
@@ -25,8 +32,10 @@ struct Halves {
 /// id and many children of it take no longer than as many others.
 struct Ids<'a> {
     spans: &'a [SpanNode],
-    /// Indices sorted by span id, then canonical order.
-    sorted: Vec<u32>,
+    /// The first span of each id in canonical order.
+    first: HashMap<u64, u32>,
+    /// Spans with the id of another one: ids with indices, sorted by id, then canonical order.
+    shared: Vec<(u64, u32)>,
     halves: HashMap<SpanId, Halves>,
     /// The first span of each id and service, for ids that several spans have.
     of_service: HashMap<(SpanId, ServiceId), u32>,
@@ -34,22 +43,32 @@ struct Ids<'a> {
 
 impl<'a> Ids<'a> {
     fn new(spans: &'a [SpanNode]) -> Self {
-        let mut sorted: Vec<u32> = (0..spans.len() as u32).collect();
-        sorted.sort_by_key(|i| spans[*i as usize].span_id);
-        let mut ids = Self { spans, sorted: Vec::new(), halves: HashMap::new(), of_service: HashMap::new() };
-        for group in groups(spans, &sorted) {
+        let mut first = HashMap::with_capacity(spans.len());
+        let mut shared = Vec::new();
+        for (i, span) in (0..).zip(spans) {
+            let id = number(span.span_id);
+            let earlier = *first.entry(id).or_insert(i);
+            if earlier != i {
+                shared.extend([(id, earlier), (id, i)]);
+            }
+        }
+        shared.sort_unstable();
+        shared.dedup();
+        let (halves, of_service) = (HashMap::new(), HashMap::new());
+        let mut ids = Self { spans, first, shared: Vec::new(), halves, of_service };
+        for group in groups(&shared) {
             ids.add_group(group);
         }
-        Self { sorted, ..ids }
+        Self { shared, ..ids }
     }
 
-    fn add_group(&mut self, group: &[u32]) {
+    fn add_group(&mut self, group: &[(u64, u32)]) {
         let spans = self.spans;
-        let first = |kind| group.iter().copied().find(|i| spans[*i as usize].kind == kind);
+        let first = |kind| group.iter().map(|(_, i)| *i).find(|i| spans[*i as usize].kind == kind);
         if let (Some(client), Some(server)) = (first(SpanKind::Client), first(SpanKind::Server)) {
             self.halves.insert(spans[client as usize].span_id, Halves { client, server });
         }
-        for i in group {
+        for (_, i) in group {
             let span = &spans[*i as usize];
             self.of_service.entry((span.span_id, span.service)).or_insert(*i);
         }
@@ -57,12 +76,6 @@ impl<'a> Ids<'a> {
 
     fn span(&self, i: u32) -> &SpanNode {
         &self.spans[i as usize]
-    }
-
-    /// The first span with this id in canonical order.
-    fn first(&self, id: SpanId) -> Option<u32> {
-        let at = self.sorted.partition_point(|i| self.span(*i).span_id < id);
-        self.sorted.get(at).copied().filter(|i| self.span(*i).span_id == id)
     }
 
     fn parent_of(&self, i: u32, found: &mut Vec<Anomaly>) -> u32 {
@@ -85,17 +98,21 @@ impl<'a> Ids<'a> {
     /// if the child is of its service, else the CLIENT; otherwise the first of the child's service,
     /// else the first.
     fn choose(&self, id: SpanId, child: &SpanNode) -> Option<u32> {
+        let first = self.first.get(&number(id)).copied();
+        if self.shared.is_empty() {
+            return first;
+        }
         if let Some(Halves { client, server }) = self.halves.get(&id).copied() {
             return Some(if self.span(server).service == child.service { server } else { client });
         }
-        self.of_service.get(&(id, child.service)).copied().or_else(|| self.first(id))
+        self.of_service.get(&(id, child.service)).copied().or(first)
     }
 
     /// Makes the SERVER half of every shared id the child of its CLIENT half, and reports the ids that
     /// several spans have.
     fn pair_shared(&self, parents: &mut [u32], found: &mut Vec<Anomaly>) {
-        for group in groups(self.spans, &self.sorted) {
-            let span_id = self.span(group[0]).span_id;
+        for group in groups(&self.shared) {
+            let span_id = self.span(group[0].1).span_id;
             let mut conflicts = group.len() - 1;
             if let Some(Halves { client, server }) = self.halves.get(&span_id).copied() {
                 parents[server as usize] = client;
@@ -108,10 +125,14 @@ impl<'a> Ids<'a> {
     }
 }
 
-/// The groups of two or more spans with one id.
-fn groups<'a>(spans: &'a [SpanNode], sorted: &'a [u32]) -> impl Iterator<Item = &'a [u32]> {
-    let same_id = |a: &u32, b: &u32| spans[*a as usize].span_id == spans[*b as usize].span_id;
-    sorted.chunk_by(same_id).filter(|group| group.len() > 1)
+/// An id as a number, in the order of ids.
+fn number(id: SpanId) -> u64 {
+    u64::from_be_bytes(*id.as_bytes())
+}
+
+/// The groups of spans with one id, two or more each.
+fn groups(shared: &[(u64, u32)]) -> impl Iterator<Item = &[(u64, u32)]> {
+    shared.chunk_by(|a, b| a.0 == b.0)
 }
 
 /// Makes the earliest span of every circle of parents a root.
@@ -146,19 +167,22 @@ fn earliest_of_cycle(parents: &[u32], at: u32) -> u32 {
 
 /// The children of every span as offsets and one flat list, siblings in canonical order.
 pub(super) fn children(parents: &[u32]) -> (Vec<u32>, Vec<u32>) {
-    let mut offsets = vec![0u32; parents.len() + 1];
+    // Counted two places further on, so that filling in moves every offset to where it belongs.
+    let mut offsets = vec![0u32; parents.len() + 2];
     for parent in parents.iter().filter(|parent| **parent != NO_PARENT) {
-        offsets[*parent as usize + 1] += 1;
+        offsets[*parent as usize + 2] += 1;
     }
-    for i in 1..offsets.len() {
-        offsets[i] += offsets[i - 1];
+    let mut sum = 0;
+    for offset in &mut offsets {
+        sum += *offset;
+        *offset = sum;
     }
-    let mut next = offsets.clone();
-    let mut children = vec![0u32; offsets[parents.len()] as usize];
+    let mut children = vec![0u32; sum as usize];
     for (i, parent) in (0..).zip(parents).filter(|(_, parent)| **parent != NO_PARENT) {
-        let place = &mut next[*parent as usize];
+        let place = &mut offsets[*parent as usize + 1];
         children[*place as usize] = i;
         *place += 1;
     }
+    offsets.pop();
     (offsets, children)
 }
