@@ -93,6 +93,8 @@ impl Guard {
 
     /// Acts on what there is; whether to look again soon.
     fn look(&mut self, space: DiskSpace) -> bool {
+        let (dir, bytes) = (&self.dir, self.ballast_bytes);
+        self.ballast.get_or_insert_with(|| Ballast::new(dir, bytes, space.total));
         let least = self.watch.free_min(space.total);
         let full = self.watch.observe(space);
         self.full_since = if full { self.full_since.or_else(|| Some(Instant::now())) } else { None };
@@ -100,8 +102,11 @@ impl Guard {
         if space.free >= comfortable {
             self.watch.forget_wanted();
         }
-        if space.free < comfortable || (full && !self.sealing_may_help()) {
-            self.make_room(space, comfortable.max(self.watch.resume_at(space.total)));
+        let must = full && !self.sealing_may_help();
+        // What was open at the last stop is reopened first: it should find its segments.
+        let should = space.free < comfortable && self.state.not_ready.lock().is_none();
+        if must || should {
+            self.make_room(space, comfortable.max(self.watch.resume_at(space.total)), full);
         }
         if let Some(failure) = self.store.failure() {
             self.heal(&failure, full, space.free);
@@ -130,8 +135,9 @@ impl Guard {
     }
 
     /// Drops the oldest partitions, one at least, until so much will be free, if it is this store that fills the disk:
-    /// at least half of what is used are its segments and its log. What others filled is not made good with spans.
-    fn make_room(&mut self, space: DiskSpace, wanted: u64) {
+    /// at least half of what is used are its segments and its log. What others filled is not made good with spans. With
+    /// `insist` nothing is waited for.
+    fn make_room(&mut self, space: DiskSpace, wanted: u64, insist: bool) {
         if self.dropped.is_some_and(|at| at.elapsed() < BETWEEN_DROPS) {
             return;
         }
@@ -142,11 +148,12 @@ impl Guard {
         let mut free = space.free;
         while let Some(oldest) = self.store.oldest_partition() {
             self.dropped = Some(Instant::now());
-            match self.drop_for_room(&oldest) {
-                Ok(segments) => {
+            match self.drop_for_room(&oldest, insist) {
+                Ok(Some(segments)) => {
                     self.state.count(&self.state.counters.dropped_for_room, segments);
-                    tracing::warn!(segments, "dropped the oldest partition: the disk is full");
+                    tracing::warn!(segments, "dropped the oldest partition to make room on the disk");
                 }
+                Ok(None) => return,
                 Err(error) => {
                     tracing::error!(%error, "cannot drop the oldest partition");
                     return;
@@ -160,22 +167,27 @@ impl Guard {
     }
 
     /// Leaves a rollup of it. The room for that is kept free for as long as others let it be; then the ballast is
-    /// there for it, and without any the spans go all the same.
-    fn drop_for_room(&self, oldest: &Expired) -> Result<u64, StoreError> {
-        let retire = || retire_partition(&self.state, &self.store, oldest, true, now());
-        let mut retired = retire();
+    /// there for it, and without any the spans go all the same. `None` if a late span keeps it for now.
+    fn drop_for_room(&self, oldest: &Expired, insist: bool) -> Result<Option<u64>, StoreError> {
+        let retire = |insist| retire_partition(&self.state, &self.store, oldest, insist, now());
+        let mut retired = retire(insist);
+        if matches!(retired, Err(RetireError::Read(_))) {
+            // What cannot be read is left out.
+            retired = retire(true);
+        }
         let has_no_room = matches!(&retired, Err(RetireError::Store(error)) if error.is_full());
         if has_no_room && self.ballast.as_ref().is_some_and(Ballast::release) {
             tracing::warn!("gave up the ballast: there is no room for a rollup");
-            retired = retire();
+            retired = retire(true);
         }
         match retired {
-            Ok(Retired::Gone { segments, .. }) => Ok(segments),
+            Ok(Retired::Gone { segments, .. }) => Ok(Some(segments)),
+            Ok(Retired::Postponed) if !insist => Ok(None),
             other => {
                 let (segments, spans) = drop_partition(&self.state, &self.store, oldest, now())?;
                 self.state.count(&self.state.counters.not_rolled_up, spans);
                 tracing::error!(?other, spans, "no rollup is left of the oldest partition");
-                Ok(segments)
+                Ok(Some(segments))
             }
         }
     }
@@ -217,10 +229,8 @@ impl Guard {
         self.state.set_refusing(Refusal::Log, None);
     }
 
-    fn keep_ballast(&mut self, space: DiskSpace, trouble: bool) {
-        let (dir, bytes) = (&self.dir, self.ballast_bytes);
-        let ballast = self.ballast.get_or_insert_with(|| Ballast::new(dir, bytes, space.total));
-        if !trouble {
+    fn keep_ballast(&self, space: DiskSpace, trouble: bool) {
+        if let Some(ballast) = self.ballast.as_ref().filter(|_| !trouble) {
             ballast.take(space, self.watch.resume_at(space.total));
         }
     }
