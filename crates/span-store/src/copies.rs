@@ -78,7 +78,7 @@ fn copy_synced(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::File::open(to).and_then(|file| file.sync_all()).map_err(folder(to))
 }
 
-fn folder(dir: &Path) -> impl Fn(std::io::Error) -> StoreError {
+pub(crate) fn folder(dir: &Path) -> impl Fn(std::io::Error) -> StoreError {
     let dir = dir.to_owned();
     move |source| StoreError::Folder { dir: dir.clone(), source }
 }

@@ -31,7 +31,7 @@ pub enum StoreError {
         reason: String,
     },
     /// There is no room for a copy of the log.
-    #[error("{} MiB are free, and a copy takes {} MiB: of the log, and to seal what is in it", free >> 20, needed.div_ceil(1 << 20))]
+    #[error("{} MiB are free, and a copy takes {} MiB: of the log, and to seal what is in it", .free >> 20, .needed.div_ceil(1 << 20))]
     NoRoom {
         /// Free bytes.
         free: u64,

@@ -16,6 +16,7 @@ use rocksdb::{Cache, WriteOptions};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use trace_model::UnixNanos;
 
+use crate::copies::folder;
 use crate::damage::FOLDER as DAMAGED;
 use crate::database::{Opening, open_rocks, rocks_dir};
 use crate::error::StoreError;
@@ -218,11 +219,6 @@ fn remove(new: &Path) -> Result<(), StoreError> {
 
 fn sync(dir: &Path) -> Result<(), StoreError> {
     fs::File::open(dir).and_then(|file| file.sync_all()).map_err(folder(dir))
-}
-
-pub(super) fn folder(dir: &Path) -> impl Fn(std::io::Error) -> StoreError {
-    let dir = dir.to_owned();
-    move |source| StoreError::Folder { dir: dir.clone(), source }
 }
 
 /// What is used of the files.

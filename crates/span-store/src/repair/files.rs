@@ -9,7 +9,8 @@ use prost::Message;
 use rocksdb::{Cache, IngestExternalFileOptions, IteratorMode};
 use segment::{Key, RollupMeta, SegmentMeta};
 
-use super::{Kept, Repaired, folder};
+use super::{Kept, Repaired};
+use crate::copies::folder;
 use crate::error::StoreError;
 use crate::options;
 use crate::partition::Db;
@@ -67,7 +68,8 @@ pub(super) fn read(db: &Db, cache: &Cache, old: &Path, links: &Path) -> Result<V
         db.create_cf(LOOK, &options::partition(cache))?;
         let content = match ingest(db, LOOK, &[&path], links) {
             Ok(()) => content(db, &path),
-            Err(error) => Ok(Err(error.to_string())),
+            Err(error @ StoreError::Rocks(_)) if !error.is_full() => Ok(Err(error.to_string())),
+            Err(error) => Err(error),
         };
         db.drop_cf(LOOK)?;
         found.push(Found { path, content: content? });
