@@ -119,7 +119,11 @@ fn ordeal(
                 server.kill()?;
             }
         } else {
-            refusing(&server.api())?;
+            // What the log gives back once it is sealed goes to the others as well.
+            eventually("spans are refused", HEALED, || {
+                disk.fill()?;
+                is_refusing(&server.api())
+            })?;
         }
         disk.free()?;
         if killed {
@@ -237,12 +241,14 @@ fn full(server: &Server) -> Result<()> {
 }
 
 fn refusing(api: &Api) -> Result<()> {
-    eventually("spans are refused", HEALED, || {
-        let status = api.json("/api/v1/status")?;
-        ensure!(status["refusing"].as_array().is_some_and(|why| !why.is_empty()), "{status}");
-        ensure!(api.get("/readyz", "*/*")?.status == 503, "ready all the same");
-        Ok(())
-    })
+    eventually("spans are refused", HEALED, || is_refusing(api))
+}
+
+fn is_refusing(api: &Api) -> Result<()> {
+    let status = api.json("/api/v1/status")?;
+    ensure!(status["refusing"].as_array().is_some_and(|why| !why.is_empty()), "{status}");
+    ensure!(api.get("/readyz", "*/*")?.status == 503, "ready all the same");
+    Ok(())
 }
 
 fn number(api: &Api, pointer: &str) -> Result<u64> {

@@ -56,8 +56,9 @@ pub(crate) fn open(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> {
 
 /// Names the files that say what there is, if it is they.
 fn about_catalog(dir: &Path, error: rocksdb::Error) -> StoreError {
+    let named = ["MANIFEST", "CURRENT"].iter().any(|name| error.as_ref().contains(name));
     let error = StoreError::from(error);
-    if error.is_full() || database::families(dir).is_ok() {
+    if error.is_full() || (!named && database::families(dir).is_ok()) {
         return error;
     }
     StoreError::Catalog { file: "MANIFEST or CURRENT".to_owned(), reason: error.to_string() }

@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::{Cache, WriteOptions};
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use trace_model::UnixNanos;
 
 use crate::copies::folder;
 use crate::damage::FOLDER as DAMAGED;
