@@ -36,7 +36,7 @@ pub use fetch::stored_nodes;
 pub use housekeeping::{Dictionaries, Freed, Housekeeping, Merged, RollupTotals};
 pub use merge::{MergeError, MergeOutcome, merge, mergeable};
 pub use metrics::Metrics;
-pub use names::NameTable;
+pub use names::{NameTable, NameTotals};
 pub use request::*;
 pub use resume::open_at_end;
 pub use rollups::{

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::MutexGuard;
-use query::{Assembly, State, analyse};
+use query::{Assembly, Refusal, State, analyse};
 use segment::{LiveBatch, TraceRow};
 use span_store::SpanStore;
 use trace_assemble::{ByTrace, OpenAtCut, OpenTrace, Phase};
@@ -221,7 +221,9 @@ impl Assembling {
 
     pub(super) fn cut_if_due(&mut self, at: UnixNanos) {
         let waiting = !self.pending.is_empty() || !self.pending_analysed.is_empty();
-        if waiting && at.since(self.last_cut) >= self.options.interval {
+        // On a full disk, sealing is what lets the log go and so makes room.
+        let no_room = self.pending_frames.is_some() && self.state.refuses(Refusal::Disk).is_some();
+        if no_room || (waiting && at.since(self.last_cut) >= self.options.interval) {
             self.cut(at);
         }
         if !waiting {

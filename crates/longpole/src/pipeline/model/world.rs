@@ -20,8 +20,8 @@ use super::oracle::Oracle;
 use super::spans::{BASE, SECOND, Span, request};
 use crate::pipeline::assembling::{Assembling, Cut};
 use crate::pipeline::committer::{self, Committed};
-use crate::pipeline::guard::DiskWatch;
 use crate::pipeline::sealer::Sealer;
+use crate::pipeline::watch::DiskWatch;
 use crate::pipeline::{Clock, SealOptions};
 
 /// Frames and cuts that wait in a life at most; more would block its one thread.
@@ -100,7 +100,7 @@ impl World {
         let sealer = Sealer::new(Arc::clone(&state), Arc::clone(&store), clock.clone(), stopping);
         // How full the machine's disk is must not decide.
         let any_space = StoreOptions { free_min: FreeMin::Bytes(1), ..outer.setting.store };
-        let disk = DiskWatch::new(Arc::clone(&state), store.dir().to_owned(), &any_space, 1);
+        let disk = DiskWatch::new(Arc::clone(&state), Arc::clone(&store), &any_space, 1);
         let (seal, of_state) = (outer.setting.seal, Arc::clone(&state));
         let mut assembling = Assembling::new(of_state, Arc::clone(&store), seal, clock.clone(), to_sealer);
         assembling.recover();
