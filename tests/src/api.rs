@@ -53,6 +53,17 @@ impl Api {
         Ok(Answer { status: answer.status().as_u16(), content_type, body })
     }
 
+    /// A page of a trace as OTLP protobuf, and the cursor of the next one.
+    pub fn page(&self, path: &str) -> Result<(Vec<u8>, Option<String>)> {
+        let url = format!("{}{path}", self.base);
+        let call = self.agent.get(&url).header("accept", "application/x-protobuf").call();
+        let mut answer = call.with_context(|| format!("GET {url}"))?;
+        ensure!(answer.status().as_u16() == 200, "GET {path}: {}", answer.status());
+        let next =
+            answer.headers().get("longpole-next-cursor").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        Ok((answer.body_mut().with_config().limit(512 << 20).read_to_vec()?, next))
+    }
+
     /// GET that must be answered with 200 and JSON.
     pub fn json(&self, path: &str) -> Result<Value> {
         let answer = self.get(path, "application/json")?;

@@ -3,9 +3,9 @@
 use query::{
     BottleneckAnswer, BottleneckQuery, CriticalPathAnswer, CriticalPathQuery, Incomplete, LatencyAnswer,
     LatencyQuery, OperationMetrics, OperationRow, QueryError, ServiceRow, StatusAnswer, TraceAnswer,
-    TraceSearch, TraceSearchAnswer, Window,
+    TracePage, TraceSearch, TraceSearchAnswer, Window,
 };
-use trace_model::{SpanKind, TraceId};
+use trace_model::SpanKind;
 
 /// Rows, and why they may not be all.
 pub type Rows<T> = (Vec<T>, Vec<Incomplete>);
@@ -20,8 +20,8 @@ pub trait Backend: Send + Sync + 'static {
     fn operations(&self, service: &str, kind: Option<SpanKind>) -> Result<Rows<OperationRow>, QueryError>;
     /// Traces that match.
     fn search(&self, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError>;
-    /// A whole trace.
-    fn trace(&self, id: TraceId) -> Result<Option<TraceAnswer>, QueryError>;
+    /// A whole trace, or a page of a large one.
+    fn trace(&self, page: &TracePage) -> Result<Option<TraceAnswer>, QueryError>;
     /// The critical path of a trace.
     fn critical_path(&self, query: &CriticalPathQuery) -> Result<Option<CriticalPathAnswer>, QueryError>;
     /// Latency percentiles.

@@ -4,13 +4,16 @@
 //! window moves with the clock (`now-1h`) still sees one fixed set; a check value binds it to the order and filters
 //! of its search.
 
+use std::cmp::Reverse;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use query::{Cursor, Order, TraceSearch, Window};
-use trace_model::{TraceId, UnixNanos};
+use query::{Cursor, Order, SpanPlace, TraceSearch, Window};
+use trace_model::{SpanId, TraceId, UnixNanos};
 
 const TRACES_VERSION: u8 = 1;
 const NAMES_VERSION: u8 = 2;
+const SPANS_VERSION: u8 = 3;
 const TRACES_LEN: usize = 1 + 1 + 8 + 8 + 16 + 8 + 8 + 8;
 
 /// What a cursor for traces says.
@@ -92,6 +95,29 @@ pub(crate) fn read_name(text: &str) -> Option<(String, u8)> {
     (*version == NAMES_VERSION).then(|| (name.to_owned(), *kind))
 }
 
+/// The text of a span's place in its trace.
+pub(crate) fn write_span(at: &SpanPlace) -> String {
+    let mut bytes = vec![SPANS_VERSION];
+    bytes.extend(at.start.0.to_be_bytes());
+    bytes.extend(at.end.0.0.to_be_bytes());
+    bytes.extend(at.span_id.as_bytes());
+    bytes.extend(at.content.to_be_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The place in a trace that a text means, unless it is no such cursor.
+pub(crate) fn read_span(text: &str) -> Option<SpanPlace> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| bytes.len() == 33)?;
+    let number = |at: usize| Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let place = SpanPlace {
+        start: UnixNanos(number(1)?),
+        end: Reverse(UnixNanos(number(9)?)),
+        span_id: SpanId::try_from(bytes.get(17..25)?).ok()?,
+        content: number(25)?,
+    };
+    (bytes[0] == SPANS_VERSION).then_some(place)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +148,15 @@ mod tests {
         for text in ["", "x", "????", "AAAA", &"A".repeat(78), &"A".repeat(100_000)] {
             assert_eq!(read_traces(text), None, "{text:.20}");
             assert_eq!(read_name(text), None, "{text:.20}");
+            assert_eq!(read_span(text), None, "{text:.20}");
         }
+    }
+
+    #[test]
+    fn a_span_cursor_comes_back_as_it_went() {
+        let end = Reverse(UnixNanos(u64::MAX));
+        let at = SpanPlace { start: UnixNanos(7), end, span_id: fake::span_id(), content: 9 };
+        assert_eq!(read_span(&write_span(&at)), Some(at));
     }
 
     #[test]

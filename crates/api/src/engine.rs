@@ -3,9 +3,9 @@
 use query::{
     BottleneckAnswer, BottleneckQuery, CriticalPathAnswer, CriticalPathQuery, Engine, LatencyAnswer,
     LatencyQuery, OperationMetrics, OperationRow, QueryError, ServiceRow, StatusAnswer, TraceAnswer,
-    TraceSearch, TraceSearchAnswer, Window,
+    TracePage, TraceSearch, TraceSearchAnswer, Window,
 };
-use trace_model::{SpanKind, TraceId};
+use trace_model::SpanKind;
 
 use crate::backend::{Backend, Rows};
 
@@ -22,8 +22,8 @@ impl Backend for Engine {
         Self::search(self, search)
     }
 
-    fn trace(&self, id: TraceId) -> Result<Option<TraceAnswer>, QueryError> {
-        Self::trace(self, id)
+    fn trace(&self, page: &TracePage) -> Result<Option<TraceAnswer>, QueryError> {
+        self.trace_page(page)
     }
 
     fn critical_path(&self, query: &CriticalPathQuery) -> Result<Option<CriticalPathAnswer>, QueryError> {

@@ -8,7 +8,8 @@ use query::{
     CriticalPathAnswer, CriticalPathQuery, Cursor, Dictionaries, Freed, GroupBy, Housekeeping, Incomplete,
     LatencyAnswer, LatencyPoint, LatencyQuery, LatencySeries, MatchedSpan, Merged, OperationMetrics,
     OperationName, OperationRow, Order, QueryError, RollupTotals, RootPath, Scanned, ServiceRow,
-    StatusAnswer, TraceAnswer, TraceHit, TraceSearch, TraceSearchAnswer, TraceService, TraceState, Window,
+    StatusAnswer, TraceAnswer, TraceHit, TracePage, TraceSearch, TraceSearchAnswer, TraceService, TraceState,
+    Window,
 };
 use trace_analyze::{CriticalPath, Flags, PathSegment, UNLIMITED_SLACK};
 use trace_model::{
@@ -27,7 +28,7 @@ pub(crate) fn trace_id() -> TraceId {
     "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap()
 }
 
-fn span_id() -> SpanId {
+pub(crate) fn span_id() -> SpanId {
     "00f067aa0ba902b7".parse().unwrap()
 }
 
@@ -84,9 +85,12 @@ pub(crate) fn found() -> TraceSearchAnswer {
 pub(crate) fn trace() -> TraceAnswer {
     TraceAnswer {
         traces_data: Vec::new(),
+        next: None,
         state: TraceState::Open,
         anomalies: vec![Anomaly { kind: AnomalyKind::MissingParent, span_id: span_id() }],
+        anomaly_counts: [1, 0, 0, 0, 0, 0, 0, 0],
         incomplete: vec![Incomplete { reason: "trace_open", detail: "spans may still come".into() }],
+        pass: None,
     }
 }
 
@@ -137,6 +141,7 @@ pub(crate) fn critical_path() -> CriticalPathAnswer {
         other_roots: Vec::new(),
         self_times: nanos([40, 60]),
         incomplete: Vec::new(),
+        pass: None,
     }
 }
 
@@ -329,8 +334,8 @@ impl Backend for Fake {
         self.mood().map(|()| TraceSearchAnswer { incomplete: self.lacking(), ..found() })
     }
 
-    fn trace(&self, id: TraceId) -> Result<Option<TraceAnswer>, QueryError> {
-        self.single(id == trace_id(), || {
+    fn trace(&self, page: &TracePage) -> Result<Option<TraceAnswer>, QueryError> {
+        self.single(page.trace_id == trace_id(), || {
             let mut answer = trace();
             answer.incomplete.extend(self.lacking());
             answer

@@ -158,6 +158,8 @@ fn trace() -> Value {
         ("trace", json!({ "type": "object", "description": "OTLP/JSON TracesData." })),
         ("state", words(&["open", "final"])),
         ("anomalies", list(anomaly)),
+        ("anomaly_counts", json!({ "type": "object", "additionalProperties": integer() })),
+        ("next_cursor", nullable(string())),
     ]))
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) rollup: RollupOptions,
     pub(crate) seal: SealOptions,
     pub(crate) assemble: AssembleOptions,
+    /// Spans of one trace that are analysed together at most.
+    pub(crate) trace_spans_max: usize,
     pub(crate) ingest: IngestLimits,
     pub(crate) cors_origins: AllowedOrigins,
     pub(crate) log: LogOptions,

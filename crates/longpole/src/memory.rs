@@ -11,6 +11,13 @@ pub(crate) const MEMORY_MIN: usize = 128 << 20;
 /// What one span that waits for its trace to be finished takes, with its part of the trace's own, bytes.
 const HELD_SPAN_BYTES: usize = 84;
 
+/// What a span takes while its trace is analysed, bytes. Large traces are analysed one at a time, and of those no more
+/// than a part is held as well.
+const ANALYSED_SPAN_BYTES: usize = 120;
+
+/// Of the spans that may be held, one trace may have this part once they are sealed.
+const TRACE_HELD: usize = 8;
+
 /// Parts of the whole, in thousandths.
 const QUEUED: usize = 70;
 const SEAL: usize = 55;
@@ -42,6 +49,8 @@ pub(crate) fn divide(config: &mut Config) {
     fill(&mut config.ingest.queued_bytes, whole_mib(part(QUEUED)));
     fill(&mut config.seal.bytes, whole_mib(part(SEAL)));
     fill(&mut config.assemble.spans_max, part(HELD_SPANS) / HELD_SPAN_BYTES);
+    config.assemble.trace_held_max = (config.assemble.spans_max / TRACE_HELD).max(1);
+    fill(&mut config.trace_spans_max, part(HELD_SPANS) / ANALYSED_SPAN_BYTES);
     fill(&mut config.store.cache_bytes, whole_mib(part(ROCKSDB_CACHE)));
     config.store.generation_bytes = whole_mib(part(GENERATION)) as u64;
     config.query = QueryMemory { blocks: part(BLOCKS), directory: part(DIRECTORY) };

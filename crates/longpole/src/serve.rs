@@ -79,12 +79,13 @@ pub(crate) async fn run(
     let (hashes, hash_memory) = (config.data_dir.join("trace-hashes"), config.query.directory);
     let directory = tokio::task::spawn_blocking(move || TraceDirectory::open(&hashes, hash_memory)).await?;
     let directory = directory.context("cannot use the folder trace-hashes of the data folder")?;
-    let state = Arc::new(State::with_memory(
+    let state = State::with_memory(
         Arc::clone(&names),
         Assembler::new(config.assemble),
         BlockCache::with_memory(config.query.blocks),
         directory,
-    ));
+    );
+    let state = Arc::new(state.with_trace_spans_max(config.trace_spans_max));
     state.damaged.lock().extend(damaged);
     let (loading, of_rollups) = (Arc::clone(&state), Arc::clone(&store));
     tokio::task::spawn_blocking(move || {

@@ -23,5 +23,5 @@ pub use context::service_name;
 pub use error::{SpanFault, WireError, WireFault, WireLimits};
 pub use head::{SpanHead, read_span};
 pub use json::{JsonError, JsonPlace, json_to_traces, protobuf_len_max, traces_to_json};
-pub use splice::{StoredSpan, splice_traces};
+pub use splice::{StoredSpan, resource_pieces, splice_traces};
 pub use walk::{Group, Rejected, Walked, WalkedSpan, walk};

@@ -133,7 +133,7 @@ pub struct TraceHit {
     pub matched: Option<MatchedSpan>,
     /// Open or final.
     pub state: TraceState,
-    /// Spans whose parent is not there.
+    /// Spans whose parent is not there; 0 where the trace is too large to be analysed, or open and too large to be held.
     pub missing_parents: u64,
 }
 
@@ -150,17 +150,23 @@ pub struct TraceSearchAnswer {
     pub scanned: Scanned,
 }
 
-/// A whole trace.
+/// A whole trace, or a page of a large one.
 #[derive(Debug, Clone)]
 pub struct TraceAnswer {
-    /// OTLP `TracesData`, spans once each, in start order.
+    /// OTLP `TracesData`, spans once each, in start order. Of a large one in pieces of neighbouring spans.
     pub traces_data: Vec<u8>,
+    /// Where the next page goes on, if there is one.
+    pub next: Option<crate::SpanPlace>,
     /// Open or final.
     pub state: TraceState,
-    /// What was odd about it.
+    /// What was odd about it, the first of it where there is much. Told on the first page.
     pub anomalies: Vec<Anomaly>,
+    /// How many spans each kind of anomaly concerns, in the order of [`AnomalyKind::ALL`](trace_model::AnomalyKind::ALL).
+    pub anomaly_counts: [u64; 8],
     /// Empty if the answer is complete.
     pub incomplete: Vec<Incomplete>,
+    /// Held until the answer is written, if it is a large one.
+    pub pass: Option<Arc<crate::Pass>>,
 }
 
 /// A critical path with the trace it belongs to and names for the interned numbers.
@@ -177,11 +183,13 @@ pub struct CriticalPathAnswer {
     /// The path of the primary root.
     pub primary: RootPath,
     /// The paths of the other roots, by start.
-    pub other_roots: Vec<RootPath>,
+    pub other_roots: Vec<trace_analyze::CriticalPath>,
     /// Self time of each span of `trace`.
     pub self_times: Vec<NanoDuration>,
     /// Empty if the answer is complete.
     pub incomplete: Vec<Incomplete>,
+    /// Held until the answer is written, if it is a large one.
+    pub pass: Option<Arc<crate::Pass>>,
 }
 
 /// The critical path below one root.

@@ -8,11 +8,19 @@ use segment::{Names, ReadError};
 use span_store::SpanStore;
 use trace_model::{AnomalyKind, SpanKind, Trace, TraceId, UnixNanos};
 
+use crate::analysis::count_anomalies;
 use crate::answer::*;
+use crate::fetch::FetchedSpan;
+use crate::gather::{Nodes, SpanPlace};
 use crate::housekeeping::RollupTotals;
 use crate::request::*;
 use crate::state::{State, View};
 use crate::{bottlenecks, fetch, latencies, metrics, path, search, totals};
+
+/// Anomalies of a trace that are named one by one.
+const ANOMALIES_MAX: usize = 1_000;
+/// Spans that an answer puts under one resource at most, so that it can be written as JSON piece by piece.
+const PIECE_SPANS: usize = 1_000;
 
 /// Why a question could not be answered. Nothing that a client asks can cause the first.
 #[derive(Debug, thiserror::Error)]
@@ -106,23 +114,55 @@ impl Engine {
         Ok(answer)
     }
 
-    /// A whole trace.
+    /// A whole trace, or of a large one the first page.
     ///
     /// # Errors
     /// If it is not there while recovering, or if the store fails.
     pub fn trace(&self, id: TraceId) -> Result<Option<TraceAnswer>, QueryError> {
+        self.trace_page(&TracePage::first(id))
+    }
+
+    /// A page of a trace. Anomalies are told on the first.
+    ///
+    /// # Errors
+    /// If it is not there while recovering, or if the store fails.
+    pub fn trace_page(&self, page: &TracePage) -> Result<Option<TraceAnswer>, QueryError> {
         let recovering = self.recovering();
-        let Some(fetched) = fetch::trace(&self.state, id)? else { return not_found(recovering) };
-        let anomalies =
-            Trace::from_spans(fetched.nodes()).map(|(_, anomalies)| anomalies).unwrap_or_default();
-        let missing = anomalies.iter().filter(|anomaly| anomaly.kind == AnomalyKind::MissingParent).count();
-        let spans =
-            fetched.spans.iter().map(|span| StoredSpan { context: &span.context, span: &span.message });
-        let mut incomplete = trace_incomplete(fetched.state, missing);
-        let state = if recovering.is_some() { TraceState::Open } else { fetched.state };
-        incomplete.extend(recovering);
-        incomplete.extend(self.damage());
-        Ok(Some(TraceAnswer { traces_data: splice_traces(spans), state, anomalies, incomplete }))
+        let Some(fetched) = fetch::trace(&self.state, page)? else { return not_found(recovering) };
+        let mut answer = TraceAnswer {
+            traces_data: splice_pieces(&fetched.spans),
+            next: fetched.spans.last().filter(|_| fetched.more).map(|span| SpanPlace::from(&span.node)),
+            state: if recovering.is_some() { TraceState::Open } else { fetched.state },
+            anomalies: Vec::new(),
+            anomaly_counts: Default::default(),
+            incomplete: Vec::new(),
+            pass: fetched.pass.map(Arc::new),
+        };
+        let mut missing = 0;
+        let most = self.state.trace_spans_max;
+        match fetched.nodes {
+            Some(Nodes::All(nodes)) => {
+                let found = Trace::from_spans(nodes).map(|(_, anomalies)| anomalies);
+                answer.anomalies = found.unwrap_or_default();
+                answer.anomaly_counts = count_anomalies(&answer.anomalies);
+                missing = answer.anomaly_counts[AnomalyKind::MissingParent as usize];
+            }
+            Some(Nodes::Sums(totals)) => answer.incomplete.push(too_large(totals.spans, most)),
+            None => {}
+        }
+        answer.incomplete.splice(0..0, trace_incomplete(fetched.state, missing as usize));
+        if answer.next.is_some() {
+            let detail = format!("{} spans from here on; the cursor leads to the next", fetched.spans.len());
+            answer.incomplete.push(Incomplete { reason: "page", detail });
+        }
+        if answer.anomalies.len() > ANOMALIES_MAX {
+            let detail = format!("{} anomalies, the first {ANOMALIES_MAX} named", answer.anomalies.len());
+            answer.incomplete.push(Incomplete { reason: "anomalies_limit", detail });
+            answer.anomalies.truncate(ANOMALIES_MAX);
+        }
+        answer.incomplete.extend(recovering);
+        answer.incomplete.extend(self.damage());
+        Ok(Some(answer))
     }
 
     /// The critical path of a trace.
@@ -192,6 +232,7 @@ impl Engine {
         let live_starts = view.live.iter().flat_map(|b| b.rows.iter().map(|row| row.node.start.0));
         let counters = &state.counters;
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let anomaly = |kind: AnomalyKind| read(&counters.anomalies[kind as usize]);
         StatusAnswer {
             segments: view.sealed.len() as u64,
             sealed_spans: view.sealed.iter().map(|segment| segment.meta.spans).sum(),
@@ -224,6 +265,18 @@ impl Engine {
                 ("reopen_lookups", read(&counters.reopen_lookups)),
                 ("traces_finished_early", early),
                 ("names_over_limit", state.names.totals().overflowed),
+                ("traces_analysed", read(&counters.analysed)),
+                ("traces_analysed_again", read(&counters.analysed_again)),
+                ("traces_too_large", read(&counters.too_large)),
+                ("traces_held_in_part", read(&counters.held_in_part)),
+                ("traces_joined_from_files", read(&counters.joined_from_files)),
+                ("anomaly_missing_parent", anomaly(AnomalyKind::MissingParent)),
+                ("anomaly_self_parent", anomaly(AnomalyKind::SelfParent)),
+                ("anomaly_cycle", anomaly(AnomalyKind::Cycle)),
+                ("anomaly_id_conflict", anomaly(AnomalyKind::IdConflict)),
+                ("anomaly_shared_id", anomaly(AnomalyKind::SharedId)),
+                ("anomaly_end_before_start", anomaly(AnomalyKind::EndBeforeStart)),
+                ("anomaly_second_root", anomaly(AnomalyKind::SecondRoot)),
             ],
             housekeeping: *state.housekeeping.lock(),
             rollups: rollup_totals(&view),
@@ -261,6 +314,16 @@ fn not_found<T>(recovering: Option<Incomplete>) -> Result<Option<T>, QueryError>
     }
 }
 
+fn splice_pieces(spans: &[FetchedSpan]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for piece in spans.chunks(PIECE_SPANS) {
+        let spans = piece.iter().map(|span| StoredSpan { context: &span.context, span: &span.message });
+        let piece = splice_traces(spans);
+        if data.is_empty() { data = piece } else { data.extend_from_slice(&piece) }
+    }
+    data
+}
+
 fn rollup_totals(view: &View) -> [RollupTotals; 3] {
     let mut totals = [RollupTotals::default(); 3];
     for rollup in view.rollups.iter() {
@@ -278,6 +341,13 @@ fn rollup_totals(view: &View) -> [RollupTotals; 3] {
 pub(crate) fn operation_name(state: &State, id: trace_model::OperationId) -> OperationName {
     let entry = state.names.operation(id);
     OperationName { service: state.names.service(entry.service), operation: entry.name, kind: entry.kind }
+}
+
+pub(crate) fn too_large(spans: u64, most: usize) -> Incomplete {
+    Incomplete {
+        reason: "trace_too_large",
+        detail: format!("{spans} spans; no more than {most} of one trace are analysed together"),
+    }
 }
 
 pub(crate) fn trace_incomplete(state: TraceState, missing_parents: usize) -> Vec<Incomplete> {

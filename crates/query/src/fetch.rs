@@ -1,8 +1,8 @@
-//! Fetches whole traces: sealed chunks and live spans, each span once, in start order.
+//! Fetches traces: sealed chunks and live spans, each span once.
 
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use otlp_wire::{read_span, service_name};
 use segment::{ContextBlock, LiveBatch, ReadError};
 use trace_assemble::{Location, Phase};
@@ -10,9 +10,15 @@ use trace_model::{SpanNode, TraceId};
 
 use crate::answer::TraceState;
 use crate::engine::QueryError;
+use crate::gate::Pass;
+use crate::gather::{First, Gathering, LARGE, Nodes, Placed, SpanPlace};
 use crate::names::NameTable;
+use crate::request::TracePage;
 use crate::sealed::{Detail, SealedSegment};
-use crate::state::{State, View};
+use crate::state::State;
+
+/// Bytes of messages of one answer at most; what is beyond is on the next page.
+const PAGE_BYTES: usize = 32 << 20;
 
 /// A span with its bytes.
 #[derive(Debug, Clone)]
@@ -22,48 +28,99 @@ pub(crate) struct FetchedSpan {
     pub(crate) message: Vec<u8>,
 }
 
-/// A trace with its bytes.
+impl Placed for FetchedSpan {
+    fn place(&self) -> SpanPlace {
+        (&self.node).into()
+    }
+
+    fn bytes(&self) -> usize {
+        self.message.len()
+    }
+}
+
+/// A trace with its bytes, or a page of it.
 #[derive(Debug)]
 pub(crate) struct FetchedTrace {
+    /// In order.
     pub(crate) spans: Vec<FetchedSpan>,
+    /// The skeletons of all of it, if the page is its first.
+    pub(crate) nodes: Option<Nodes>,
     pub(crate) state: TraceState,
+    /// Whether spans come after these.
+    pub(crate) more: bool,
+    /// Held while a large trace is being answered.
+    pub(crate) pass: Option<Pass>,
 }
 
-impl FetchedTrace {
-    pub(crate) fn nodes(&self) -> Vec<SpanNode> {
-        self.spans.iter().map(|span| span.node).collect()
-    }
+/// The whole trace or a page of it, `None` if nothing of it is stored.
+pub(crate) fn trace(state: &State, page: &TracePage) -> Result<Option<FetchedTrace>, QueryError> {
+    let mut first = First::new(page.after, page.limit, PAGE_BYTES);
+    let is_first = page.after.is_none();
+    let most = if is_first { state.trace_spans_max } else { 0 };
+    let mut nodes = Gathering::new(most, None);
+    let (mut count, mut pass) = (0, None);
+    let found = each_span(state, page.trace_id, &mut |span| {
+        count += 1;
+        if count == LARGE {
+            pass = Some(state.large.enter());
+        }
+        nodes.add(&span.node);
+        first.add(span);
+    })?;
+    let (spans, more) = first.done();
+    let nodes = nodes.done().0;
+    Ok(found.map(|state| FetchedTrace { spans, nodes: is_first.then_some(nodes), state, more, pass }))
 }
 
-/// The whole trace, `None` if nothing of it is stored.
-pub(crate) fn trace(state: &State, id: TraceId) -> Result<Option<FetchedTrace>, QueryError> {
+/// Tells `each` the spans of a trace, once each and in no particular order; `None` if there are none.
+pub(crate) fn each_span(
+    state: &State,
+    id: TraceId,
+    each: &mut dyn FnMut(FetchedSpan),
+) -> Result<Option<TraceState>, QueryError> {
     let (live, phase) = live_places(state, id);
     let view = state.snapshot();
-    let mut spans = Vec::new();
+    let mut any = false;
+    let mut each = |span| {
+        any = true;
+        each(span);
+    };
     for segment in view.segments_of(&id)? {
-        sealed_spans(state, &segment, id, &mut spans)?;
+        sealed_spans(state, &segment, id, &mut each)?;
     }
-    live_spans(&view, &live, &mut spans);
-    let mut seen = HashSet::with_capacity(spans.len());
-    spans.retain(|span| seen.insert((span.node.span_id, span.node.content)));
-    spans.sort_unstable_by_key(|span| {
-        (span.node.start, std::cmp::Reverse(span.node.end), span.node.span_id, span.node.content)
-    });
+    // A batch that is not in the view any more has been sealed, and its spans were found there.
+    for (number, row) in live {
+        let Ok(at) = view.live.binary_search_by_key(&number, |batch| batch.number) else { continue };
+        if let Some(span) = live_span(&view.live[at], row) {
+            each(span);
+        }
+    }
     let state = if phase == Some(Phase::Open) { TraceState::Open } else { TraceState::Final };
-    Ok((!spans.is_empty()).then_some(FetchedTrace { spans, state }))
+    Ok(any.then_some(state))
 }
 
-/// The skeletons of a trace in sealed segments.
+/// The skeletons of a trace, sealed and live; sums if there are more than `most`.
 ///
 /// # Errors
 /// If the store fails.
-pub fn stored_nodes(state: &State, id: TraceId) -> Result<Vec<SpanNode>, QueryError> {
+pub fn trace_nodes(state: &State, id: TraceId, most: usize) -> Result<Nodes, QueryError> {
+    let mut nodes = Gathering::new(most, None);
+    each_span(state, id, &mut |span| nodes.add(&span.node))?;
+    Ok(nodes.done().0)
+}
+
+/// The skeletons of a trace in sealed segments, sums if there are more than `most`; and the last live batch that had
+/// been sealed when they were read.
+///
+/// # Errors
+/// If the store fails.
+pub fn stored_nodes(state: &State, id: TraceId, most: usize) -> Result<(Nodes, u64), QueryError> {
     let view = state.snapshot();
-    let mut spans = Vec::new();
+    let mut nodes = Gathering::new(most, None);
     for segment in view.segments_of(&id)? {
-        sealed_spans(state, &segment, id, &mut spans)?;
+        sealed_spans(state, &segment, id, &mut |span| nodes.add(&span.node))?;
     }
-    Ok(spans.into_iter().map(|span| span.node).collect())
+    Ok((nodes.done().0, view.sealed_batch))
 }
 
 fn live_places(state: &State, id: TraceId) -> (Vec<(u64, u32)>, Option<Phase>) {
@@ -74,16 +131,6 @@ fn live_places(state: &State, id: TraceId) -> (Vec<(u64, u32)>, Option<Phase>) {
         Location::Sealed => None,
     });
     (places.collect(), Some(trace.phase()))
-}
-
-/// A batch that is not in the view any more has been sealed, and its spans were found there.
-fn live_spans(view: &View, places: &[(u64, u32)], out: &mut Vec<FetchedSpan>) {
-    for &(number, row) in places {
-        let Ok(at) = view.live.binary_search_by_key(&number, |batch| batch.number) else { continue };
-        if let Some(span) = live_span(&view.live[at], row) {
-            out.push(span);
-        }
-    }
 }
 
 fn live_span(batch: &LiveBatch, row: u32) -> Option<FetchedSpan> {
@@ -99,9 +146,9 @@ pub(crate) fn sealed_spans(
     state: &State,
     segment: &SealedSegment,
     id: TraceId,
-    out: &mut Vec<FetchedSpan>,
+    each: &mut dyn FnMut(FetchedSpan),
 ) -> Result<(), QueryError> {
-    match try_sealed_spans(state, segment, id, out) {
+    match try_sealed_spans(state, segment, id, each) {
         Err(_) if segment.handle.is_dropped() => Ok(()),
         other => Ok(other?),
     }
@@ -111,7 +158,7 @@ fn try_sealed_spans(
     state: &State,
     segment: &SealedSegment,
     id: TraceId,
-    out: &mut Vec<FetchedSpan>,
+    each: &mut dyn FnMut(FetchedSpan),
 ) -> Result<(), ReadError> {
     let detail = state.blocks.detail(segment, &state.names)?;
     let mut contexts: HashMap<u32, Arc<[u8]>> = HashMap::new();
@@ -130,7 +177,7 @@ fn try_sealed_spans(
                 },
             };
             let node = node_of(&span.message, &context, &state.names)?;
-            out.push(FetchedSpan { node, context, message: span.message });
+            each(FetchedSpan { node, context, message: span.message });
         }
     }
     Ok(())
@@ -153,7 +200,7 @@ pub(crate) fn node_of(message: &[u8], context: &[u8], names: &NameTable) -> Resu
 }
 
 /// The only blocks of a segment that can hold a trace: one, unless the trace goes on in the next ones.
-fn chunks_of(detail: &Detail, id: &TraceId) -> std::ops::Range<u32> {
+pub(crate) fn chunks_of(detail: &Detail, id: &TraceId) -> std::ops::Range<u32> {
     let whole = u128::from_be_bytes(*id.as_bytes());
     let meta = &detail.meta;
     let first =

@@ -10,8 +10,11 @@ mod dictionaries;
 mod directory;
 mod engine;
 mod fetch;
+mod gate;
+mod gather;
 mod housekeeping;
 mod latencies;
+mod look_up;
 mod merge;
 mod metrics;
 mod names;
@@ -26,19 +29,22 @@ mod state;
 mod totals;
 mod trace_search;
 
-pub use analysis::analyse;
+pub use analysis::{AnomalyCounts, analyse, analyse_counting, summary};
 pub use answer::*;
 pub use cache::BlockCache;
 pub use dictionaries::{DictionaryError, DictionaryTrainer, Trained};
 pub use directory::TraceDirectory;
 pub use engine::{Engine, QueryError};
-pub use fetch::stored_nodes;
+pub use fetch::{stored_nodes, trace_nodes};
+pub use gate::{Gate, Pass};
+pub use gather::{Nodes, SpanPlace};
 pub use housekeeping::{Dictionaries, Freed, Housekeeping, Merged, RollupTotals};
+pub use look_up::{SpanIdentity, identity_of, stored_among};
 pub use merge::{MergeError, MergeOutcome, merge, mergeable};
 pub use metrics::Metrics;
 pub use names::{NameTable, NameTotals};
 pub use request::*;
-pub use resume::open_at_end;
+pub use resume::{Room, open_at_end};
 pub use rollups::{
     RetireError, Retired, Rollup, RollupOptions, drop_partition, keep_rollups, retire_partition,
 };

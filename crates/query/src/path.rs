@@ -1,13 +1,16 @@
 //! The critical path of one trace, worked out from its spans when asked.
 
+use std::sync::Arc;
+
 use segment::Names;
 use trace_analyze::{CriticalPath, critical_path, exclusive, inclusive, self_times, slack};
 use trace_model::{AnomalyKind, Trace};
 
 use crate::answer::*;
-use crate::engine::{QueryError, operation_name, trace_incomplete};
+use crate::engine::{QueryError, operation_name, too_large, trace_incomplete};
 use crate::fetch;
-use crate::request::CriticalPathQuery;
+use crate::gather::{First, LARGE};
+use crate::request::{CriticalPathQuery, TracePage};
 use crate::state::State;
 
 /// Paths of further roots that are answered; the rest is named as left out.
@@ -17,11 +20,24 @@ pub(crate) fn answer(
     state: &State,
     question: &CriticalPathQuery,
 ) -> Result<Option<CriticalPathAnswer>, QueryError> {
-    let Some(fetched) = fetch::trace(state, question.trace_id)? else { return Ok(None) };
-    let Some((trace, anomalies)) = Trace::from_spans(fetched.nodes()) else { return Ok(None) };
+    let mut first = First::new(None, state.trace_spans_max, usize::MAX);
+    let (mut count, mut pass) = (0_u64, None);
+    let found = fetch::each_span(state, question.trace_id, &mut |span| {
+        count += 1;
+        if count == LARGE as u64 {
+            pass = Some(Arc::new(state.large.enter()));
+        }
+        first.add(span.node);
+    })?;
+    let Some(trace_state) = found else { return Ok(None) };
+    let (nodes, more) = first.done();
+    let Some((trace, anomalies)) = Trace::from_spans(nodes) else { return Ok(None) };
     let primary = trace.primary_root();
     let missing = anomalies.iter().filter(|anomaly| anomaly.kind == AnomalyKind::MissingParent).count();
-    let mut incomplete = trace_incomplete(fetched.state, missing);
+    let mut incomplete = trace_incomplete(trace_state, missing);
+    if more {
+        incomplete.push(too_large(count, state.trace_spans_max));
+    }
     let others: Vec<usize> =
         trace.roots().iter().map(|&root| root as usize).filter(|&root| root != primary).collect();
     if others.len() > OTHER_ROOTS_MAX {
@@ -30,20 +46,22 @@ pub(crate) fn answer(
             detail: format!("{} other roots, paths of the first {OTHER_ROOTS_MAX} given", others.len()),
         });
     }
-    let path_of = |root: usize| {
-        let path = critical_path(&trace, root, &question.options);
-        root_path(&trace, path)
-    };
+    if trace.len() > TracePage::LIMIT_MAX {
+        let detail = format!("{} spans, times of the first {} given", trace.len(), TracePage::LIMIT_MAX);
+        incomplete.push(Incomplete { reason: "spans_limit", detail });
+    }
+    let path_of = |root: usize| critical_path(&trace, root, &question.options);
     let names = names(state, &trace);
     Ok(Some(CriticalPathAnswer {
         trace_id: question.trace_id,
-        state: fetched.state,
+        state: trace_state,
         names,
-        primary: path_of(primary),
+        primary: root_path(&trace, path_of(primary)),
         other_roots: others.into_iter().take(OTHER_ROOTS_MAX).map(path_of).collect(),
         self_times: self_times(&trace),
         incomplete,
         trace,
+        pass,
     }))
 }
 

@@ -1,6 +1,6 @@
 //! What can be asked: plain values, already parsed and checked by whoever asks.
 
-use trace_model::{NanoDuration, SpanId, SpanKind, StatusCode, TraceId, UnixNanos};
+use trace_model::{NanoDuration, SpanKind, StatusCode, TraceId, UnixNanos};
 
 /// A half-open window of time: `start` inclusive, `end` exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,11 +167,30 @@ pub struct CriticalPathQuery {
     pub options: trace_analyze::PathOptions,
 }
 
-/// A span of a trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SpanKey {
-    /// Its trace.
+impl CriticalPathQuery {
+    /// That up to the root's response, by the usual rules.
+    pub fn of(trace_id: TraceId) -> Self {
+        Self { trace_id, options: trace_analyze::PathOptions::default() }
+    }
+}
+
+/// A trace, or a page of a large one.
+#[derive(Debug, Clone, Copy)]
+pub struct TracePage {
+    /// The trace.
     pub trace_id: TraceId,
-    /// Its id.
-    pub span_id: SpanId,
+    /// Spans at most.
+    pub limit: usize,
+    /// The place of the last span of the page before.
+    pub after: Option<crate::SpanPlace>,
+}
+
+impl TracePage {
+    /// Spans of a page at most.
+    pub const LIMIT_MAX: usize = 100_000;
+
+    /// The first page.
+    pub fn first(trace_id: TraceId) -> Self {
+        Self { trace_id, limit: Self::LIMIT_MAX, after: None }
+    }
 }

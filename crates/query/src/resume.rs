@@ -8,32 +8,50 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use segment::{ChunkBlock, ReadError, TraceHeads, open_numbers};
 use span_store::SegmentId;
-use trace_model::{SpanNode, TraceId, UnixNanos};
+use trace_model::{TraceId, UnixNanos};
 
 use crate::engine::QueryError;
 use crate::fetch;
+use crate::gather::{Gathering, Nodes};
 use crate::sealed::SealedSegment;
 use crate::state::{State, View};
 
-/// Takes a trace, when the segment that names it began to take arrivals, and the trace's stored spans.
-type Each<'a> = &'a mut dyn FnMut(TraceId, UnixNanos, Vec<SpanNode>);
+/// Takes a trace, when the segment that names it began to take arrivals, and the trace's stored spans or sums over
+/// them.
+type Each<'a> = &'a mut dyn FnMut(TraceId, UnixNanos, Nodes);
+
+/// Spans that may be taken back.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Of all traces.
+    pub spans: usize,
+    /// Of one.
+    pub of_trace: usize,
+}
 
 /// Tells `each` the traces that were open at the last cut. Returns how many there were.
 ///
 /// # Errors
 /// If the store fails. Traces told until then are right.
-pub fn open_at_end(state: &State, each: Each<'_>) -> Result<usize, QueryError> {
+pub fn open_at_end(state: &State, room: Room, each: Each<'_>) -> Result<usize, QueryError> {
     let view = state.snapshot();
     let open = named(state, &view)?;
-    let mut spans: HashMap<TraceId, Vec<SpanNode>> = HashMap::with_capacity(open.len());
+    let mut left = room.spans;
+    let mut spans: HashMap<TraceId, Gathering> = HashMap::with_capacity(open.len());
     for (segment, mut ids) in by_segment(&view, &open)? {
         let Some(segment) = view.sealed.iter().find(|sealed| sealed.id == segment) else { continue };
         // In the order of the blocks, so that each is inflated once.
         ids.sort_unstable();
         for id in ids {
-            let mut found = Vec::new();
-            fetch::sealed_spans(state, segment, id, &mut found)?;
-            spans.entry(id).or_default().extend(found.into_iter().map(|span| span.node));
+            let of_trace = spans.entry(id).or_insert_with(|| Gathering::new(room.of_trace, None));
+            left += of_trace.kept();
+            fetch::sealed_spans(state, segment, id, &mut |span| {
+                of_trace.add(&span.node);
+                if of_trace.kept() > left {
+                    of_trace.sum_up();
+                }
+            })?;
+            left -= of_trace.kept();
         }
     }
     let count = open.len();
@@ -41,7 +59,8 @@ pub fn open_at_end(state: &State, each: Each<'_>) -> Result<usize, QueryError> {
     let mut open: Vec<_> = open.into_iter().collect();
     open.sort_unstable_by_key(|&(id, listed)| std::cmp::Reverse((listed, id)));
     for (id, listed) in open {
-        each(id, listed, spans.remove(&id).unwrap_or_default());
+        let nodes = spans.remove(&id).map_or(Nodes::All(Vec::new()), |gathered| gathered.done().0);
+        each(id, listed, nodes);
     }
     Ok(count)
 }

@@ -1,7 +1,7 @@
 //! Search: by span where a span-level filter is given, else by trace.
 
 use segment::TraceRow;
-use trace_model::{OperationId, ServiceId, TraceId, UnixNanos};
+use trace_model::{NanoDuration, OperationId, ServiceId, TraceId, UnixNanos};
 
 use crate::answer::*;
 use crate::engine::{QueryError, operation_name};
@@ -45,9 +45,9 @@ pub(crate) fn rank_of(order: Order, duration: u64, start: UnixNanos) -> u64 {
 }
 
 /// Whether the trace itself is what was asked for.
-pub(crate) fn trace_fits(search: &TraceSearch, row: &TraceRow) -> bool {
-    search.min_trace_duration.is_none_or(|min| row.duration >= min)
-        && search.max_trace_duration.is_none_or(|max| row.duration <= max)
+pub(crate) fn trace_fits(search: &TraceSearch, duration: NanoDuration) -> bool {
+    search.min_trace_duration.is_none_or(|min| duration >= min)
+        && search.max_trace_duration.is_none_or(|max| duration <= max)
 }
 
 /// What a search shows of a trace. Ids in `row` are process-wide.

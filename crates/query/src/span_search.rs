@@ -12,10 +12,11 @@ use hashbrown::{HashMap, HashSet};
 use segment::{LiveBatch, RowBlock};
 use trace_model::{NanoDuration, OperationId, ServiceId, SpanNode, StatusCode, TraceId, UnixNanos};
 
-use crate::analysis::analyse;
+use crate::analysis::{analyse, summary};
 use crate::answer::*;
 use crate::engine::{QueryError, operation_name};
 use crate::fetch;
+use crate::gather::{Gathering, Nodes};
 use crate::request::*;
 use crate::sealed::Detail;
 use crate::search::{Place, hit, rank_of, trace_fits};
@@ -205,10 +206,11 @@ impl Run<'_> {
 
     /// The trace with its best matching span, if that comes after the cursor.
     fn fetch(&mut self, id: TraceId) -> Result<Option<TraceHit>, QueryError> {
-        let Some(trace) = fetch::trace(self.state, id)? else { return Ok(None) };
         let search = self.filter.search;
         let mut best: Option<(SpanNode, Place)> = None;
-        for span in &trace.spans {
+        let (state, filter) = (self.state, &mut self.filter);
+        let mut nodes = Gathering::new(state.trace_spans_max, Some(&state.large));
+        let found = fetch::each_span(state, id, &mut |span| {
             let node = span.node;
             let place = Place {
                 rank: rank_of(search.order, node.duration().0, node.start),
@@ -218,15 +220,21 @@ impl Run<'_> {
             let better = best.is_none_or(|(other, at)| {
                 (place.sort_key(), node.span_id, node.content) < (at.sort_key(), other.span_id, other.content)
             });
-            if better && self.filter.node_fits(self.state, &node) {
+            if better && filter.node_fits(state, &node) {
                 best = Some((node, place));
             }
-        }
-        let Some((node, place)) = best else { return Ok(None) };
+            nodes.add(&node);
+        })?;
+        let (Some(trace_state), Some((node, place))) = (found, best) else { return Ok(None) };
         if !place.is_after(search.cursor.as_ref()) {
             return Ok(None);
         }
-        let Some(row) = analyse(id, trace.nodes(), false) else { return Ok(None) };
+        let (nodes, _pass) = nodes.done();
+        let row = match nodes {
+            Nodes::All(nodes) => analyse(id, nodes, false),
+            Nodes::Sums(totals) => Some(summary(id, &totals, false)),
+        };
+        let Some(row) = row else { return Ok(None) };
         let matched = MatchedSpan {
             span_id: node.span_id,
             operation: operation_name(self.state, node.operation),
@@ -234,7 +242,7 @@ impl Run<'_> {
             start: node.start,
             duration: node.duration(),
         };
-        Ok(trace_fits(search, &row).then(|| hit(self.state, &row, trace.state, Some(matched))))
+        Ok(trace_fits(search, row.duration).then(|| hit(self.state, &row, trace_state, Some(matched))))
     }
 
     fn consider(&mut self, candidate: Candidate) {

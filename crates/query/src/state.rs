@@ -9,16 +9,20 @@ use parking_lot::{Mutex, RwLock};
 use segment::{LiveBatch, ReadError, TraceRow, trace_hash};
 use span_store::{SegmentId, StoredSegment};
 use trace_assemble::Assembler;
-use trace_model::{TraceId, UnixNanos};
+use trace_model::{AnomalyKind, TraceId, UnixNanos};
 
 use crate::answer::DiskStatus;
 use crate::cache::BlockCache;
 use crate::directory::TraceDirectory;
+use crate::gate::Gate;
 use crate::housekeeping::Housekeeping;
 use crate::metrics::{self, Metrics};
 use crate::names::NameTable;
 use crate::rollups::Rollup;
 use crate::sealed::{Detail, SealedSegment};
+
+/// Spans of one trace that are analysed together at most, unless said otherwise.
+const TRACE_SPANS_MAX: usize = 2_000_000;
 
 /// A moment's view of sealed segments and live spans; together they hold every acknowledged span once.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +31,8 @@ pub struct View {
     pub sealed: Arc<Vec<Arc<SealedSegment>>>,
     /// In order of arrival.
     pub live: Vec<Arc<LiveBatch>>,
+    /// Live batches up to this one were sealed.
+    pub sealed_batch: u64,
     /// The segment with the last analysis of each trace that was analysed more than once.
     pub revised: Arc<HashMap<TraceId, SegmentId>>,
     /// Which sealed segments may hold a trace.
@@ -77,6 +83,11 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// Whether some look-ups mean reading from files.
+    pub fn has_files(&self) -> bool {
+        self.directory.has_files()
+    }
+
     /// Whether the trace may be in a segment: in one whose hashes are in memory if it took arrivals since
     /// `listed`, in another if it took arrivals since `unlisted`, because that means reading from a file.
     ///
@@ -138,6 +149,18 @@ pub struct Counters {
     pub not_rolled_up: AtomicU64,
     /// Look-ups of a trace in sealed segments on arrival of a span.
     pub reopen_lookups: AtomicU64,
+    /// Analyses of traces.
+    pub analysed: AtomicU64,
+    /// Of these, again, after a late span.
+    pub analysed_again: AtomicU64,
+    /// Of these, of traces with too many spans, which have no critical path.
+    pub too_large: AtomicU64,
+    /// Times that a sealed trace was taken back without its spans, for want of room.
+    pub held_in_part: AtomicU64,
+    /// Late spans whose trace was found in files only when they were to be analysed.
+    pub joined_from_files: AtomicU64,
+    /// Spans with an anomaly, by its kind, counted at every analysis of their trace.
+    pub anomalies: [AtomicU64; AnomalyKind::ALL.len()],
 }
 
 /// Everything that is known at this moment.
@@ -165,6 +188,10 @@ pub struct State {
     pub(crate) keeping: Mutex<()>,
     /// What merging and retention did.
     pub housekeeping: Mutex<Housekeeping>,
+    /// Spans of one trace that are analysed together at most.
+    pub trace_spans_max: usize,
+    /// Who works on a large trace is through it.
+    pub large: Arc<Gate>,
     /// Inflated blocks.
     pub blocks: BlockCache,
     /// Why answers do not have everything yet: how far the log has been replayed.
@@ -211,11 +238,20 @@ impl State {
             damaged: Mutex::default(),
             keeping: Mutex::default(),
             housekeeping: Mutex::default(),
+            trace_spans_max: TRACE_SPANS_MAX,
+            large: Arc::default(),
             blocks,
             not_ready: Mutex::new(Some("starting".to_owned())),
             refusing: Mutex::default(),
             disk: Mutex::default(),
         }
+    }
+
+    /// The same with another bound on the spans of one trace that are analysed together.
+    #[must_use]
+    pub fn with_trace_spans_max(mut self, most: usize) -> Self {
+        self.trace_spans_max = most;
+        self
     }
 
     /// Says why spans are refused, or that they are not any more.
@@ -313,6 +349,7 @@ impl State {
                 Arc::make_mut(&mut view.revised).extend(revised);
             }
             view.directory = Arc::new(directory);
+            view.sealed_batch = view.sealed_batch.max(last_batch);
             Arc::make_mut(&mut view.sealed).push(Arc::clone(&segment));
             drop(view);
             self.count_sealed(&mut metrics, &segment, &detail, &sealed);

@@ -1,93 +1,155 @@
 //! Search without a span-level filter: durations and order speak of the trace.
 
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use hashbrown::HashSet;
 use segment::{TraceHeads, TraceRow};
-use trace_assemble::Phase;
-use trace_model::{TraceId, UnixNanos};
+use trace_assemble::{OpenTrace, Phase, Totals};
+use trace_model::{NanoDuration, SpanNode, TraceId, UnixNanos};
 
-use crate::analysis::analyse;
+use crate::analysis::{analyse, summary};
 use crate::answer::*;
 use crate::engine::QueryError;
+use crate::fetch::trace_nodes;
+use crate::gather::Nodes;
 use crate::request::*;
 use crate::search::{Place, globalize, hit, rank_of, trace_fits};
 use crate::state::State;
 
+/// A trace that may be in the answer.
+#[derive(Debug)]
+struct Found {
+    place: Place,
+    state: TraceState,
+    row: Row,
+}
+
+#[derive(Debug)]
+enum Row {
+    /// Out of a segment.
+    Sealed(Box<TraceRow>),
+    /// Finished and not sealed.
+    Finished(Arc<TraceRow>),
+    /// Open: it is analysed only if it is in the answer.
+    Open,
+}
+
 pub(crate) fn run(state: &State, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
     let mut scanned = Scanned::default();
-    let mut found: Vec<(Place, TraceRow, TraceState)> = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
     let held = held_traces(state, search, &mut found, &mut scanned);
     sealed_traces(state, search, &held, &mut found, &mut scanned)?;
-    found.sort_unstable_by_key(|(place, ..)| place.sort_key());
+    found.sort_unstable_by_key(|found| found.place.sort_key());
     let more = found.len() > search.limit;
     found.truncate(search.limit);
-    let next = if more { found.last().map(|(place, ..)| place.cursor()) } else { None };
-    Ok(TraceSearchAnswer {
-        traces: found.iter().map(|(_, row, phase)| hit(state, row, *phase, None)).collect(),
-        next,
-        incomplete: Vec::new(),
-        scanned,
-    })
+    let next = if more { found.last().map(|found| found.place.cursor()) } else { None };
+    let mut traces = Vec::with_capacity(found.len());
+    for Found { place, state: phase, row } in found {
+        match row {
+            Row::Sealed(row) => traces.push(hit(state, &row, phase, None)),
+            Row::Finished(row) => traces.push(hit(state, &row, phase, None)),
+            Row::Open => traces.extend(open_trace(state, place.trace_id)?),
+        }
+    }
+    Ok(TraceSearchAnswer { traces, next, incomplete: Vec::new(), scanned })
+}
+
+/// An open trace as it is now: its spans are copied out, and looked at without the assembly's lock.
+fn open_trace(state: &State, id: TraceId) -> Result<Option<TraceHit>, QueryError> {
+    let (now, phase) = {
+        let assembly = state.assembly.lock();
+        let trace = assembly.assembler.get(&id);
+        let finished = assembly.analysed.get(&id).filter(|_| trace.is_some_and(is_finished));
+        let is_open = trace.is_some_and(|trace| !is_finished(trace));
+        let now = match (finished, trace) {
+            (Some(row), _) => Now::Row(Arc::clone(row)),
+            (None, Some(trace)) if trace.is_partly_held() => Now::Totals(trace.totals()),
+            (None, Some(trace)) => Now::Nodes(trace.nodes()),
+            (None, None) => Now::Gone,
+        };
+        (now, if is_open { TraceState::Open } else { TraceState::Final })
+    };
+    let nodes = match now {
+        Now::Row(row) => return Ok(Some(hit(state, &row, phase, None))),
+        Now::Totals(totals) => return Ok(Some(hit(state, &summary(id, &totals, false), phase, None))),
+        Now::Nodes(nodes) => nodes,
+        // It was sealed in between.
+        Now::Gone => match trace_nodes(state, id, state.trace_spans_max)? {
+            Nodes::All(nodes) => nodes,
+            Nodes::Sums(totals) => return Ok(Some(hit(state, &summary(id, &totals, false), phase, None))),
+        },
+    };
+    Ok(analyse(id, nodes, false).map(|row| hit(state, &row, phase, None)))
+}
+
+/// What is known of an open trace at a moment.
+enum Now {
+    Row(Arc<TraceRow>),
+    Totals(Totals),
+    Nodes(Vec<SpanNode>),
+    Gone,
+}
+
+fn is_finished(trace: &OpenTrace) -> bool {
+    trace.phase() == Phase::Finished
 }
 
 fn accept(search: &TraceSearch, row: &TraceRow) -> Option<Place> {
-    let fits = search.window.contains(row.start)
-        && search.min_duration.is_none_or(|min| row.duration >= min)
-        && search.max_duration.is_none_or(|max| row.duration <= max)
-        && trace_fits(search, row);
-    let place = Place {
-        rank: rank_of(search.order, row.duration.0, row.start),
-        start: row.start,
-        trace_id: row.trace_id,
-    };
+    accept_extent(search, row.trace_id, row.start, row.duration)
+}
+
+/// All that is asked of a trace is its extent.
+fn accept_extent(
+    search: &TraceSearch,
+    trace_id: TraceId,
+    start: UnixNanos,
+    duration: NanoDuration,
+) -> Option<Place> {
+    let fits = search.window.contains(start)
+        && search.min_duration.is_none_or(|min| duration >= min)
+        && search.max_duration.is_none_or(|max| duration <= max)
+        && trace_fits(search, duration);
+    let place = Place { rank: rank_of(search.order, duration.0, start), start, trace_id };
     (fits && place.is_after(search.cursor.as_ref())).then_some(place)
 }
 
-/// Traces in the assembly are known best there; whatever segments say of them is older.
+/// Traces in the assembly are known best there; whatever segments say of them is older. Under the lock only their
+/// extents are looked at.
 fn held_traces(
     state: &State,
     search: &TraceSearch,
-    found: &mut Vec<(Place, TraceRow, TraceState)>,
+    found: &mut Vec<Found>,
     scanned: &mut Scanned,
 ) -> HashSet<TraceId> {
+    let mut held = Vec::new();
     let assembly = state.assembly.lock();
-    let mut held = HashSet::new();
     for (id, trace) in assembly.assembler.iter() {
-        held.insert(*id);
-        scanned.rows += 1;
-        let row = match assembly.analysed.get(id) {
-            Some(row) if trace.phase() == Phase::Finished => (**row).clone(),
-            _ => {
-                if !could_fit(search, trace) {
-                    continue;
-                }
-                let Some(row) = analyse(*id, trace.nodes(), false) else { continue };
-                row
+        held.push(*id);
+        let analysed = assembly.analysed.get(id).filter(|_| is_finished(trace));
+        let (start, duration) = match analysed {
+            Some(row) => (row.start, row.duration),
+            None => {
+                let (start, end) = trace.extent();
+                (start, end.since(start))
             }
         };
-        if let Some(place) = accept(search, &row) {
-            let phase = if trace.phase() == Phase::Open { TraceState::Open } else { TraceState::Final };
-            found.push((place, row, phase));
-        }
+        let Some(place) = accept_extent(search, *id, start, duration) else { continue };
+        let row = analysed.map_or(Row::Open, |row| Row::Finished(Arc::clone(row)));
+        let state = if is_finished(trace) { TraceState::Final } else { TraceState::Open };
+        found.push(Found { place, state, row });
+        prune(found, search.limit);
     }
-    held
-}
-
-/// A cheap look at the extent before the analysis of an open trace is made.
-fn could_fit(search: &TraceSearch, trace: &trace_assemble::OpenTrace) -> bool {
-    let (start, end) = trace.extent();
-    let duration = end.since(start);
-    search.window.contains(start)
-        && search.min_duration.is_none_or(|min| duration >= min)
-        && search.max_duration.is_none_or(|max| duration <= max)
+    drop(assembly);
+    scanned.rows += held.len() as u64;
+    held.into_iter().collect()
 }
 
 fn sealed_traces(
     state: &State,
     search: &TraceSearch,
     held: &HashSet<TraceId>,
-    found: &mut Vec<(Place, TraceRow, TraceState)>,
+    found: &mut Vec<Found>,
     scanned: &mut Scanned,
 ) -> Result<(), QueryError> {
     let view = state.snapshot();
@@ -140,7 +202,7 @@ fn sealed_traces(
             }
             if let Some(place) = accept(search, &row) {
                 globalize(&mut row, segment, &detail);
-                found.push((place, row, TraceState::Final));
+                found.push(Found { place, state: TraceState::Final, row: Row::Sealed(Box::new(row)) });
             }
         }
         prune(found, search.limit);
@@ -150,14 +212,14 @@ fn sealed_traces(
 }
 
 /// Whether no block with this bound can change the first `limit + 1` places.
-fn enough(found: &[(Place, TraceRow, TraceState)], limit: usize, bound: u64) -> bool {
-    found.iter().filter(|(place, ..)| place.rank > bound).count() > limit
+fn enough(found: &[Found], limit: usize, bound: u64) -> bool {
+    found.iter().filter(|found| found.place.rank > bound).count() > limit
 }
 
 /// Keeps memory to what the answer can need.
-fn prune(found: &mut Vec<(Place, TraceRow, TraceState)>, limit: usize) {
+fn prune(found: &mut Vec<Found>, limit: usize) {
     if found.len() > 4 * (limit + 1) {
-        found.sort_unstable_by_key(|(place, ..)| place.sort_key());
+        found.sort_unstable_by_key(|found| found.place.sort_key());
         found.truncate(limit + 1);
     }
 }

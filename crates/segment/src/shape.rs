@@ -297,6 +297,8 @@ pub(crate) struct Shape {
     pub(crate) steps: Vec<Step>,
     pub(crate) numbers: usize,
     pub(crate) texts: usize,
+    /// Whether a message of it has one start and one id, which are those of the block's columns.
+    pub(crate) is_placed: bool,
 }
 
 /// Where a span's values come from.
@@ -358,7 +360,12 @@ impl Shape {
             return Err(cursor.damaged());
         }
         let steps = steps(&ops);
-        Ok(Self { literals, ops, steps, numbers, texts })
+        let has = |wanted: fn(&Op) -> bool| ops.iter().any(wanted);
+        let is_placed = has(|op| matches!(op, Op::Start))
+            && has(|op| matches!(op, Op::SpanId))
+            // A second one, which counts instead of the first.
+            && !has(|op| matches!(op, Op::Fixed64(0x39) | Op::Text(0x12)));
+        Ok(Self { literals, ops, steps, numbers, texts, is_placed })
     }
 
     /// Bytes of memory.

@@ -9,7 +9,7 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Flags(u32);
 
-const NAMES: [(Flags, &str); 10] = [
+const NAMES: [(Flags, &str); 11] = [
     (Flags::OVERRUN, "overrun"),
     (Flags::UNDERRUN, "underrun"),
     (Flags::DETACHED, "detached"),
@@ -20,6 +20,7 @@ const NAMES: [(Flags, &str); 10] = [
     (Flags::END_BEFORE_START, "end_before_start"),
     (Flags::MULTIPLE_ROOTS, "multiple_roots"),
     (Flags::PRODUCER_CONSUMER, "producer_consumer"),
+    (Flags::TOO_LARGE, "too_large"),
 ];
 
 impl Flags {
@@ -43,6 +44,8 @@ impl Flags {
     pub const MULTIPLE_ROOTS: Self = Self(1 << 8);
     /// A CONSUMER below a PRODUCER: the response does not wait for it.
     pub const PRODUCER_CONSUMER: Self = Self(1 << 9);
+    /// The trace has too many spans to be analysed: there is no path.
+    pub const TOO_LARGE: Self = Self(1 << 10);
 
     /// Adds all of `other`.
     pub const fn insert(&mut self, other: Self) {

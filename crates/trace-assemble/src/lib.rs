@@ -12,8 +12,10 @@ mod assembler;
 mod by_trace;
 mod open_trace;
 mod skeleton;
+mod totals;
 
 pub use assembler::{Assembler, OpenAtCut, Options, Seen};
 pub use by_trace::{ByTrace, Rows};
 pub use open_trace::{OpenTrace, Phase};
 pub use skeleton::{HeldSpan, Location};
+pub use totals::Totals;

@@ -6,6 +6,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use trace_model::{SpanNode, UnixNanos};
 
 use crate::skeleton::{HeldSpan, Location, Skeleton};
+use crate::totals::Totals;
 
 /// Above this many spans a trace keeps an index to recognise repeated ones; below it a scan is faster.
 const SCAN_MAX: usize = 32;
@@ -25,6 +26,11 @@ pub struct OpenTrace {
     spans: Vec<Skeleton>,
     /// Places in `spans`, by span id and content.
     index: Option<Box<HashTable<u32>>>,
+    /// What was sealed of it and is not held, summed up.
+    away: Option<Box<Totals>>,
+    /// The earliest start and the latest end of all its spans, held or not.
+    start: UnixNanos,
+    end: UnixNanos,
     pub(crate) first_seen: UnixNanos,
     pub(crate) last_seen: UnixNanos,
     /// `UnixNanos(u64::MAX)` until a root has come.
@@ -42,6 +48,8 @@ pub struct OpenTrace {
     pub(crate) revised: bool,
     /// Whether there is something that no analysis has seen.
     pub(crate) unanalysed: bool,
+    /// Whether it had been finished before: what comes now is late.
+    pub(crate) late: bool,
 }
 
 impl OpenTrace {
@@ -49,6 +57,9 @@ impl OpenTrace {
         Self {
             spans: Vec::new(),
             index: None,
+            away: None,
+            start: UnixNanos(u64::MAX),
+            end: UnixNanos(0),
             first_seen: now,
             last_seen: now,
             root_seen: UnixNanos(u64::MAX),
@@ -59,26 +70,83 @@ impl OpenTrace {
             phase: Phase::Open,
             revised: false,
             unanalysed: false,
+            late: false,
         }
     }
 
-    /// Spans that have come.
+    /// Spans that are held.
     pub fn span_count(&self) -> usize {
         self.spans.len()
     }
 
-    /// The skeletons, in order of arrival.
+    /// Whether spans of it that were sealed are not held: too many, or there was no room to take them back.
+    pub fn is_partly_held(&self) -> bool {
+        self.away.is_some()
+    }
+
+    /// Whether it had been finished, so that a span which comes now is late.
+    pub fn is_late(&self) -> bool {
+        self.late
+    }
+
+    /// Whether a span without a parent has come.
+    pub fn has_root(&self) -> bool {
+        self.root_seen != UnixNanos(u64::MAX)
+    }
+
+    /// Sums over all its spans, held or not.
+    pub fn totals(&self) -> Totals {
+        let mut totals = self.away.as_deref().cloned().unwrap_or_default();
+        self.spans.iter().filter_map(Skeleton::node).for_each(|node| totals.add(&node));
+        totals
+    }
+
+    /// The skeletons that are held, in order of arrival.
     pub fn nodes(&self) -> Vec<SpanNode> {
         let mut nodes = Vec::with_capacity(self.spans.len());
         nodes.extend(self.spans.iter().filter_map(Skeleton::node));
         nodes
     }
 
-    /// From the earliest start to the latest end.
+    /// From the earliest start to the latest end of all its spans.
     pub fn extent(&self) -> (UnixNanos, UnixNanos) {
-        let start = self.spans.iter().map(Skeleton::start).min().unwrap_or_default();
-        let end = self.spans.iter().map(|span| span.end().max(span.start())).max().unwrap_or_default();
-        (start, end)
+        (self.start.min(self.end), self.end)
+    }
+
+    /// Lets go of the spans up to live batch `sealed`; they are summed up in what is away. How many went.
+    pub(crate) fn let_go(&mut self, hasher: &DefaultHashBuilder, sealed: u64) -> usize {
+        let before = self.spans.len();
+        let mut away = self.away.take().unwrap_or_default();
+        self.spans.retain(|span| {
+            let stays = span.location(sealed) != Location::Sealed;
+            if !stays && let Some(node) = span.node() {
+                away.add(&node);
+            }
+            stays
+        });
+        let gone = before - self.spans.len();
+        self.away = (away.spans > 0).then_some(away);
+        self.index_anew(hasher);
+        gone
+    }
+
+    /// What was sealed up to live batch `sealed` is all in `totals`, whatever of it is held. How many spans went.
+    pub(crate) fn put_away(&mut self, hasher: &DefaultHashBuilder, totals: Totals, sealed: u64) -> usize {
+        let before = self.spans.len();
+        self.spans.retain(|span| span.location(sealed) != Location::Sealed);
+        self.start = self.start.min(totals.start);
+        self.end = self.end.max(totals.end);
+        self.away = Some(Box::new(totals));
+        self.index_anew(hasher);
+        before - self.spans.len()
+    }
+
+    fn index_anew(&mut self, hasher: &DefaultHashBuilder) {
+        self.spans.shrink_to(self.spans.len() + 4);
+        self.index = None;
+        if self.spans.len() > SCAN_MAX {
+            self.index_new(hasher);
+        }
     }
 
     /// The spans in order of arrival, given the last live batch that was sealed.
@@ -122,6 +190,8 @@ impl OpenTrace {
             self.spans.reserve_exact((self.spans.len() / 4 + 4).max(more + 1));
         }
         self.spans.push(Skeleton::new(node, location));
+        self.start = self.start.min(node.start);
+        self.end = self.end.max(node.end).max(node.start);
         if let Location::Live { batch, .. } = location {
             self.last_batch = self.last_batch.max(batch);
         }

@@ -77,14 +77,6 @@ impl Skeleton {
         (self.span_id, self.content)
     }
 
-    pub(crate) fn start(&self) -> UnixNanos {
-        UnixNanos(self.start)
-    }
-
-    pub(crate) fn end(&self) -> UnixNanos {
-        UnixNanos(self.end)
-    }
-
     /// The skeleton as analysis takes it. `None` never comes: ids were checked on the way in.
     pub(crate) fn node(&self) -> Option<SpanNode> {
         Some(SpanNode {

@@ -9,7 +9,7 @@ pub(crate) mod time;
 pub(crate) use args::Args;
 pub(crate) use requests::{
     NamePage, bottlenecks, critical_path, latency, max_segments, name_page, operations_kind, search,
-    services_window,
+    services_window, trace_page,
 };
 pub(crate) use table::{
     BOTTLENECKS, CRITICAL_PATH, Kind, LATENCY, LATER, OPERATIONS, Param, ROUTES, Route, SERVICES,

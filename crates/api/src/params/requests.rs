@@ -1,14 +1,15 @@
 //! From checked values to the questions of [`query`].
 
 use query::{
-    BottleneckGroup, BottleneckQuery, CriticalPathQuery, GroupBy, LatencyQuery, Order, TraceSearch, Window,
+    BottleneckGroup, BottleneckQuery, CriticalPathQuery, GroupBy, LatencyQuery, Order, TracePage,
+    TraceSearch, Window,
 };
 use trace_analyze::{Extent, Overrun, PathOptions};
 use trace_model::{NanoDuration, SpanKind, StatusCode, TraceId, UnixNanos};
 
 use super::Args;
 use crate::ApiError;
-use crate::cursor::{read_name, read_traces};
+use crate::cursor::{read_name, read_span, read_traces};
 
 const HOUR: NanoDuration = NanoDuration::from_secs(3_600);
 /// At most this many points a series.
@@ -119,6 +120,13 @@ fn go_on(search: &mut TraceSearch, text: &str) -> Result<(), ApiError> {
     }
     search.cursor = Some(cursor.at);
     Ok(())
+}
+
+/// A trace, or the page of it that a cursor leads to.
+pub(crate) fn trace_page(args: &Args, trace_id: TraceId) -> Result<TracePage, ApiError> {
+    let after = args.text("cursor").map(|text| read_span(text).ok_or_else(garbage_cursor)).transpose()?;
+    let limit = args.integer("limit").and_then(|limit| usize::try_from(limit).ok());
+    Ok(TracePage { trace_id, limit: limit.unwrap_or(TracePage::LIMIT_MAX), after })
 }
 
 /// The critical path of `trace_id`.

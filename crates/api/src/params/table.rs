@@ -1,5 +1,6 @@
 //! The parameters of every route: one table for reading, for telling the unknown from the known, and for OpenAPI.
 
+use query::TracePage;
 use trace_model::{SpanKind, StatusCode};
 
 /// How the text of a parameter is read.
@@ -167,8 +168,18 @@ pub(crate) static TRACES: Route = Route {
 pub(crate) static TRACE: Route = Route {
     path: "/api/v1/traces/{trace_id}",
     id: "getTrace",
-    about: "A whole trace, as OTLP/JSON or, by Accept, as the bytes of OTLP TracesData.",
-    params: &[PRETTY],
+    about: "A whole trace, as OTLP/JSON or, by Accept, as the bytes of OTLP TracesData. A large one comes in pages; \
+            the next cursor is also in the header longpole-next-cursor.",
+    params: &[
+        with_default(
+            "limit",
+            Kind::Integer { least: 1, most: TracePage::LIMIT_MAX as u64 },
+            "100000",
+            "At most this many spans, and 32 MiB of them.",
+        ),
+        CURSOR,
+        PRETTY,
+    ],
     answer: "Trace",
 };
 

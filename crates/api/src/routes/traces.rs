@@ -4,12 +4,16 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::Response;
-use query::{RECOVERING, TraceAnswer};
+use query::RECOVERING;
 use trace_model::TraceId;
 
 use crate::accept::preferred;
+use crate::cursor::write_span;
 use crate::params::{self, Args, CRITICAL_PATH, TRACE, TRACES};
 use crate::{ApiError, ApiState, respond, shape};
+
+/// The header with the cursor of the next page of a trace, where there is one.
+const NEXT_CURSOR: &str = "longpole-next-cursor";
 
 /// `GET /api/v1/traces`.
 pub(super) async fn search(State(api): State<ApiState>, uri: Uri) -> Result<Response, ApiError> {
@@ -31,32 +35,31 @@ pub(super) async fn trace(
 ) -> Result<Response, ApiError> {
     let id = trace_id(id)?;
     let args = Args::read(&TRACE, &uri, api.now())?;
+    let page = params::trace_page(&args, id)?;
     let offered = [respond::JSON, respond::PROTOBUF];
     let chosen = preferred(&headers, &offered).ok_or_else(|| ApiError::not_acceptable(&offered))?;
     let mut response = api
         .ask(move |backend| {
-            let answer = backend.trace(id)?.ok_or_else(|| ApiError::trace_not_found(id))?;
-            if chosen == 1 {
+            let answer = backend.trace(&page)?.ok_or_else(|| ApiError::trace_not_found(id))?;
+            let next = answer.next.as_ref().map(write_span);
+            let mut response = if chosen == 1 {
                 // Protobuf has no place to say that the log may have more of it.
-                match answer.incomplete.into_iter().find(|why| why.reason == RECOVERING) {
-                    Some(why) => Err(ApiError::not_ready(why.detail)),
-                    None => Ok(respond::protobuf(answer.traces_data)),
+                if let Some(why) = answer.incomplete.iter().find(|why| why.reason == RECOVERING) {
+                    return Err(ApiError::not_ready(why.detail.clone()));
                 }
+                respond::protobuf(answer.traces_data)
             } else {
-                trace_json(&answer, args.pretty())
+                respond::json(&shape::Trace::new(&answer), args.pretty())?
+            };
+            // The bytes of the spans have no place for it.
+            if let Some(next) = next.and_then(|next| HeaderValue::try_from(next).ok()) {
+                response.headers_mut().insert(NEXT_CURSOR, next);
             }
+            Ok(response)
         })
         .await?;
     response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
-}
-
-fn trace_json(answer: &TraceAnswer, pretty: bool) -> Result<Response, ApiError> {
-    let otlp = otlp_wire::traces_to_json(&answer.traces_data).map_err(|error| {
-        tracing::error!(%error, "a stored trace could not be written as JSON");
-        ApiError::internal("store", "the stored trace could not be read; the log has the reason")
-    })?;
-    respond::json(&shape::Trace::new(answer, &otlp), pretty)
 }
 
 /// `GET /api/v1/traces/{trace_id}/critical-path`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use query::{CriticalPathAnswer, OperationName, RootPath};
+use query::{CriticalPathAnswer, OperationName, RootPath, TracePage};
 use serde::Serialize;
 use trace_analyze::{Extent, Overrun, PathOptions, PathSegment, UNLIMITED_SLACK};
 use trace_model::{SpanId, TraceId};
@@ -84,7 +84,7 @@ impl<'a> CriticalPath<'a> {
         let segments = reader.segments(&path.segments, &mut budget);
         let other_roots: Vec<_> =
             answer.other_roots.iter().map(|root| reader.other_root(root, &mut budget)).collect();
-        let mut paths = answer.other_roots.iter().map(|root| &root.path.segments).chain([&path.segments]);
+        let mut paths = answer.other_roots.iter().map(|path| &path.segments).chain([&path.segments]);
         let all = paths.by_ref().map(Vec::len).fold(0, usize::saturating_add);
         Self {
             trace_id: Text(answer.trace_id),
@@ -164,8 +164,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn other_root(self, root: &RootPath, budget: &mut usize) -> OtherRoot<'a> {
-        let path = &root.path;
+    fn other_root(self, path: &trace_analyze::CriticalPath, budget: &mut usize) -> OtherRoot<'a> {
         OtherRoot {
             root: self.root(path.root),
             start_unix_nano: Text(path.start.0),
@@ -176,12 +175,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The times of every span of the trace, on the path of the primary root.
+    /// The times of every span of the trace on the path of the primary root; of a large one, of the first spans.
     fn spans(self) -> Vec<SpanTimes> {
         let RootPath { exclusive, inclusive, slack, .. } = &self.answer.primary;
         let times = exclusive.iter().zip(inclusive).zip(slack).zip(&self.answer.self_times);
         let spans = self.answer.trace.spans().iter().zip(times);
         spans
+            .take(TracePage::LIMIT_MAX)
             .map(|(span, (((exclusive, inclusive), slack), own))| SpanTimes {
                 span_id: Text(span.span_id),
                 exclusive_nanos: exclusive.0,

@@ -1,20 +1,27 @@
-//! A whole trace.
+//! A whole trace, or a page of a large one.
 
+use std::collections::BTreeMap;
+
+use otlp_wire::{resource_pieces, traces_to_json};
 use query::TraceAnswer;
-use serde::Serialize;
+use serde::ser::{Error as _, SerializeMap as _, SerializeSeq as _};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
-use trace_model::{Anomaly, SpanId};
+use trace_model::{Anomaly, AnomalyKind, SpanId};
 
 use super::{Completeness, Text};
+use crate::cursor::write_span;
 
 /// `GET /traces/{trace_id}` as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct Trace<'a> {
-    trace: &'a Value,
+    trace: Otlp<'a>,
     state: &'static str,
     #[serde(flatten)]
     completeness: Completeness<'a>,
     anomalies: Vec<AnomalyShape>,
+    anomaly_counts: BTreeMap<&'static str, u64>,
+    next_cursor: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -24,14 +31,47 @@ struct AnomalyShape {
 }
 
 impl<'a> Trace<'a> {
-    /// `otlp` is the OTLP/JSON of `answer`'s spans.
-    pub(crate) fn new(answer: &'a TraceAnswer, otlp: &'a Value) -> Self {
+    pub(crate) fn new(answer: &'a TraceAnswer) -> Self {
+        let counts = AnomalyKind::ALL.into_iter().zip(answer.anomaly_counts);
         Self {
-            trace: otlp,
+            trace: Otlp(&answer.traces_data),
             state: answer.state.as_str(),
             completeness: Completeness::of(&answer.incomplete),
             anomalies: answer.anomalies.iter().map(AnomalyShape::from).collect(),
+            anomaly_counts: counts
+                .filter(|(_, count)| *count > 0)
+                .map(|(kind, count)| (kind.as_str(), count))
+                .collect(),
+            next_cursor: answer.next.as_ref().map(write_span),
         }
+    }
+}
+
+/// The bytes of a `TracesData`, written as OTLP/JSON one resource after the other: as a document a large trace would
+/// take many times its bytes.
+#[derive(Debug)]
+struct Otlp<'a>(&'a [u8]);
+
+impl Serialize for Otlp<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry("resourceSpans", &Resources(self.0))?;
+        map.end()
+    }
+}
+
+#[derive(Debug)]
+struct Resources<'a>(&'a [u8]);
+
+impl Serialize for Resources<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        for piece in resource_pieces(self.0) {
+            let json = piece.and_then(traces_to_json).map_err(S::Error::custom)?;
+            let resources = json.get("resourceSpans").and_then(Value::as_array);
+            resources.into_iter().flatten().try_for_each(|resource| list.serialize_element(resource))?;
+        }
+        list.end()
     }
 }
 
@@ -50,12 +90,12 @@ mod tests {
 
     #[test]
     fn a_trace_has_this_shape() {
-        let otlp = json!({"resourceSpans": []});
         let wanted = json!({
             "trace": {"resourceSpans": []}, "state": "open", "complete": false,
             "incomplete": [{"reason": "trace_open", "detail": "spans may still come"}],
-            "anomalies": [{"kind": "missing_parent", "span_id": "00f067aa0ba902b7"}]
+            "anomalies": [{"kind": "missing_parent", "span_id": "00f067aa0ba902b7"}],
+            "anomaly_counts": {"missing_parent": 1}, "next_cursor": null
         });
-        assert_eq!(to_value(Trace::new(&fake::trace(), &otlp)).unwrap(), wanted);
+        assert_eq!(to_value(Trace::new(&fake::trace())).unwrap(), wanted);
     }
 }

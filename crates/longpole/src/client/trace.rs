@@ -39,7 +39,7 @@ pub(super) fn run(args: &TraceArgs, screen: &Screen, out: &mut dyn Write) -> any
         trace_id: args.trace_id.trim().to_ascii_lowercase(),
         open: body["state"] == "open",
         incomplete: body["complete"] == Value::Bool(false),
-        missing_parents: count_missing(&body["anomalies"]),
+        missing_parents: body["anomaly_counts"]["missing_parent"].as_u64().unwrap_or(0) as usize,
         bars: read_bars(&body["trace"]),
         critical_path,
         max_spans: args.max_spans.max(1),
@@ -56,11 +56,6 @@ fn critical_path(server: &Server, path: &str) -> Result<Option<CriticalPath>, Cl
         Err(ClientError::Refused { .. }) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn count_missing(anomalies: &Value) -> usize {
-    let list = anomalies.as_array().map_or(&[][..], Vec::as_slice);
-    list.iter().filter(|anomaly| anomaly["kind"] == "missing_parent").count()
 }
 
 fn items<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {

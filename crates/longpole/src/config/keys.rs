@@ -243,6 +243,13 @@ pub(crate) const KEYS: &[Key] = &[
         part_count,
         assemble.spans_max
     ),
+    key!(
+        "assemble.trace_spans_max",
+        AUTO,
+        "Spans of one trace that are analysed together at most; a larger one is kept and counted, without a critical path.",
+        part_count,
+        trace_spans_max
+    ),
     key!("log.level", "info", "Filter for Longpole's own log, such as `info` or `debug`.", text, log.level),
     key!("log.format", "auto", "`text`, `json`, or `auto`: text on a terminal.", format, log.format),
 ];

@@ -7,19 +7,23 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::MutexGuard;
-use query::{Assembly, Refusal, State, analyse};
+use query::{Assembly, Nodes, Refusal, State};
 use segment::{LiveBatch, TraceRow};
 use span_store::SpanStore;
 use trace_assemble::{ByTrace, OpenAtCut, OpenTrace, Phase};
-use trace_model::{NanoDuration, SpanNode, TraceId, UnixNanos};
+use trace_model::{NanoDuration, TraceId, UnixNanos};
 
 use super::committer::Committed;
+use super::finishing::Finishing;
+use super::repeats::Repeats;
 use super::{Clock, SealOptions, recovery};
 
 /// How far a client's clock may be ahead: a span cannot be stored from longer before it began than this.
 const CLOCK_SLACK: NanoDuration = NanoDuration::from_secs(60);
 /// Batches after which a segment is cut, whatever their bytes: each costs every query a little.
 const BATCHES_MAX: usize = 32_768;
+/// When a large trace is looked at again that could not be analysed because another one was being read.
+const BUSY: NanoDuration = NanoDuration::from_secs(1);
 /// The longest wait for the next frame; deadlines are checked at least this often.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -125,13 +129,14 @@ impl Assembling {
         let mut repeated = Vec::new();
         let mut late = 0;
         {
-            let (mut assembly, searched) = self.assembly_with_stored(&batch);
+            let (mut assembly, searched, repeats) = self.assembly_with_stored(&batch);
             let at = self.clock.now();
             for (id, rows) in self.by_trace.traces() {
+                let rows = rows.filter(|row| !repeats.is_stored(*row));
                 let nodes = rows.map(|row| (row, batch.rows[row as usize].node));
-                let reopened = assembly.assembler.observe_rows(id, batch.number, nodes, at, &mut repeated);
-                late += u64::from(reopened);
+                late += assembly.assembler.observe_rows(id, batch.number, nodes, at, &mut repeated);
             }
+            repeated.extend(repeats.into_stored());
             for (id, since) in &searched {
                 assembly.assembler.note_searched(id, *since);
             }
@@ -156,23 +161,32 @@ impl Assembling {
     /// each was looked for. The look-up reads the store and so runs without the lock; in the meantime the sealer
     /// may let go of a trace, hence the look again. A trace that was found is open and stays, one that was not is
     /// not looked for twice, so this ends.
-    fn assembly_with_stored(&self, batch: &LiveBatch) -> (MutexGuard<'_, Assembly>, Searched) {
+    ///
+    /// Rows of traces that are held in part are compared with the store here: nobody else lets go of what is held of a
+    /// trace that stays, so that after the look-up they are compared with all the rest.
+    fn assembly_with_stored(&self, batch: &LiveBatch) -> (MutexGuard<'_, Assembly>, Searched, Repeats) {
         let mut searched = Searched::new();
+        let mut repeats = Repeats::default();
         loop {
             let mut assembly = self.state.assembly.lock();
             // Before a trace is reopened: it is open since this arrival.
             assembly.assembler.note_arrival(batch.arrival);
             let wanted = to_search(&assembly, batch, &self.by_trace, &searched);
-            if wanted.is_empty() {
-                return (assembly, searched);
+            let unchecked = if wanted.is_empty() { repeats.unchecked(&assembly, batch) } else { Vec::new() };
+            if wanted.is_empty() && unchecked.is_empty() {
+                return (assembly, searched, repeats);
             }
             drop(assembly);
+            repeats.look_up(&self.state, batch, unchecked);
             let stored = self.state.view.read().stored();
             for (id, since) in wanted {
                 // In memory looking further back costs nothing and joins a late span with its trace however old.
                 match stored.may_hold(&id, UnixNanos(0), since) {
                     // All of it, not only what came since: its analysis replaces an earlier one.
-                    Ok(true) => self.reopen(id, self.clock.now()),
+                    Ok(true) => {
+                        self.reopen(id, self.clock.now());
+                        repeats.forget(&id);
+                    }
                     Ok(false) => {}
                     Err(error) => tracing::error!(trace = %id, %error, "cannot look for a stored trace"),
                 }
@@ -181,24 +195,44 @@ impl Assembling {
         }
     }
 
-    /// Takes a sealed trace back, whole.
-    fn reopen(&self, id: TraceId, arrival: UnixNanos) {
+    /// Takes a sealed trace back, whole if there is room for it.
+    pub(super) fn reopen(&self, id: TraceId, at: UnixNanos) {
         self.state.count(&self.state.counters.reopen_lookups, 1);
-        match query::stored_nodes(&self.state, id) {
-            Ok(nodes) if nodes.is_empty() => {}
-            Ok(nodes) => {
-                let mut assembly = self.state.assembly.lock();
-                assembly.assembler.reopen(id, nodes, arrival);
-                assembly.assembler.note_searched(&id, UnixNanos(0));
+        let room = {
+            let assembly = self.state.assembly.lock();
+            let in_part = assembly.assembler.get(&id).is_some_and(OpenTrace::is_partly_held);
+            if in_part { 0 } else { assembly.assembler.room() }
+        };
+        let (nodes, sealed) = match query::stored_nodes(&self.state, id, room) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(trace = %id, %error, "cannot read a stored trace");
+                return;
             }
-            Err(error) => tracing::error!(trace = %id, %error, "cannot read a stored trace"),
+        };
+        let mut assembly = self.state.assembly.lock();
+        match nodes {
+            Nodes::All(nodes) if nodes.is_empty() => return,
+            Nodes::All(nodes) => assembly.assembler.reopen(id, nodes, at),
+            Nodes::Sums(totals) => {
+                self.state.count(&self.state.counters.held_in_part, 1);
+                assembly.assembler.reopen_partly(id, totals, sealed, at);
+            }
         }
+        assembly.assembler.note_searched(&id, UnixNanos(0));
     }
 
     /// Goes on with a trace that was open when an earlier process ended.
-    pub(super) fn resume(&self, id: TraceId, listed: UnixNanos, nodes: Vec<SpanNode>, arrival: UnixNanos) {
+    pub(super) fn resume(&self, id: TraceId, listed: UnixNanos, nodes: Nodes, at: UnixNanos) {
         let mut assembly = self.state.assembly.lock();
-        assembly.assembler.resume(id, nodes, listed, arrival);
+        match nodes {
+            Nodes::All(nodes) => assembly.assembler.resume(id, nodes, listed, at),
+            Nodes::Sums(totals) => {
+                self.state.count(&self.state.counters.held_in_part, 1);
+                assembly.assembler.reopen_partly(id, totals, 0, at);
+                assembly.assembler.resumed(id, listed);
+            }
+        }
         assembly.assembler.note_searched(&id, UnixNanos(0));
     }
 
@@ -207,14 +241,28 @@ impl Assembling {
         self.next_batch - 1
     }
 
+    /// Analyses the traces that are due. Only this thread changes what is held of them, so it is done without the
+    /// assembly's lock, one trace after the other.
     pub(super) fn finish_quiet(&mut self, at: UnixNanos) {
-        let mut assembly = self.state.assembly.lock();
-        let due = assembly.assembler.poll(at);
+        let due = {
+            let mut assembly = self.state.assembly.lock();
+            assembly.assembler.trim();
+            assembly.assembler.due(at, usize::MAX)
+        };
+        let finishing = Finishing::new(&self.state);
         for id in due {
-            let Some(trace) = assembly.assembler.get(&id) else { continue };
-            if let Some(row) = analyse(id, trace.nodes(), trace.is_revised()) {
-                assembly.analysed.insert(id, Arc::new(row));
-                self.pending_analysed.push(id);
+            if finishing.may_be_stored(&id) {
+                self.reopen(id, at);
+            }
+            let analysed = finishing.analyse(id);
+            let mut assembly = self.state.assembly.lock();
+            match analysed {
+                Some(row) => {
+                    assembly.analysed.insert(id, Arc::new(row));
+                    assembly.assembler.finish(&id);
+                    self.pending_analysed.push(id);
+                }
+                None => assembly.assembler.postpone(id, at.saturating_add(BUSY)),
             }
         }
     }
@@ -223,7 +271,11 @@ impl Assembling {
         let waiting = !self.pending.is_empty() || !self.pending_analysed.is_empty();
         // On a full disk, sealing is what lets the log go and so makes room.
         let no_room = self.pending_frames.is_some() && self.state.refuses(Refusal::Disk).is_some();
-        if no_room || (waiting && at.since(self.last_cut) >= self.options.interval) {
+        let due = || {
+            at.since(self.last_cut) >= self.options.interval
+                || self.state.assembly.lock().assembler.waits_for_sealing()
+        };
+        if no_room || (waiting && due()) {
             self.cut(at);
         }
         if !waiting {

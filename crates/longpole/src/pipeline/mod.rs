@@ -10,11 +10,13 @@
 mod assembling;
 mod clock;
 mod committer;
+mod finishing;
 mod guard;
 mod keeper;
 #[cfg(test)]
 mod model;
 mod recovery;
+mod repeats;
 mod sealer;
 mod watch;
 

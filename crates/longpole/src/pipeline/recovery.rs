@@ -159,7 +159,11 @@ impl Unread {
 
 fn reopen(stage: &mut Assembling, state: &State, clock: &Clock) -> usize {
     let arrival = clock.now();
-    match query::open_at_end(state, &mut |id, listed, nodes| stage.resume(id, listed, nodes, arrival)) {
+    let room = {
+        let assembly = state.assembly.lock();
+        query::Room { spans: assembly.assembler.spans_max(), of_trace: assembly.assembler.room() }
+    };
+    match query::open_at_end(state, room, &mut |id, listed, nodes| stage.resume(id, listed, nodes, arrival)) {
         Ok(count) => count,
         Err(error) => {
             state.damaged.lock().push(format!("open traces: {error}"));

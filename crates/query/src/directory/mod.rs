@@ -178,6 +178,11 @@ impl TraceDirectory {
         !found.is_empty() || self.runs.iter().rev().any(|run| run.arrival_max >= in_memory && run.has(hash))
     }
 
+    /// Whether some of it is not in memory.
+    pub(crate) fn has_files(&self) -> bool {
+        !self.files.is_empty() || !self.unlisted.is_empty()
+    }
+
     /// Segments whose own lists have to be read, oldest first.
     pub(crate) fn unlisted(&self) -> &[SegmentId] {
         &self.unlisted

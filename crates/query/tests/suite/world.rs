@@ -7,7 +7,8 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 use otlp_wire::{Walked, WireLimits, walk};
 use query::{
-    Engine, NameTable, Retired, State, analyse, merge, mergeable, open_at_end, retire_partition, stored_nodes,
+    Engine, NameTable, Nodes, Retired, Room, State, analyse, merge, mergeable, open_at_end, retire_partition,
+    stored_nodes,
 };
 use segment::{LiveBatch, SegmentInput, SpanRow, TraceRow, build};
 use span_store::{Expired, SpanStore, StoreOptions, StoredSegment};
@@ -109,7 +110,9 @@ impl World {
 
     fn recover(&mut self) {
         let now = self.now;
-        open_at_end(&self.state, &mut |id, listed, nodes| {
+        let room = Room { spans: usize::MAX >> 1, of_trace: usize::MAX >> 1 };
+        open_at_end(&self.state, room, &mut |id, listed, nodes| {
+            let Nodes::All(nodes) = nodes else { panic!("there is room") };
             self.state.assembly.lock().assembler.resume(id, nodes, listed, now);
         })
         .unwrap();
@@ -168,7 +171,7 @@ impl World {
     }
 
     fn reopen(&self, id: TraceId) {
-        let nodes = stored_nodes(&self.state, id).unwrap();
+        let (Nodes::All(nodes), _) = stored_nodes(&self.state, id, usize::MAX).unwrap() else { panic!() };
         if !nodes.is_empty() {
             self.state.assembly.lock().assembler.reopen(id, nodes, self.now);
         }

@@ -1,9 +1,10 @@
 //! Reads chunk blocks of format 2.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use trace_model::TraceId;
+use trace_model::{TraceId, UnixNanos};
 
 use super::{ChunkSpan, EXTERNAL, NO_PARENT, RAW_SHAPE, SPANS_MAX};
 use crate::codec::{Cursor, INFLATED_MAX, ReadError, after_mark};
@@ -151,14 +152,58 @@ impl ColumnBlock {
             + self.own_contexts.as_ref().map_or(0, TextColumn::bytes)
     }
 
-    pub(super) fn spans(&self, wanted: &TraceId) -> Result<Vec<ChunkSpan>, ReadError> {
-        let Ok(nth) = self.traces.binary_search_by_key(wanted, |(id, _)| *id) else { return Ok(Vec::new()) };
+    /// The places of a trace's spans; none if it is not here.
+    fn places(&self, wanted: &TraceId) -> Range<usize> {
+        let Ok(nth) = self.traces.binary_search_by_key(wanted, |(id, _)| *id) else { return 0..0 };
         let first = self.traces[nth].1 as usize;
-        let end = self.traces.get(nth + 1).map_or(self.starts.len(), |(_, next)| *next as usize);
+        first..self.traces.get(nth + 1).map_or(self.starts.len(), |(_, next)| *next as usize)
+    }
+
+    pub(super) fn spans(&self, wanted: &TraceId) -> Result<Vec<ChunkSpan>, ReadError> {
+        let places = self.places(wanted);
+        self.put_together(wanted, places.start, places)
+    }
+
+    /// Whether the columns have the start and the id of the span at this place.
+    fn is_placed(&self, at: usize) -> bool {
+        let shape = self.shapes.get(self.bits(), at) as u32;
+        shape != RAW_SHAPE && self.tables.shape(shape - 1).is_some_and(|shape| shape.is_placed)
+    }
+
+    pub(super) fn starts(&self, wanted: &TraceId) -> Option<(UnixNanos, UnixNanos)> {
+        let places = self.places(wanted);
+        let (first, last) = (places.start, places.end.checked_sub(1)?);
+        let start = |at: usize| self.starts.get(at).copied().filter(|_| self.is_placed(at));
+        // Spans are in the order of their starts, but what a span has no place of its own for is not known here.
+        Some((UnixNanos(start(first).unwrap_or(0)), UnixNanos(start(last).unwrap_or(u64::MAX))))
+    }
+
+    pub(super) fn spans_among(
+        &self,
+        wanted: &TraceId,
+        among: &dyn Fn(UnixNanos, &[u8]) -> bool,
+    ) -> Result<Vec<ChunkSpan>, ReadError> {
+        let places = self.places(wanted);
+        let may_be = |at: &usize| {
+            let from = self.ids_start + at * 8;
+            let id = self.bits().get(from..from + 8).unwrap_or_default();
+            let start = self.starts.get(*at).copied().unwrap_or_default();
+            among(UnixNanos(start), id) || !self.is_placed(*at)
+        };
+        self.put_together(wanted, places.start, places.filter(may_be))
+    }
+
+    /// Puts spans of a trace together whose first span in this block is at `first`.
+    fn put_together(
+        &self,
+        wanted: &TraceId,
+        first: usize,
+        places: impl Iterator<Item = usize>,
+    ) -> Result<Vec<ChunkSpan>, ReadError> {
         let mut reading = Reading { block: self, trace_id: *wanted, first, scratch: Vec::new() };
-        let mut spans = Vec::with_capacity(end.saturating_sub(first));
+        let mut spans = Vec::with_capacity(places.size_hint().0);
         let mut left = self.message_bytes;
-        for at in first..end {
+        for at in places {
             let span = reading.span(at)?;
             // A constant string of a damaged block could come many times.
             left = left.checked_sub(span.message.len()).ok_or(ReadError::Damaged(WHAT))?;

@@ -10,7 +10,7 @@ mod writer;
 
 use std::sync::Arc;
 
-use trace_model::TraceId;
+use trace_model::{TraceId, UnixNanos};
 
 use crate::codec::{Blocks, ReadError, after_mark, fetch};
 use crate::keys::Key;
@@ -87,6 +87,29 @@ impl ChunkBlock {
         match &self.0 {
             Inner::Messages(block) => block.spans(wanted),
             Inner::Columns(block) => block.spans(wanted),
+        }
+    }
+
+    /// The earliest and the latest start of a trace's spans in this block, or more than that; `None` if it is not here.
+    pub fn starts(&self, wanted: &TraceId) -> Option<(UnixNanos, UnixNanos)> {
+        match &self.0 {
+            Inner::Messages(_) => Some((UnixNanos(0), UnixNanos(u64::MAX))),
+            Inner::Columns(block) => block.starts(wanted),
+        }
+    }
+
+    /// The spans of a trace whose start and id are `among` those wanted, and maybe others of it.
+    ///
+    /// # Errors
+    /// If the block is damaged.
+    pub fn spans_among(
+        &self,
+        wanted: &TraceId,
+        among: &dyn Fn(UnixNanos, &[u8]) -> bool,
+    ) -> Result<Vec<ChunkSpan>, ReadError> {
+        match &self.0 {
+            Inner::Messages(block) => block.spans(wanted),
+            Inner::Columns(block) => block.spans_among(wanted, among),
         }
     }
 

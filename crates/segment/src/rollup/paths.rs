@@ -124,7 +124,7 @@ pub struct PathSums {
 impl PathSums {
     /// Adds a trace with the shares of its critical path.
     pub fn add(&mut self, row: &TraceRow, shares: &[PathShare], by: PathGrouping) {
-        if row.root.is_none() {
+        if row.root.is_none() || row.flags.contains(Flags::TOO_LARGE) {
             self.excluded = self.excluded.saturating_add(1);
             return;
         }

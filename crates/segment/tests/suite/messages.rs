@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use segment::{ChunkBlock, Key};
 use trace_model::{OperationId, ServiceId, SpanId, SpanKind, SpanNode, StatusCode, TraceId, UnixNanos};
 
-use crate::round_trip::{check_chunks, in_order};
+use crate::round_trip::{check_chunks, check_look_ups, in_order};
 use crate::sample::{Sample, batch, sealed};
 
 fn varint(out: &mut Vec<u8>, mut value: u64) {
@@ -210,6 +210,12 @@ fn a_giant_trace_goes_on_in_the_next_blocks() {
     assert_eq!(meta.chunk_continued, [1, 2]);
     assert_eq!(meta.chunk_first_trace, [0, 1, 1]);
     check_chunks(&memory, &meta, &in_order(&samples));
+    check_look_ups(&memory, &meta, &in_order(&samples));
+    // One span is told from the others by its place, without putting them together.
+    let block = ChunkBlock::read(&memory, 1).unwrap();
+    let one = &samples[5_000].node;
+    let among = |start, id: &[u8]| start == one.start && id == one.span_id.as_bytes();
+    assert_eq!(block.spans_among(&samples[5_000].trace_id, &among).unwrap().len(), 1);
 }
 
 #[test]

@@ -35,6 +35,27 @@ pub(crate) fn in_order(samples: &[Sample]) -> Vec<Sample> {
     sorted
 }
 
+/// Every span is found by its start and id, in blocks that say so.
+pub(crate) fn check_look_ups(memory: &dyn Blocks, meta: &SegmentMeta, sorted: &[Sample]) {
+    for spans in sorted.chunk_by(|a, b| a.trace_id == b.trace_id) {
+        let id = spans[0].trace_id;
+        let (mut number, all) = stored(memory, meta, &id);
+        let (mut found, mut left) = (Vec::new(), all.len());
+        while left > 0 {
+            let block = ChunkBlock::read(memory, number).unwrap();
+            left -= block.spans(&id).unwrap().len();
+            let (low, high) = block.starts(&id).unwrap();
+            let in_block = spans.iter().filter(|span| (low..=high).contains(&span.node.start));
+            let wanted: Vec<_> = in_block.map(|span| (span.node.start, span.node.span_id)).collect();
+            let among = |start, id: &[u8]| wanted.iter().any(|w| w.0 == start && w.1.as_bytes() == id);
+            found.extend(block.spans_among(&id, &among).unwrap().into_iter().map(|span| span.message));
+            number += 1;
+        }
+        let messages: Vec<_> = all.into_iter().map(|span| span.message).collect();
+        assert_eq!(found, messages);
+    }
+}
+
 pub(crate) fn check_chunks(memory: &dyn Blocks, meta: &SegmentMeta, sorted: &[Sample]) {
     let hashes = trace_hashes(memory, meta.chunk_first_trace.len() as u32).unwrap();
     for (nth, spans) in sorted.chunk_by(|a, b| a.trace_id == b.trace_id).enumerate() {
@@ -194,6 +215,7 @@ proptest! {
         let (mut without, blocks) = (memory.clone(), meta.chunk_first_trace.len() as u32);
         without.0.remove(&Key::Hashes.to_bytes());
         prop_assert_eq!(trace_hashes(&without, blocks).unwrap(), trace_hashes(&memory, blocks).unwrap());
+        check_look_ups(&memory, &meta, &sorted);
         check_rows(&memory, &meta, &sorted);
         check_minutes(&memory, &meta, &samples);
         check_totals(&meta, &samples);

@@ -5,9 +5,8 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use prost::Message;
 use rocksdb::{Cache, IngestExternalFileOptions, IteratorMode};
-use segment::{Key, RollupMeta, SegmentMeta};
+use segment::{Key, RollupMeta, decode_meta, decode_segment_meta};
 
 use super::{Kept, Repaired};
 use crate::copies::folder;
@@ -116,7 +115,7 @@ fn content(db: &Db, path: &Path) -> Result<Result<Content, String>, StoreError> 
     let meta = Key::Meta.to_bytes();
     let prefix = key.strip_suffix(&meta[..]).filter(|prefix| first.starts_with(prefix));
     Ok(match prefix.map(|prefix| (prefix, <[u8; 4]>::try_from(prefix))) {
-        Some((_, Ok(id))) => match SegmentMeta::decode(&value[..]) {
+        Some((_, Ok(id))) => match decode_segment_meta(&value) {
             Ok(meta) if meta.format > segment::FORMAT => {
                 let segment = u32::from_be_bytes(id);
                 return Err(StoreError::Format { segment, found: meta.format, known: segment::FORMAT });
@@ -130,8 +129,8 @@ fn content(db: &Db, path: &Path) -> Result<Result<Content, String>, StoreError> 
             })),
             Err(_) => Err("its meta cannot be read".to_owned()),
         },
-        Some((prefix, Err(_))) if prefix.len() == 8 => match RollupMeta::decode(&value[..]) {
-            Ok(meta) => Ok(Content::Rollup(meta)),
+        Some((prefix, Err(_))) if prefix.len() == 8 => match decode_meta(&value) {
+            Ok((_, meta)) => Ok(Content::Rollup(meta)),
             Err(_) => Err("its meta cannot be read".to_owned()),
         },
         _ => Err("it is neither a segment nor a rollup".to_owned()),

@@ -6,7 +6,8 @@ use trace_analyze::{
     Extent, Overrun, PathOptions, exclusive, inclusive, path_shares, self_times, slack, what_if,
 };
 use trace_model::{
-    NanoDuration, OperationId, ServiceId, SpanId, SpanKind, SpanNode, StatusCode, Trace, UnixNanos,
+    AnomalyKind, NanoDuration, OperationId, ServiceId, SpanId, SpanKind, SpanNode, StatusCode, Trace,
+    UnixNanos,
 };
 
 use crate::support::{options, response};
@@ -84,4 +85,67 @@ fn a_chain_of_100_000_messages() {
     assert_eq!(path.segments.len() as u64, 2 * N - 1);
     let short = trace_analyze::critical_path(&trace, 0, &PathOptions::default());
     assert_eq!(short.segments.len(), 1);
+}
+
+/// Odd traces of a million spans: nothing of them is lost, and what is odd is counted.
+fn odd(spans: Vec<SpanNode>, wanted: &[(AnomalyKind, usize)], roots: usize) {
+    let count = spans.len();
+    let (trace, anomalies) = Trace::from_spans(spans).unwrap();
+    assert_eq!((trace.len(), trace.roots().len()), (count, roots));
+    let mut found: Vec<(AnomalyKind, usize)> = Vec::new();
+    for part in anomalies.chunk_by(|a, b| a.kind == b.kind) {
+        found.push((part[0].kind, part.len()));
+    }
+    assert_eq!(found, wanted);
+    let path = response(&trace);
+    assert_eq!(path.duration(), trace.spans()[trace.primary_root()].duration());
+    assert_eq!(path_shares(&trace, &path).iter().map(|row| row.exclusive.0).sum::<u64>(), path.duration().0);
+}
+
+const MILLION: u64 = 1_000_000;
+
+#[test]
+fn a_million_spans_under_ten_thousand_roots() {
+    let root_of = |n: u64| (n % 10_000) + 1;
+    let spans = (1..=MILLION).map(|n| match n {
+        1..=10_000 => span(n, 0, n, n + MILLION),
+        _ => span(n, root_of(n), n, n + 5),
+    });
+    odd(spans.collect(), &[(AnomalyKind::SecondRoot, 9_999)], 10_000);
+}
+
+#[test]
+fn a_million_spans_whose_parents_never_came() {
+    let spans = (1..=MILLION).map(|n| span(n, n + MILLION, n, n + 5));
+    odd(spans.collect(), &[(AnomalyKind::MissingParent, MILLION as usize)], MILLION as usize);
+}
+
+#[test]
+fn a_million_spans_in_circles_of_ten() {
+    let next = |n: u64| if n.is_multiple_of(10) { n - 9 } else { n + 1 };
+    let spans = (1..=MILLION).map(|n| span(n, next(n), n, n + 5));
+    odd(spans.collect(), &[(AnomalyKind::Cycle, MILLION as usize / 10)], MILLION as usize / 10);
+}
+
+#[test]
+fn a_million_spans_that_share_ids() {
+    // Each id is that of a CLIENT and its SERVER; every tenth CLIENT's id is that of a third span as well.
+    let shared = MILLION / 2;
+    let spans = (2..=MILLION + 1).map(|n| {
+        let mut node = span(n / 2, 0, n, n + 5);
+        (node.content, node.kind) = (n, [SpanKind::Client, SpanKind::Server][n as usize % 2]);
+        node
+    });
+    let third = (1..=shared / 10).map(|n| SpanNode {
+        content: n + 2 * MILLION,
+        kind: SpanKind::Internal,
+        ..span(n * 10, 0, MILLION * 2 + n, MILLION * 2 + n)
+    });
+    let (ids, thirds) = (shared as usize, shared as usize / 10);
+    let wanted = [
+        (AnomalyKind::IdConflict, thirds),
+        (AnomalyKind::SharedId, ids),
+        (AnomalyKind::SecondRoot, ids + thirds - 1),
+    ];
+    odd(spans.chain(third).collect(), &wanted, ids + thirds);
 }

@@ -2,15 +2,10 @@
 //! and in the meantime the sealer may let go of another trace of the same batch. The stages ask for the time within
 //! that gap and nowhere before it, so a clock during which a cut is sealed puts the seal exactly there.
 
-use span_store::StoreOptions;
-use trace_assemble::Options;
-use trace_model::NanoDuration;
-
 use super::life::folder;
 use super::spans::{BASE, Span};
 use super::step::{SpanRef, span};
 use super::world::{Setting, World};
-use crate::pipeline::SealOptions;
 
 fn spans(trace: u8, places: &[u8]) -> Vec<Span> {
     places.iter().map(|nth| span(1, SpanRef(trace, *nth), BASE)).collect()
@@ -25,14 +20,7 @@ fn finish(world: &mut World) {
 
 #[test]
 fn a_trace_that_is_let_go_of_during_a_look_up_is_looked_up_too() {
-    // No cut but those that are asked for.
-    let interval = NanoDuration::from_secs(1_000_000);
-    let setting = Setting {
-        seal: SealOptions { interval, ..SealOptions::default() },
-        assemble: Options::default(),
-        store: StoreOptions::default(),
-    };
-    let mut world = World::open(folder(), setting);
+    let mut world = World::open(folder(), Setting::default());
     let (sealed, going) = (spans(1, &[0, 1]), spans(2, &[0, 1]));
     let holds =
         |world: &World, spans: &[Span]| world.state.assembly.lock().assembler.holds(&spans[0].trace_id);
@@ -54,7 +42,6 @@ fn a_trace_that_is_let_go_of_during_a_look_up_is_looked_up_too() {
     assert!(holds(&world, &going), "it was looked up and taken back");
 
     let status = world.engine.status();
-    let counted = |name| status.counters.iter().find(|(known, _)| *known == name).unwrap().1;
-    assert_eq!((counted("duplicate_spans"), counted("spans")), (1, 4));
+    assert_eq!((world.counted("duplicate_spans"), world.counted("spans")), (1, 4));
     assert_eq!(status.sealed_spans + status.live_spans, 4, "the repeated span counts once");
 }

@@ -47,7 +47,11 @@ impl Life {
                 bytes: dice.pick(&[1 << 20, 1 << 20, 900]),
                 interval: NanoDuration::from_secs(dice.pick(&[300, 60])),
             },
-            assemble: Options { spans_max: dice.pick(&[4_000_000, 4_000_000, 12]), ..Options::default() },
+            assemble: Options {
+                spans_max: dice.pick(&[4_000_000, 4_000_000, 12]),
+                trace_held_max: dice.pick(&[4_000_000, 3, 1]),
+                ..Options::default()
+            },
             store: StoreOptions {
                 retention: NanoDuration::from_secs(if retains { 7_200 } else { 7 * 86_400 }),
                 bytes_max: if retains && dice.one_in(3) { 15_000 } else { 50 << 30 },
@@ -55,6 +59,7 @@ impl Life {
                 cache_bytes: 1 << 20,
                 ..StoreOptions::default()
             },
+            ..Setting::default()
         };
         Self { seed, setting, retains }
     }

@@ -5,6 +5,7 @@
 #[path = "../../../../query/tests/suite/checks.rs"]
 mod checks;
 mod gap;
+mod large;
 mod life;
 #[path = "../../../../query/tests/suite/oracle.rs"]
 #[allow(dead_code, reason = "the suite of `query` uses the rest")]

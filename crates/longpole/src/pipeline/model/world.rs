@@ -9,12 +9,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use ingest::{Admitted, Charge, prepare};
 use otlp_wire::WireLimits;
 use parking_lot::Mutex;
-use query::{Engine, NameTable, State, drop_partition};
+use query::{BlockCache, Engine, NameTable, State, TraceDirectory, drop_partition};
 use span_store::{FreeMin, SegmentId, SpanStore, StoreOptions};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use trace_assemble::{Assembler, Options};
-use trace_model::{TraceId, UnixNanos};
+use trace_model::{NanoDuration, TraceId, UnixNanos};
 
 use super::oracle::Oracle;
 use super::spans::{BASE, SECOND, Span, request};
@@ -32,6 +32,24 @@ pub(super) struct Setting {
     pub(super) seal: SealOptions,
     pub(super) assemble: Options,
     pub(super) store: StoreOptions,
+    /// Spans of one trace that are analysed together.
+    pub(super) trace_spans_max: usize,
+    /// Bytes of memory for the directory of traces, the rest of which is in files; `None` for all that it needs.
+    pub(super) directory: Option<usize>,
+}
+
+impl Default for Setting {
+    /// No cut but those that are asked for.
+    fn default() -> Self {
+        let interval = NanoDuration::from_secs(1_000_000);
+        Self {
+            seal: SealOptions { interval, ..SealOptions::default() },
+            assemble: Options::default(),
+            store: StoreOptions::default(),
+            trace_spans_max: 2_000_000,
+            directory: None,
+        }
+    }
 }
 
 /// A sealed segment as the model knows it.
@@ -92,7 +110,14 @@ impl World {
         assert!(found.iter().eq(outer.sealed.keys()), "{found:?} are stored");
         let store = Arc::new(store);
         let names = Arc::new(NameTable::default());
-        let state = Arc::new(State::new(names, Assembler::new(outer.setting.assemble)));
+        let hashes = outer.dir.path().join("trace-hashes");
+        let directory = match outer.setting.directory {
+            Some(bytes) => TraceDirectory::open(&hashes, bytes).unwrap(),
+            None => TraceDirectory::default(),
+        };
+        let (assembler, blocks) = (Assembler::new(outer.setting.assemble), BlockCache::default());
+        let state = State::with_memory(names, assembler, blocks, directory);
+        let state = Arc::new(state.with_trace_spans_max(outer.setting.trace_spans_max));
         state.add_stored(segments);
         let (to_assembling, committed) = sync_channel(WAITING_MAX);
         let (to_sealer, cuts) = sync_channel(WAITING_MAX);
@@ -172,6 +197,20 @@ impl World {
         for mut answer in answers {
             assert_eq!(answer.try_recv(), Ok(Ok(())), "acknowledged");
         }
+    }
+
+    /// How often something happened, as `status` tells it.
+    pub(super) fn counted(&self, name: &str) -> u64 {
+        let status = self.engine.status();
+        status.counters.iter().find(|(known, _)| *known == name).unwrap().1
+    }
+
+    /// Takes everything in, waits until it is quiet, and seals it.
+    pub(super) fn settle(&mut self) {
+        self.take_all();
+        self.wait(1_000);
+        self.tick();
+        self.seal_all();
     }
 
     pub(super) fn take_all(&mut self) {
