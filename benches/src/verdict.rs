@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_tail_can_grow_where_the_median_does_not() {
-        let tail = |at: u64| if at > 300 && at % 50 == 0 { 500.0 } else { 100.0 };
+        let tail = |at: u64| if at > 300 && at.is_multiple_of(50) { 500.0 } else { 100.0 };
         assert_eq!(judge(series(tail), SPAN).finding, Finding::Steady);
         let p99 = Series { statistic: Statistic::P99, ..series(tail) };
         assert_eq!(judge(p99, SPAN).finding, Finding::Grew);
