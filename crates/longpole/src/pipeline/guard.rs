@@ -168,7 +168,7 @@ impl Guard {
 
     /// Leaves a rollup of it. The room for that is kept free for as long as others let it be; then the ballast is
     /// there for it, and without any the spans go all the same. `None` if a late span keeps it for now.
-    fn drop_for_room(&self, oldest: &Expired, insist: bool) -> Result<Option<u64>, StoreError> {
+    pub(super) fn drop_for_room(&self, oldest: &Expired, insist: bool) -> Result<Option<u64>, StoreError> {
         let retire = |insist| retire_partition(&self.state, &self.store, oldest, insist, now());
         let mut retired = retire(insist);
         if matches!(retired, Err(RetireError::Read(_))) {

@@ -10,7 +10,7 @@ use ingest::{Admitted, Charge, prepare};
 use otlp_wire::WireLimits;
 use parking_lot::Mutex;
 use query::{BlockCache, Engine, NameTable, State, TraceDirectory, drop_partition};
-use span_store::{FreeMin, SegmentId, SpanStore, StoreOptions};
+use span_store::{Expired, FreeMin, SegmentId, SpanStore, StoreOptions};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use trace_assemble::{Assembler, Options};
@@ -20,6 +20,7 @@ use super::oracle::Oracle;
 use super::spans::{BASE, SECOND, Span, request};
 use crate::pipeline::assembling::{Assembling, Cut};
 use crate::pipeline::committer::{self, Committed};
+use crate::pipeline::guard::Guard;
 use crate::pipeline::sealer::Sealer;
 use crate::pipeline::watch::DiskWatch;
 use crate::pipeline::{Clock, SealOptions};
@@ -285,6 +286,22 @@ impl World {
         *self.outer.hook.lock() = Some(Box::new(move || sealer.seal(&cut)));
         let hook = Arc::clone(&self.outer.hook);
         move || hook.lock().is_none()
+    }
+
+    /// One that looks after this world's store, with a ballast of none.
+    pub(super) fn guard(&self) -> Guard {
+        let any_space = StoreOptions { free_min: FreeMin::Bytes(1), ..self.outer.setting.store };
+        let watch = DiskWatch::new(Arc::clone(&self.state), Arc::clone(&self.store), &any_space, 1);
+        let stopping = Arc::new(AtomicBool::new(false));
+        Guard::new(Arc::clone(&self.state), Arc::clone(&self.store), Arc::new(watch), 0, stopping)
+    }
+
+    pub(super) fn oldest_partition(&self) -> Option<Expired> {
+        self.store.oldest_partition()
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        self.outer.dir.path()
     }
 
     /// Seals everything, lets retention work, and checks that it took what it should. The spans that are gone.
