@@ -53,8 +53,7 @@ fn main() -> Result<()> {
         seal(&stretch, &mut kinds)?;
         best = best.min(begun.elapsed().as_secs_f64());
     }
-    report(&stretch, &kinds, best);
-    Ok(())
+    report(&stretch, &kinds, best)
 }
 
 fn pooled(args: &Args) -> Result<Vec<Bytes>> {
@@ -93,12 +92,16 @@ fn seal(stretch: &Stretch, kinds: &mut BTreeMap<u8, (usize, usize)>) -> Result<(
 }
 
 #[allow(clippy::print_stdout, reason = "its output is what it is for")]
-fn report(stretch: &Stretch, kinds: &BTreeMap<u8, (usize, usize)>, seconds: f64) {
+fn report(stretch: &Stretch, kinds: &BTreeMap<u8, (usize, usize)>, seconds: f64) -> Result<()> {
     let spans = stretch.spans() as f64;
     println!(
         "{spans} spans, {} traces, {:.1} bytes a span of requests",
         stretch.analysed.len(),
         stretch.bytes() as f64 / spans
+    );
+    println!(
+        "  zstd 1 of the requests in blocks of 1 MiB: {:.2} bytes a span",
+        zstd_bytes(stretch)? as f64 / spans
     );
     for (kind, (values, bytes)) in kinds {
         println!("  {kind:02x}  {values:6} values  {:7.2} bytes a span", *bytes as f64 / spans);
@@ -109,4 +112,14 @@ fn report(stretch: &Stretch, kinds: &BTreeMap<u8, (usize, usize)>, seconds: f64)
         bytes as f64 / spans,
         seconds * 1e9 / spans
     );
+    Ok(())
+}
+
+fn zstd_bytes(stretch: &Stretch) -> Result<usize> {
+    let all: Vec<u8> = stretch.batches.iter().flat_map(|batch| batch.request.iter().copied()).collect();
+    let mut packed = 0;
+    for block in all.chunks(1 << 20) {
+        packed += zstd::bulk::compress(block, 1)?.len();
+    }
+    Ok(packed)
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use latency::{Exemplar, ExemplarSet, LatencyHistogram};
 use query::{
     BottleneckAnswer, BottleneckExemplar, BottleneckGroup, BottleneckItem, BottleneckQuery,
-    CriticalPathAnswer, CriticalPathQuery, Cursor, Freed, GroupBy, Housekeeping, Incomplete, LatencyAnswer,
-    LatencyPoint, LatencyQuery, LatencySeries, MatchedSpan, Merged, OperationMetrics, OperationName,
-    OperationRow, Order, QueryError, RollupTotals, RootPath, Scanned, ServiceRow, StatusAnswer, TraceAnswer,
-    TraceHit, TraceSearch, TraceSearchAnswer, TraceService, TraceState, Window,
+    CriticalPathAnswer, CriticalPathQuery, Cursor, Dictionaries, Freed, GroupBy, Housekeeping, Incomplete,
+    LatencyAnswer, LatencyPoint, LatencyQuery, LatencySeries, MatchedSpan, Merged, OperationMetrics,
+    OperationName, OperationRow, Order, QueryError, RollupTotals, RootPath, Scanned, ServiceRow,
+    StatusAnswer, TraceAnswer, TraceHit, TraceSearch, TraceSearchAnswer, TraceService, TraceState, Window,
 };
 use trace_analyze::{CriticalPath, Flags, PathSegment, UNLIMITED_SLACK};
 use trace_model::{
@@ -258,6 +258,7 @@ fn housekeeping() -> Housekeeping {
         spans: Freed { partitions: 2, segments: 3, spans: 40, bytes: 5_000, last },
         rollups: [Freed::default(); 3],
         postponed: 1,
+        dictionaries: Dictionaries { stored: 2, trained: 9, adopted: 3, dropped: 1, failed: 0 },
     }
 }
 

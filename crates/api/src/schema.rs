@@ -271,7 +271,20 @@ fn housekeeping() -> Value {
         last(),
     ]);
     let rollups = object([("minute", rollup.clone()), ("hour", rollup.clone()), ("day", rollup)]);
-    object([("merged", merged), ("freed", freed), ("postponed", integer()), ("rollups", rollups)])
+    let dictionaries = object([
+        ("stored", integer()),
+        ("trained", integer()),
+        ("adopted", integer()),
+        ("dropped", integer()),
+        ("failed", integer()),
+    ]);
+    object([
+        ("merged", merged),
+        ("freed", freed),
+        ("postponed", integer()),
+        ("rollups", rollups),
+        ("dictionaries", dictionaries),
+    ])
 }
 
 fn bottlenecks() -> Value {

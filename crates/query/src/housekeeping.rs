@@ -30,6 +30,21 @@ pub struct Merged {
     pub failed: u64,
 }
 
+/// The dictionaries of small segments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dictionaries {
+    /// How many are stored.
+    pub stored: u64,
+    /// Times that one was trained.
+    pub trained: u64,
+    /// Of these, that it was better than the one in use and took its place.
+    pub adopted: u64,
+    /// Dropped because no segment needed them any more.
+    pub dropped: u64,
+    /// Times that training failed.
+    pub failed: u64,
+}
+
 /// What merging and retention have done since the process began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Housekeeping {
@@ -41,6 +56,8 @@ pub struct Housekeeping {
     pub rollups: [Freed; 3],
     /// Times that a partition stayed because one of its traces was being changed by a late span.
     pub postponed: u64,
+    /// Training of dictionaries.
+    pub dictionaries: Dictionaries,
 }
 
 /// The rollups of one width that are stored.

@@ -326,6 +326,7 @@ impl Group {
         let open = self.still_open();
         let frames = self.frames();
         let (batches, analysed) = self.into_parts();
+        let dictionary = store.dictionary();
         let input = SegmentInput {
             batches: &batches,
             frames,
@@ -333,6 +334,7 @@ impl Group {
             open: &open,
             open_since: Some(UnixNanos(last.meta.open_since)).filter(|since| since.0 > 0),
             names: &*state.names,
+            dictionary: dictionary.as_deref(),
             now: UnixNanos(last.meta.arrival_max),
         };
         Ok(store.rewrite_merged(rewrite, last.id, &mut |sink| build(&input, sink))?)

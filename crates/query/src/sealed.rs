@@ -1,7 +1,7 @@
 //! A sealed segment as it is known in memory: what tells whether a question concerns it. The directories of its
 //! blocks are read when they are needed, and cached.
 
-use segment::{Blocks, Key, ReadError, SegmentMeta, trace_hashes};
+use segment::{Blocks, Key, ReadError, Samples, SegmentMeta, dictionary_samples, trace_hashes};
 use span_store::{SegmentHandle, SegmentId, StoredSegment};
 use trace_model::{OperationId, ServiceId, SpanKind, UnixNanos};
 
@@ -99,6 +99,11 @@ impl SealedSegment {
     /// The sorted hashes of its traces, from the store.
     pub(crate) fn hashes(&self) -> Result<Vec<u32>, ReadError> {
         trace_hashes(&self.handle, self.chunk_blocks)
+    }
+
+    /// What a dictionary may be trained on, from the store; so many bytes at most.
+    pub(crate) fn samples(&self, bytes_max: usize) -> Result<Samples, ReadError> {
+        dictionary_samples(&self.handle, self.chunk_blocks, bytes_max)
     }
 
     /// Whether the list of hashes in the store has this one.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind};
 
+use crate::dictionaries::Dictionaries;
 use crate::error::StoreError;
 use crate::log::generation_of;
 use crate::options;
@@ -22,6 +23,7 @@ pub(crate) struct Database {
     cache: Cache,
     open: RwLock<Option<Db>>,
     reopened: AtomicU64,
+    dictionaries: Dictionaries,
 }
 
 impl std::fmt::Debug for Database {
@@ -47,7 +49,14 @@ impl Default for Opening {
 
 impl Database {
     pub(crate) fn new(dir: &Path, cache: Cache, db: Db) -> Self {
-        Self { dir: dir.to_owned(), cache, open: RwLock::new(Some(db)), reopened: AtomicU64::new(0) }
+        let dictionaries = Dictionaries::load(&db);
+        let (open, reopened) = (RwLock::new(Some(db)), AtomicU64::new(0));
+        Self { dir: dir.to_owned(), cache, open, reopened, dictionaries }
+    }
+
+    /// Those of the catalog, which stay when it is opened again.
+    pub(crate) fn dictionaries(&self) -> &Dictionaries {
+        &self.dictionaries
     }
 
     /// The database, for one read or write. Do not ask again while holding it: who opens again would wait for

@@ -11,6 +11,7 @@
 mod copies;
 mod damage;
 mod database;
+mod dictionaries;
 mod disk;
 mod error;
 mod frame;

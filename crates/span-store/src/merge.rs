@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rocksdb::{Direction, IteratorMode};
-use segment::{BuildError, SegmentMeta};
+use segment::{BuildError, Dictionary, SegmentMeta};
 
 use crate::damage;
 use crate::error::StoreError;
@@ -33,6 +33,7 @@ struct RewrittenFile {
     path: PathBuf,
     bytes: u64,
     meta: SegmentMeta,
+    dictionary: Option<Arc<Dictionary>>,
 }
 
 impl Drop for Rewrite {
@@ -80,7 +81,8 @@ impl SpanStore {
         let meta = written.inspect_err(|_| {
             let _ = std::fs::remove_file(&path);
         })?;
-        rewrite.files.push(RewrittenFile { id, bytes: file_bytes(&path), path, meta });
+        let dictionary = self.db.dictionaries().named(meta.dictionary).map_err(BuildError::Sink)?;
+        rewrite.files.push(RewrittenFile { id, bytes: file_bytes(&path), path, meta, dictionary });
         Ok(())
     }
 
@@ -112,7 +114,8 @@ impl SpanStore {
         copy().inspect_err(|_| {
             let _ = std::fs::remove_file(&path);
         })?;
-        rewrite.files.push(RewrittenFile { id, bytes: file_bytes(&path), path, meta: segment.meta.clone() });
+        let (meta, dictionary) = (segment.meta.clone(), segment.handle.dictionary.clone());
+        rewrite.files.push(RewrittenFile { id, bytes: file_bytes(&path), path, meta, dictionary });
         Ok(())
     }
 
@@ -162,7 +165,8 @@ impl SpanStore {
         self.retired.lock().push(Arc::clone(&rewrite.partition));
         let stored = rewrite.files.iter().map(|file| {
             let (db, partition) = (Arc::clone(&self.db), Arc::clone(partition));
-            let handle = SegmentHandle { db, partition, id: file.id, bytes: file.bytes };
+            let dictionary = file.dictionary.clone();
+            let handle = SegmentHandle { db, partition, id: file.id, bytes: file.bytes, dictionary };
             StoredSegment { handle, meta: file.meta.clone() }
         });
         stored.collect()

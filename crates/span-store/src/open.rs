@@ -119,15 +119,14 @@ pub(crate) fn segments(
             Ok(meta) if meta.format > segment::FORMAT => {
                 return Err(StoreError::Format { segment: id, found: meta.format, known: segment::FORMAT });
             }
-            Ok(meta) => {
-                let handle = SegmentHandle {
-                    db: Arc::clone(database),
-                    partition: Arc::clone(partition),
-                    id: SegmentId(id),
-                    bytes: 0,
-                };
-                found.push(StoredSegment { handle, meta });
-            }
+            Ok(meta) => match database.dictionaries().named(meta.dictionary) {
+                Ok(dictionary) => {
+                    let (db, partition) = (Arc::clone(database), Arc::clone(partition));
+                    let handle = SegmentHandle { db, partition, id: SegmentId(id), bytes: 0, dictionary };
+                    found.push(StoredSegment { handle, meta });
+                }
+                Err(why) => damaged.push(format!("segment {id} in {}: {why}", partition.family)),
+            },
             Err(why) => damaged.push(format!("segment {id} in {}: {why}", partition.family)),
         }
         match id.checked_sub(1) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rocksdb::{AsColumnFamilyRef, DBWithThreadMode, MultiThreaded};
-use segment::{Blocks, Key, ReadError};
+use segment::{Blocks, Dictionary, Key, ReadError};
 use trace_model::UnixNanos;
 
 use crate::database::Database;
@@ -88,6 +88,8 @@ pub struct SegmentHandle {
     pub(crate) partition: Arc<Partition>,
     pub(crate) id: SegmentId,
     pub(crate) bytes: u64,
+    /// The dictionary that its meta names.
+    pub(crate) dictionary: Option<Arc<Dictionary>>,
 }
 
 impl std::fmt::Debug for SegmentHandle {
@@ -130,6 +132,10 @@ impl Blocks for SegmentHandle {
             .cf_handle(&self.partition.family)
             .ok_or_else(|| ReadError::Store(format!("partition {} was dropped", self.partition.family)))?;
         read(&db, &family, &full_key(self.id, key))
+    }
+
+    fn dictionary(&self) -> Option<&Dictionary> {
+        self.dictionary.as_deref()
     }
 }
 

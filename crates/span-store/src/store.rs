@@ -226,6 +226,7 @@ impl SpanStore {
     ) -> Result<StoredSegment, StoreError> {
         let meta = self.write_file(path, &|key| full_key(id, key), build)?;
         let bytes = file_bytes(path);
+        let dictionary = self.db.dictionaries().named(meta.dictionary).map_err(BuildError::Sink)?;
         // From here on no merge may switch the partition.
         let _switch = self.switch.lock();
         let partition = self.partition_at(now)?;
@@ -233,7 +234,7 @@ impl SpanStore {
         // After an error it may be in or not: which, is seen before the next one is built.
         ingested.inspect_err(|_| self.health.doubt(id, &partition.family))?;
         partition.bytes.fetch_add(bytes, Ordering::AcqRel);
-        let handle = SegmentHandle { db: Arc::clone(&self.db), partition, id, bytes };
+        let handle = SegmentHandle { db: Arc::clone(&self.db), partition, id, bytes, dictionary };
         Ok(StoredSegment { handle, meta })
     }
 

@@ -125,6 +125,22 @@ fn of_housekeeping(status: &StatusAnswer) -> Vec<Counter> {
             done.postponed,
         ),
     ];
+    let dictionaries = &done.dictionaries;
+    for (name, help, value) in [
+        (
+            "longpole_dictionaries_trained",
+            "Trainings of a dictionary for small segments.",
+            dictionaries.trained,
+        ),
+        ("longpole_dictionaries_adopted", "Dictionaries that were better.", dictionaries.adopted),
+        ("longpole_dictionaries_dropped", "Dictionaries that no segment needed.", dictionaries.dropped),
+        ("longpole_dictionary_failures", "Trainings that failed.", dictionaries.failed),
+    ] {
+        counters.push(Counter::new(name, help, value));
+    }
+    counters.push(
+        Counter::new("longpole_dictionaries", "Dictionaries that are stored.", dictionaries.stored).gauge(),
+    );
     let kinds = [("spans", &done.spans)].into_iter().chain(TIERS.into_iter().zip(&done.rollups));
     for (kind, freed) in kinds {
         for (name, help, value) in [

@@ -1,8 +1,8 @@
-//! What merging and retention did, and the rollups there are.
+//! What merging and retention did, the rollups there are, and dictionaries.
 
 use std::collections::BTreeMap;
 
-use query::{Freed, Merged, RollupTotals, StatusAnswer};
+use query::{Dictionaries, Freed, Merged, RollupTotals, StatusAnswer};
 use serde::Serialize;
 
 use super::Text;
@@ -16,6 +16,16 @@ pub(crate) struct HousekeepingShape {
     freed: FreedShape,
     postponed: u64,
     rollups: BTreeMap<&'static str, RollupShape>,
+    dictionaries: DictionariesShape,
+}
+
+#[derive(Debug, Serialize)]
+struct DictionariesShape {
+    stored: u64,
+    trained: u64,
+    adopted: u64,
+    dropped: u64,
+    failed: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,6 +72,7 @@ impl From<&StatusAnswer> for HousekeepingShape {
             freed: (&done.spans).into(),
             postponed: done.postponed,
             rollups: rollups.map(|(tier, (totals, freed))| (tier, rollup(totals, freed))).collect(),
+            dictionaries: (&done.dictionaries).into(),
         }
     }
 }
@@ -79,6 +90,18 @@ fn rollup(totals: &RollupTotals, freed: &Freed) -> RollupShape {
             bytes: freed.bytes,
             last_unix_nano: freed.last.map(|at| Text(at.0)),
         },
+    }
+}
+
+impl From<&Dictionaries> for DictionariesShape {
+    fn from(dictionaries: &Dictionaries) -> Self {
+        Self {
+            stored: dictionaries.stored,
+            trained: dictionaries.trained,
+            adopted: dictionaries.adopted,
+            dropped: dictionaries.dropped,
+            failed: dictionaries.failed,
+        }
     }
 }
 

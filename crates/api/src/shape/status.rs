@@ -118,6 +118,7 @@ mod tests {
                 "freed": {"partitions": 2, "segments": 3, "spans": 40, "bytes": 5_000,
                     "last_unix_nano": "1700000000000000000"},
                 "postponed": 1,
+                "dictionaries": {"stored": 2, "trained": 9, "adopted": 3, "dropped": 1, "failed": 0},
                 "rollups": {
                     "minute": {"rollups": 2, "bytes": 700, "spans": 40, "traces": 9,
                         "oldest_unix_nano": "1700000000000000000",

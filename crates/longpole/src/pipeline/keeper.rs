@@ -1,5 +1,5 @@
 //! The keeping stage: what happens to sealed segments over time. Merges the small ones of partitions that are over,
-//! puts rollups in the place of partitions that retention takes, and makes rollups coarser as they age.
+//! puts rollups in the place of partitions that retention takes, makes rollups coarser as they age, and trains dictionaries.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use query::{
-    MergeError, Retired, RollupOptions, SealedSegment, State, keep_rollups, merge, mergeable,
-    retire_partition,
+    DictionaryTrainer, MergeError, Retired, RollupOptions, SealedSegment, State, keep_rollups, merge,
+    mergeable, retire_partition,
 };
 use span_store::{Expired, PartitionId, SpanStore};
 use trace_model::NanoDuration;
@@ -45,6 +45,7 @@ pub(super) struct Keeper {
     unmergeable: Vec<PartitionId>,
     /// How often each partition could not be retired.
     tries: HashMap<PartitionId, u32>,
+    dictionaries: DictionaryTrainer,
 }
 
 impl Keeper {
@@ -54,7 +55,15 @@ impl Keeper {
         stopping: Arc<AtomicBool>,
         options: KeepOptions,
     ) -> Self {
-        Self { state, store, stopping, options, unmergeable: Vec::new(), tries: HashMap::new() }
+        Self {
+            state,
+            store,
+            stopping,
+            options,
+            unmergeable: Vec::new(),
+            tries: HashMap::new(),
+            dictionaries: DictionaryTrainer::default(),
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -84,6 +93,20 @@ impl Keeper {
         self.state.damaged.lock().retain(|text| !self.store.names_gone_partition(text));
         if let Err(error) = self.store.drop_retired() {
             tracing::error!(%error, "cannot drop what was replaced");
+        }
+        if !self.stops() {
+            self.tend_dictionaries();
+        }
+    }
+
+    fn tend_dictionaries(&mut self) {
+        match self.dictionaries.tend(&self.state, &self.store, now()) {
+            Ok(Some(trained)) => {
+                let query::Trained { adopted, before, after } = trained;
+                tracing::info!(adopted, before, after, "trained a dictionary for small segments");
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "cannot look after dictionaries"),
         }
     }
 

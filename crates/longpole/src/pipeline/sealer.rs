@@ -76,6 +76,7 @@ impl Sealer {
     pub(super) fn publish(&self, cut: &Cut) -> Result<StoredSegment, StoreError> {
         let at = self.clock.now();
         let names: &dyn Names = &*self.state.names;
+        let dictionary = self.store.dictionary();
         let input = SegmentInput {
             batches: &cut.batches,
             frames: cut.frames,
@@ -83,6 +84,7 @@ impl Sealer {
             open: &cut.open.touched,
             open_since: cut.open.since,
             names,
+            dictionary: dictionary.as_deref(),
             now: cut.arrival,
         };
         self.store.publish(at, &mut |sink| build(&input, sink))

@@ -4,6 +4,7 @@
 
 mod checks;
 mod damage;
+mod dictionaries;
 mod keeping;
 mod merging;
 mod model;

@@ -199,6 +199,7 @@ impl World {
     }
 
     pub(crate) fn seal(&self, cut: &Cut) {
+        let dictionary = self.store.dictionary();
         let input = SegmentInput {
             batches: &cut.batches,
             frames: cut.frames,
@@ -206,6 +207,7 @@ impl World {
             open: &cut.open.touched,
             open_since: cut.open.since,
             names: &*self.state.names,
+            dictionary: dictionary.as_deref(),
             now: self.now,
         };
         let stored = self.store.publish(self.now, &mut |sink| build(&input, sink)).unwrap();

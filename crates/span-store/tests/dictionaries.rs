@@ -1,0 +1,203 @@
+//! Dictionaries are there before the segments that name them, as long as these, and no longer.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::path::Path;
+
+use bytes::Bytes;
+use prost::Message;
+use segment::{Blocks, BuildError, Dictionary, Key, SegmentMeta};
+use span_store::{Inspection, SpanStore, StoreOptions, StoredSegment};
+use trace_model::{NanoDuration, UnixNanos};
+
+const HOUR: u64 = 3_600_000_000_000;
+
+fn open(dir: &Path) -> (SpanStore, Vec<StoredSegment>, Vec<String>) {
+    let options = StoreOptions { slice: Some(NanoDuration(HOUR)), ..StoreOptions::default() };
+    SpanStore::open(dir, options).unwrap()
+}
+
+/// A segment that names this dictionary.
+fn publish(store: &SpanStore, hour: u64, dictionary: u32) -> StoredSegment {
+    let meta = SegmentMeta { format: segment::FORMAT, dictionary, ..SegmentMeta::default() };
+    let stored = store.publish(UnixNanos(hour * HOUR), &mut |sink| {
+        sink(Key::Hashes, b"hashes").map_err(BuildError::Sink)?;
+        sink(Key::Meta, &meta.encode_to_vec()).map_err(BuildError::Sink)?;
+        Ok(meta.clone())
+    });
+    stored.unwrap()
+}
+
+fn add(store: &SpanStore, words: &str) -> u32 {
+    store.add_dictionary(words.as_bytes()).unwrap().unwrap().id()
+}
+
+fn named(segments: &[StoredSegment]) -> Vec<(u32, String)> {
+    let words = |stored: &StoredSegment| {
+        let bytes = stored.handle.dictionary().map_or(&b""[..], Dictionary::bytes);
+        (stored.handle.id().0, String::from_utf8(bytes.to_vec()).unwrap())
+    };
+    segments.iter().map(words).collect()
+}
+
+/// The folder as a crash at this moment would leave it.
+fn copy(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    std::fs::create_dir(to.path().join("rocksdb")).unwrap();
+    for entry in std::fs::read_dir(from.join("rocksdb")).unwrap().map(Result::unwrap) {
+        if entry.file_name() != "LOCK" && entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), to.path().join("rocksdb").join(entry.file_name())).unwrap();
+        }
+    }
+    to
+}
+
+/// Writes to the catalog past the store.
+fn raw(dir: &Path, change: impl FnOnce(&rocksdb::DB)) {
+    let path = dir.join("rocksdb");
+    let families = rocksdb::DB::list_cf(&rocksdb::Options::default(), &path).unwrap();
+    change(&rocksdb::DB::open_cf(&rocksdb::Options::default(), &path, families).unwrap());
+}
+
+fn key(id: u8) -> [u8; 5] {
+    [2, 0, 0, 0, id]
+}
+
+#[test]
+fn segments_of_two_dictionaries_and_of_none_are_read_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ..) = open(dir.path());
+    assert!(store.dictionary().is_none());
+    publish(&store, 1, 0);
+    assert_eq!(add(&store, "the first words"), 1);
+    publish(&store, 1, 1);
+    assert_eq!(add(&store, "other words, later"), 2);
+    let last = publish(&store, 1, 2);
+    assert_eq!(named(&[last]), [(2, "other words, later".to_owned())]);
+    drop(store);
+    let (store, segments, damaged) = open(dir.path());
+    assert_eq!(damaged, Vec::<String>::new());
+    let wanted = [(0, ""), (1, "the first words"), (2, "other words, later")];
+    assert_eq!(named(&segments), wanted.map(|(id, words)| (id, words.to_owned())));
+    assert_eq!((store.dictionary().unwrap().id(), store.dictionaries()), (2, 2));
+    // A checkpoint and whoever looks at the store have them as well.
+    store.append(&[Bytes::from("x")], UnixNanos(HOUR)).unwrap();
+    let (_inspection, seen, damaged) = Inspection::open(dir.path()).unwrap();
+    assert_eq!((named(&seen), damaged), (named(&segments), Vec::new()));
+}
+
+#[test]
+fn a_crash_between_dictionary_and_segment_leaves_the_dictionary() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ..) = open(dir.path());
+    add(&store, "words");
+    let before = copy(dir.path());
+    publish(&store, 1, 1);
+    let after = copy(dir.path());
+    for (image, segments) in [(&before, 0), (&after, 1)] {
+        let (store, found, damaged) = open(image.path());
+        assert_eq!((found.len(), damaged), (segments, Vec::new()));
+        assert_eq!(store.dictionary().unwrap().bytes(), b"words");
+        assert_eq!(store.drop_dictionaries().unwrap(), 0, "it is the newest");
+    }
+}
+
+#[test]
+fn segments_whose_dictionary_is_missing_or_damaged_are_set_aside_and_the_rest_serves() {
+    for damage in [None, Some(&b"some bytes that it was not"[..]), Some(b"")] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, ..) = open(dir.path());
+        add(&store, "words");
+        add(&store, "other words");
+        for dictionary in [1, 0, 2, 1] {
+            publish(&store, 1, dictionary);
+        }
+        drop(store);
+        raw(dir.path(), |db| match damage {
+            None => db.delete(key(2)).unwrap(),
+            Some(bytes) => db.put(key(2), bytes).unwrap(),
+        });
+        let (_, seen, problems) = Inspection::open(dir.path()).unwrap();
+        assert_eq!((seen.len(), problems.len()), (3, 1), "{problems:?}");
+        let (store, segments, damaged) = open(dir.path());
+        assert_eq!(named(&segments).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [0, 1, 3]);
+        assert!(damaged.len() == 1 && damaged[0].starts_with("segment 2 in p-"), "{damaged:?}");
+        assert!(damaged[0].contains("its dictionary 2 is missing or damaged"), "{damaged:?}");
+        assert_eq!(store.dictionary().unwrap().id(), 1);
+        assert_eq!(add(&store, "new words"), 3, "the number stays that of the lost one");
+    }
+}
+
+#[test]
+fn a_dictionary_goes_with_the_last_segment_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ..) = open(dir.path());
+    add(&store, "words");
+    let segments = [publish(&store, 1, 1), publish(&store, 2, 1)];
+    add(&store, "other words");
+    let newest = publish(&store, 3, 2);
+    assert_eq!(store.drop_dictionaries().unwrap(), 0, "two segments name it");
+    let [first, second] = segments;
+    let partition = first.handle.partition();
+    drop(first);
+    store.retire_partition(partition).unwrap();
+    assert_eq!(store.drop_dictionaries().unwrap(), 0, "one segment names it");
+    // Somebody still reads from what was taken out.
+    let (reader, partition) = (second.handle.clone(), second.handle.partition());
+    drop(second);
+    store.retire_partition(partition).unwrap();
+    assert_eq!(store.drop_dictionaries().unwrap(), 0, "it is being read with");
+    assert_eq!(reader.dictionary().unwrap().bytes(), b"words");
+    drop(reader);
+    assert_eq!(store.drop_dictionaries().unwrap(), 0, "its segment is still on the disk");
+    store.keep_house().unwrap();
+    assert_eq!(store.drop_dictionaries().unwrap(), 1);
+    drop((newest, store));
+    let (store, segments, damaged) = open(dir.path());
+    assert_eq!((store.dictionaries(), segments.len(), damaged), (1, 1, Vec::new()));
+    assert_eq!(add(&store, "new words"), 3);
+}
+
+#[test]
+fn merged_segments_name_the_newest_and_copied_ones_what_they_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ..) = open(dir.path());
+    add(&store, "words");
+    let old = [publish(&store, 1, 1), publish(&store, 1, 1), publish(&store, 1, 1)];
+    add(&store, "other words");
+    let handles: Vec<_> = old.iter().map(|stored| stored.handle.clone()).collect();
+    let mut rewrite = store.begin_rewrite(&handles).unwrap();
+    let merged = SegmentMeta { format: segment::FORMAT, dictionary: 2, ..SegmentMeta::default() };
+    store
+        .rewrite_merged(&mut rewrite, old[1].handle.id(), &mut |sink| {
+            sink(Key::Meta, &merged.encode_to_vec()).map_err(BuildError::Sink)?;
+            Ok(merged.clone())
+        })
+        .unwrap();
+    store.rewrite_copied(&mut rewrite, &old[2]).unwrap();
+    let new = store.commit_rewrite(rewrite).unwrap().unwrap();
+    let wanted = vec![(1, "other words".to_owned()), (2, "words".to_owned())];
+    assert_eq!(named(&new), wanted);
+    drop((old, handles));
+    store.keep_house().unwrap();
+    assert_eq!(store.drop_dictionaries().unwrap(), 0);
+    drop((new, store));
+    let (_, segments, damaged) = open(dir.path());
+    assert_eq!((named(&segments), damaged), (wanted, Vec::new()));
+}
+
+#[test]
+fn there_are_no_more_than_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ..) = open(dir.path());
+    let mut held = Vec::new();
+    while let Some(dictionary) = store.add_dictionary(b"some words").unwrap() {
+        held.push(publish(&store, 1, dictionary.id()));
+        assert!(held.len() <= 100);
+    }
+    assert_eq!(store.dictionaries(), 16);
+    held.remove(0);
+    assert_eq!(store.drop_dictionaries().unwrap(), 1);
+    assert_eq!(add(&store, "new words"), 17);
+    assert!(store.add_dictionary(b"").unwrap_or_default().is_none());
+}
