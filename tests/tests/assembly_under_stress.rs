@@ -6,11 +6,14 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use longpole_tests::traffic::{hex, now_nanos, resource_spans};
+use bytes::Bytes;
+use longpole_tests::traffic::{Sent, hex, now_nanos, request, resource_spans, trace};
 use longpole_tests::{Api, Exporter, Server, ServerOptions, eventually, metric};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{Span, TracesData};
 use prost::Message as _;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use serde_json::Value;
 
 const BATCH: usize = 8_192;
@@ -396,4 +399,69 @@ fn a_client_that_has_one_trace_for_everything_neither_fills_memory_nor_loses_a_s
     assert_eq!(counted(&api, "duplicate_spans").unwrap(), spans + 999);
     assert_eq!(hit_of(&api, 1, &(start - SECOND..start + SECOND)).unwrap()["spans"], spans + 1);
     within_memory(&server, MEMORY + 64);
+}
+
+/// Not a test: prints what repeats and late spans cost the server, in CPU seconds a million spans until all is sealed.
+/// `cargo test --release -p longpole-tests --test assembly_under_stress -- --ignored --nocapture`
+#[test]
+#[ignore = "measures"]
+fn what_repeats_and_late_spans_cost() {
+    const TRACES: usize = 40_000;
+    let server = ServerOptions::new().unwrap().hasty().start().unwrap();
+    let (api, exporter) = (server.api(), server.exporter().unwrap());
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut load = |start: u64| -> Vec<Vec<Sent>> {
+        let one = |rng: &mut StdRng| loop {
+            let spans = trace(rng, start);
+            // The last one is to come late, and nothing hangs on it.
+            if spans.len() > 2 {
+                return spans;
+            }
+        };
+        (0..TRACES).map(|_| one(&mut rng)).collect()
+    };
+    let requests = |traces: &[Vec<Sent>], keep: &dyn Fn(&[Sent]) -> Vec<Sent>| -> Vec<(Bytes, u64)> {
+        let parts =
+            traces.chunks(700).map(|some| some.iter().flat_map(|spans| keep(spans)).collect::<Vec<_>>());
+        parts.map(|spans| (request(&spans).encode_to_vec().into(), spans.len() as u64)).collect()
+    };
+    let mut distinct = 0;
+    let mut phase = |name: &str, requests: &[(Bytes, u64)], times: u64, new: u64| {
+        let before = cpu_seconds(&server);
+        let mut sent = 0;
+        for (bytes, spans) in requests {
+            for _ in 0..times {
+                eventually("export", PATIENCE, || Ok(exporter.export_bytes(bytes.clone())?)).unwrap();
+                sent += spans;
+            }
+        }
+        distinct += new;
+        let repeats = counted(&api, "duplicate_spans").unwrap();
+        settled(&api, distinct);
+        let cpu = cpu_seconds(&server) - before;
+        let million = sent as f64 / 1e6;
+        println!("{name}: {sent} spans, {:.2} CPU s a million ({repeats} repeats so far)", cpu / million);
+    };
+    let count = |requests: &[(Bytes, u64)]| requests.iter().map(|(_, spans)| spans).sum::<u64>();
+    let all = |spans: &[Sent]| spans.to_vec();
+    let but_one = |spans: &[Sent]| spans[..spans.len() - 1].to_vec();
+    let one = |spans: &[Sent]| spans[spans.len() - 1..].to_vec();
+    let now = load(now_nanos());
+    let (first, rest) = (requests(&now, &but_one), requests(&now, &one));
+    let hour_old = requests(&load(now_nanos() - HOUR), &all);
+    let thrice = requests(&load(now_nanos()), &all);
+    let unlike = requests(&load(now_nanos()), &all);
+    phase("fresh", &first, 1, count(&first));
+    phase("fresh again, other traces", &unlike, 1, count(&unlike));
+    phase("new traces, an hour old", &hour_old, 1, count(&hour_old));
+    phase("everything three times in a row", &thrice, 3, count(&thrice));
+    phase("sealed, three times again", &first, 3, 0);
+    phase("one late span a sealed trace", &rest, 1, count(&rest));
+}
+
+fn cpu_seconds(server: &Server) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.process().unwrap())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    // User and system time, in hundredths on every Linux.
+    fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
 }
