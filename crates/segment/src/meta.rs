@@ -14,7 +14,7 @@ use crate::codec::{Packer, ReadError, unpack};
 /// If the compressor fails.
 pub(crate) fn encode(meta: &SegmentMeta, packer: &mut Packer) -> io::Result<Vec<u8>> {
     let plain = meta.encode_to_vec();
-    let packed = packer.pack(&plain)?.into();
+    let packed = packer.pack(&plain)?;
     let outer = SegmentMeta { format: meta.format, packed, ..SegmentMeta::default() }.encode_to_vec();
     Ok(if outer.len() < plain.len() { outer } else { plain })
 }

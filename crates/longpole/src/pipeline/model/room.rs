@@ -1,24 +1,15 @@
 //! Partitions that go to make room: a rollup of them stays, and where it cannot, that is counted.
 
-use span_store::StoreOptions;
-use trace_assemble::Options;
-
 use super::life::folder;
 use super::spans::{BASE, SECOND, Span};
 use super::step::{SpanRef, span};
 use super::world::{Setting, World};
-use crate::pipeline::SealOptions;
 
 const DAY: u64 = 86_400;
 
 #[test]
 fn a_partition_that_goes_for_room_leaves_a_rollup_and_if_it_cannot_its_spans_are_counted() {
-    let setting = Setting {
-        seal: SealOptions::default(),
-        assemble: Options::default(),
-        store: StoreOptions::default(),
-    };
-    let mut world = World::open(folder(), setting);
+    let mut world = World::open(folder(), Setting::default());
     for day in 0..3_u8 {
         let at = BASE + u64::from(day) * DAY * SECOND;
         let spans: Vec<Span> = (0..4).map(|nth| span(1, SpanRef(day, nth), at)).collect();
