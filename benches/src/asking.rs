@@ -1,5 +1,6 @@
 //! Questions that go on while the load runs: a few a second, of every kind in turn.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -126,6 +127,18 @@ impl Stored {
 pub struct Answers {
     pub asked: Vec<Asked>,
     pub stored: Vec<Stored>,
+}
+
+impl Answers {
+    /// Questions that were not answered with success, by kind and status. A trace that retention took between two
+    /// questions is a 404.
+    pub fn failures(&self) -> BTreeMap<String, usize> {
+        let mut failures = BTreeMap::new();
+        for asked in self.asked.iter().filter(|asked| asked.status != 200) {
+            *failures.entry(format!("{} {}", asked.question.name(), asked.status)).or_default() += 1;
+        }
+        failures
+    }
 }
 
 /// Asks until it is stopped.

@@ -184,7 +184,7 @@ fn request(number: u64, now: Duration) -> (String, Vec<u8>) {
     trace_id.extend_from_slice(&now.to_be_bytes());
     trace_id.rotate_left(4);
     let span = |at: usize| {
-        let id = |at: usize| (number << 8 | at as u64 + 1).to_be_bytes().to_vec();
+        let id = |at: usize| ((number << 8) | (at as u64 + 1)).to_be_bytes().to_vec();
         Span {
             trace_id: trace_id.clone(),
             span_id: id(at),

@@ -108,14 +108,16 @@ impl Soak {
     }
 
     fn of_questions(&self, span: Span) -> Vec<Series> {
-        let rollups = self.rise(span, |s| s.rollups);
+        // What looks at all that is kept may grow as that does.
+        let kept = self.stored(|stored| (stored.segment_bytes + stored.rollup_bytes) as f64);
+        let grown = span.first(&kept).map_or(0.0, |first| span.rise(&kept) / first.max(1.0));
         let mut all = Vec::new();
         for question in Question::QUICK.into_iter().chain(Question::LONG) {
             let asked = self.answers.asked.iter().filter(|asked| asked.question == question);
             let points = self.under_load(asked.map(|a| (a.unix_ms, a.took.as_secs_f64() * 1e3)));
-            // They read every rollup there is; a tenth of a millisecond each.
             let of_all = matches!(question, Question::LatencyOfAll | Question::BottlenecksOfAll);
-            let explained = of_all.then_some((rollups * 0.1, "rollups"));
+            let growth = span.first(&points).filter(|_| of_all).map(|first| first * grown);
+            let explained = growth.map(|growth| (growth, "stored bytes"));
             let median = Series { explained, ..series(question.name(), "ms", points, 0.25, 3.0) };
             let tolerance = Tolerance { relative: 0.5, absolute: 20.0 };
             all.extend([median.clone(), Series { statistic: Statistic::P99, tolerance, ..median }]);

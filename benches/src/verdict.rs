@@ -97,6 +97,11 @@ impl Span {
         let of = |last| value(points, self.third(last), Statistic::Median);
         of(true).zip(of(false)).map_or(0.0, |(last, first)| (last - first).max(0.0))
     }
+
+    /// The median of the first third.
+    pub fn first(self, points: &[(u64, f64)]) -> Option<f64> {
+        value(points, self.third(false), Statistic::Median)
+    }
 }
 
 fn value(points: &[(u64, f64)], third: Span, statistic: Statistic) -> Option<f64> {
@@ -218,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_tail_can_grow_where_the_median_does_not() {
-        let tail = |at: u64| if at > 300 && at % 50 == 0 { 500.0 } else { 100.0 };
+        let tail = |at: u64| if at > 300 && at.is_multiple_of(50) { 500.0 } else { 100.0 };
         assert_eq!(judge(series(tail), SPAN).finding, Finding::Steady);
         let p99 = Series { statistic: Statistic::P99, ..series(tail) };
         assert_eq!(judge(p99, SPAN).finding, Finding::Grew);
@@ -233,7 +238,9 @@ mod tests {
 
     #[test]
     fn a_rise_is_from_third_to_third() {
-        assert!((SPAN.rise(&series(|at| at as f64).points) - 200.0).abs() < 1e-9);
+        let rising = series(|at| at as f64).points;
+        assert!((SPAN.rise(&rising) - 200.0).abs() < 1e-9);
+        assert_eq!(SPAN.first(&rising), Some(150.0));
         assert!(SPAN.rise(&series(|at| 1_000.0 - at as f64).points) < 1e-9);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use longpole_tests::traffic::{Sent, attribute, hex, now_nanos, request, resource_spans, trace};
-use longpole_tests::{Api, Server, eventually, raw_call, spans_of};
+use longpole_tests::{Api, Server, eventually, metric, raw_call, spans_of};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue};
@@ -149,6 +149,45 @@ fn strange_but_valid_spans_are_kept() {
     for path in [format!("/api/v1/traces/{id}"), format!("/api/v1/traces/{id}/critical-path")] {
         assert_eq!(api.get(&path, "application/json").unwrap().status, 200, "{path}");
     }
+}
+
+#[test]
+fn names_beyond_the_limit_share_one_and_are_counted() {
+    let server = Server::start().unwrap();
+    let exporter = server.exporter().unwrap();
+    let one = good(11).remove(0);
+    let named = |n: u64| {
+        let mut sent = one.clone();
+        (sent.service, sent.span.name) = ("shop", format!("operation {n}"));
+        sent.span.kind = 2;
+        sent.span.span_id = (n + 1).to_be_bytes().to_vec();
+        sent
+    };
+    let many: Vec<Sent> = (0..10_007).map(named).collect();
+    for part in many.chunks(2_000) {
+        exporter.deliver(&request(part)).unwrap();
+    }
+    let status = server.api().json("/api/v1/status").unwrap();
+    assert_eq!(status["counters"]["names_over_limit"], 7, "{status}");
+    let metrics = server.api().get("/metrics", "text/plain").unwrap();
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    assert_eq!(metric(&metrics, "longpole_names_over_limit_total").unwrap(), 7.0);
+    assert_eq!(metric(&metrics, "longpole_known_operations").unwrap(), 10_001.0);
+    // They count, and keep their true names.
+    let query = Api::query(&[
+        ("start", "now-1h"),
+        ("end", "now"),
+        ("service", "shop"),
+        ("operation", "__overflow__"),
+    ]);
+    eventually("the overflow is counted", Duration::from_secs(20), || {
+        let answer = server.api().json(&format!("/api/v1/latency?{query}"))?;
+        ensure!(answer["series"][0]["count"] == 7, "{answer}");
+        Ok(())
+    })
+    .unwrap();
+    let stored = server.api().trace_spans(&hex(&one.span.trace_id)).unwrap();
+    assert!(stored.iter().any(|span| span.name == "operation 10006"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use longpole_tests::traffic::{Sent, hex, now_nanos, request, trace};
-use longpole_tests::{Exporter, Server, ServerOptions, eventually, program, seed};
+use longpole_tests::{Api, Exporter, Server, ServerOptions, eventually, program, seed};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -111,6 +111,16 @@ fn a_backup_of_a_store_at_rest_needs_no_server_and_one_that_is_open_says_so() {
     all_are_there(&options.start().unwrap(), &traces).unwrap();
 }
 
+/// Waits for so many segments, and until nothing is left to seal.
+fn sealed(server: &Server, segments: u64) -> Result<()> {
+    eventually("a segment is sealed", Duration::from_secs(20), || {
+        let status = server.api().json("/api/v1/status")?;
+        ensure!(status["store"]["segments"].as_u64() >= Some(segments), "{status}");
+        ensure!(status["store"]["live_spans"] == 0, "{status}");
+        Ok(())
+    })
+}
+
 #[test]
 fn check_names_the_segment_that_is_damaged_and_the_server_serves_the_rest() {
     let mut rng = StdRng::seed_from_u64(seed());
@@ -118,13 +128,7 @@ fn check_names_the_segment_that_is_damaged_and_the_server_serves_the_rest() {
     for n in 1..=3_u64 {
         let traces = some_traces(&mut rng, 60);
         server.exporter().unwrap().deliver(&request(&traces.concat())).unwrap();
-        eventually("a segment is sealed", Duration::from_secs(20), || {
-            let status = server.api().json("/api/v1/status")?;
-            ensure!(status["store"]["segments"].as_u64() >= Some(n), "{status}");
-            ensure!(status["store"]["live_spans"] == 0, "{status}");
-            Ok(())
-        })
-        .unwrap();
+        sealed(&server, n).unwrap();
     }
     assert!(server.terminate().unwrap().success());
     let clean = longpole(&["check", "--data-dir"], &server.data_dir()).unwrap();
@@ -171,4 +175,38 @@ fn tables(data: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+#[test]
+fn a_store_whose_catalog_is_gone_is_repaired_and_nothing_serves_it_before() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let mut server = ServerOptions::new().unwrap().hasty().start().unwrap();
+    let mut traces = Vec::new();
+    for n in 1..=3_u64 {
+        let more = some_traces(&mut rng, 40);
+        server.exporter().unwrap().deliver(&request(&more.concat())).unwrap();
+        traces.extend(more);
+        if n < 3 {
+            sealed(&server, n).unwrap();
+        }
+    }
+    let data = server.data_dir();
+    let open = longpole(&["repair", "--data-dir"], &data).unwrap();
+    assert!(!open.status.success() && said(&open).contains("in use by another process"), "{}", said(&open));
+    server.kill().unwrap();
+    let manifests = std::fs::read_dir(data.join("rocksdb")).unwrap().map(|entry| entry.unwrap().path());
+    manifests
+        .filter(|path| path.to_string_lossy().contains("MANIFEST"))
+        .for_each(|path| std::fs::remove_file(path).unwrap());
+    let refused = server.start_again().unwrap_err();
+    assert!(format!("{refused:#}").contains("longpole repair"), "{refused:#}");
+    let output = longpole(&["repair", "--data-dir"], &data).unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("damaged/rocksdb-0"), "{}", said(&output));
+    server.start_again().unwrap();
+    all_are_there(&server, &traces).unwrap();
+    let query = Api::query(&[("start", "now-1h"), ("end", "now"), ("group_by", "service,operation,kind")]);
+    let answer = server.api().json(&format!("/api/v1/latency?{query}")).unwrap();
+    let counts = answer["series"].as_array().unwrap().iter().map(|series| series["count"].as_u64().unwrap());
+    assert_eq!(counts.sum::<u64>(), traces.iter().map(|spans| spans.len() as u64).sum::<u64>());
 }

@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     let mut server = Server::start(Target::Longpole, &std::env::temp_dir(), settings)?;
     let load = loadgen(&Sending {
         address: server.address("otlp_grpc")?,
-        limit: Limit::Spans(args.spans),
+        limit: Limit::Spans(args.spans as u64),
         rate: None,
         seed: args.seed,
         files: &[],

@@ -195,13 +195,13 @@ fn report(soak: &Soak, args: &Args, rate: u64, status: &Value, peak_rss_mib: f64
             seen.p50, seen.p99, seen.max, seen.traces, seen.never, seen.refused
         );
     }
-    let failed = soak.answers.asked.iter().filter(|asked| asked.status != 200).count();
-    println!("{} questions, {failed} without success", soak.answers.asked.len());
+    let failures = soak.answers.failures();
+    println!("{} questions; without success: {failures:?}", soak.answers.asked.len());
     if let Some(path) = &args.json {
         let all = value!({
             "rate": rate, "judged_from_unix_ms": span.from, "judged_to_unix_ms": span.to, "lulls": soak.lulls,
             "verdict": json(&judged), "visibility": visibility.map(|seen| seen.json()),
-            "questions": soak.answers.asked.len(), "questions_without_success": failed,
+            "questions": soak.answers.asked.len(), "questions_without_success": failures,
             "peak_rss_mib": peak_rss_mib, "stored": soak.answers.stored, "windows": soak.windows, "samples": soak.samples,
         });
         std::fs::write(path, serde_json::to_string_pretty(&all)?)

@@ -11,6 +11,9 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::counters::{IngestCounter, IngestCounters};
+use crate::refused_streams::OutgoingFrames;
+
 /// What a client of HTTP/2 begins with.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -103,19 +106,39 @@ impl Drop for InFlight {
 }
 
 pin_project! {
-    /// A stream that notes when bytes come.
+    /// A stream that notes when bytes come, and what goes out that only HTTP/2 itself knows of.
     #[derive(Debug)]
     pub(crate) struct Watched<S> {
         #[pin]
         stream: S,
         activity: Arc<Activity>,
+        counters: Arc<IngestCounters>,
         preface: usize,
+        outgoing: OutgoingFrames,
     }
 }
 
 impl<S> Watched<S> {
-    pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, preface: 0 }
+    pub(crate) fn new(stream: S, activity: Arc<Activity>, counters: Arc<IngestCounters>) -> Self {
+        Self { stream, activity, counters, preface: 0, outgoing: OutgoingFrames::default() }
+    }
+
+    /// Looks through the bytes that were written of these.
+    fn went_out(self: Pin<&mut Self>, bufs: &[io::IoSlice<'_>], written: &Poll<io::Result<usize>>) {
+        let this = self.project();
+        // Nothing is written before the whole preface was read.
+        let Poll::Ready(Ok(mut left)) = *written else { return };
+        if !this.activity.is_h2.load(Ordering::Relaxed) {
+            return;
+        }
+        for buf in bufs {
+            let part = buf.get(..left.min(buf.len())).unwrap_or_default();
+            let refused = this.outgoing.refused_in(part);
+            if refused > 0 {
+                this.counters.add(IngestCounter::RefusedStreams, refused);
+            }
+            left -= part.len();
+        }
     }
 }
 
@@ -142,8 +165,10 @@ impl<S: AsyncRead> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite> AsyncWrite for Watched<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.project().stream.poll_write(cx, buf)
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = self.as_mut().project().stream.poll_write(cx, buf);
+        self.went_out(&[io::IoSlice::new(buf)], &written);
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -155,11 +180,13 @@ impl<S: AsyncWrite> AsyncWrite for Watched<S> {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.project().stream.poll_write_vectored(cx, bufs)
+        let written = self.as_mut().project().stream.poll_write_vectored(cx, bufs);
+        self.went_out(bufs, &written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -242,7 +269,7 @@ mod tests {
 
     async fn for_each_part(activity: &Arc<Activity>, parts: &[&[u8]]) {
         let mut builder = ChainReader { parts: parts.iter().map(|part| part.to_vec()).collect() };
-        let mut watched = Watched::new(&mut builder, Arc::clone(activity));
+        let mut watched = Watched::new(&mut builder, Arc::clone(activity), Arc::default());
         let mut all = Vec::new();
         watched.read_to_end(&mut all).await.unwrap();
         assert!(all == parts.concat());

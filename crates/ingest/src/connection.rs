@@ -171,7 +171,7 @@ where
         let activity = Activity::new();
         let over_limit = is_over.then_some(OverLimit(self.limits.connections));
         let service = Watching { service: self.service, activity: Arc::clone(&activity), over_limit };
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), Arc::clone(&self.counters)));
         let mut connection = pin!(self.builder.serve_connection(io, service));
         let mut look = tokio::time::interval(self.limits.look());
         let mut ending: Option<Instant> = None;

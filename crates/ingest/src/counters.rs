@@ -45,6 +45,7 @@ counters! {
     Connections = "connections": "connections accepted",
     ConnectionsOverLimit = "connections_over_limit": "connections over ingest.connections, whose requests were refused",
     OverConnectionsRequests = "connections_over_limit_requests": "requests refused because they came on a connection over ingest.connections",
+    RefusedStreams = "refused_streams": "HTTP/2 streams refused unread: over ingest.streams, or their headers too long",
     SlowConnections = "slow_connections": "connections closed because headers took longer than ingest.header_timeout",
     IdleConnections = "idle_connections": "connections closed after ingest.idle_timeout without a request",
 }

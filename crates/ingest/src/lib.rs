@@ -4,7 +4,7 @@
 //! Whoever owns the log takes [`Admitted`] requests from a bounded channel and acknowledges them. This crate
 //! knows no store and no analysis. The way of a request:
 //!
-//! `listen`, `connection` and `activity` accept and watch connections; `grpc` and `http` route requests; `gate` and
+//! `listen`, `connection`, `activity` and `refused_streams` accept and watch connections; `grpc` and `http` route requests; `gate` and
 //! `budget` say whether one may come; `body` and `received` take it in; `encoding`, `digest` and `admit` make rows of
 //! it; `server` joins these and waits for the log; `respond`, `refusal` and `rpc_status` are the answers.
 
@@ -27,6 +27,7 @@ mod limits;
 mod listen;
 mod received;
 mod refusal;
+mod refused_streams;
 mod respond;
 mod rpc_status;
 mod server;

@@ -39,6 +39,9 @@ enum Command {
     /// Read everything that is stored and say what is wrong with it; a server may have it open. Exit code 1 if
     /// anything is.
     Check(copies::CheckArgs),
+    /// Make a new store of what can be read of one that does not open, because MANIFEST, CURRENT or another file of its
+    /// catalog is gone. The old files are kept. Exit code 1 if not all came back.
+    Repair(copies::RepairArgs),
     /// Ask a running server whether it is ready; for container health checks. Exit code 0 if it is.
     Healthcheck {
         /// The server's HTTP address.
@@ -117,6 +120,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => Ok(clean(copies::backup(&args, &mut out)?)),
         Command::Restore(args) => Ok(clean(copies::restore(&args, &mut out)?)),
         Command::Check(args) => Ok(clean(copies::run_check(&args, &mut out)?)),
+        Command::Repair(args) => Ok(clean(copies::repair(&args, &mut out)?)),
         Command::Healthcheck { server } => Ok(healthcheck(&server)),
         Command::Config(args) => {
             Config::load(&args)?.write(&mut out)?;

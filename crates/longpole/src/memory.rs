@@ -56,6 +56,45 @@ pub(crate) fn divide(config: &mut Config) {
     config.query = QueryMemory { blocks: part(BLOCKS), directory: part(DIRECTORY) };
 }
 
+/// The smallest disk that is of use, bytes: what RocksDB writes besides spans, a log, and two partitions.
+const DISK_MIN: u64 = 64 << 20;
+/// Parts of a small disk: a segment, a partition, a log generation, a request. Each is there several times.
+const DISK_SEGMENTS: u64 = 16;
+const DISK_GENERATIONS: u64 = 32;
+const DISK_REQUESTS: u64 = 8;
+
+/// Makes what is written at a time small enough for the disk, so that a part of it can be sealed, merged or dropped
+/// while the rest stays. The keys that had to be lowered.
+///
+/// # Errors
+/// If the disk is too small for any of it, in words.
+pub(crate) fn fit_to_disk(config: &mut Config, total: u64) -> Result<Vec<String>, String> {
+    if total < DISK_MIN {
+        return Err(format!(
+            "the disk of {} has {} MiB in all, and {} MiB is the least that a store works on",
+            config.data_dir.display(),
+            total >> 20,
+            DISK_MIN >> 20
+        ));
+    }
+    let mut lowered = Vec::new();
+    let mut lower = |key: &str, value: &mut usize, part: u64| {
+        let most = usize::try_from(total / part).unwrap_or(usize::MAX);
+        if *value > most {
+            *value = most;
+            lowered.push(format!("{key} to {} MiB", most >> 20));
+        }
+    };
+    lower("seal.bytes", &mut config.seal.bytes, DISK_SEGMENTS);
+    lower("ingest.request_bytes", &mut config.ingest.request_bytes, DISK_REQUESTS);
+    let store = &mut config.store;
+    store.generation_bytes = store.generation_bytes.min(total / DISK_GENERATIONS);
+    store.partition_bytes_min = store.partition_bytes_min.min(total / DISK_SEGMENTS);
+    // More than the disk has is never stored; what matters is that partitions are a part of what is.
+    store.bytes_max = store.bytes_max.min(total);
+    Ok(lowered)
+}
+
 /// Keeps freed memory for half a second before it is given back to the system. At full load requests of megabytes
 /// are freed and wanted again all the time; having their pages zeroed by the system each time took a tenth of
 /// all time.
@@ -81,5 +120,20 @@ mod tests {
         let memtables = GENERATION * 3;
         let sum = QUEUED + live + HELD_SPANS + memtables + ROCKSDB_CACHE + BLOCKS + DIRECTORY;
         assert!(sum < 850, "{sum}");
+    }
+
+    #[test]
+    fn a_small_disk_lowers_what_is_written_at_a_time_and_a_large_one_nothing() {
+        let mut config = Config::default();
+        config.seal.bytes = 28 << 20;
+        config.store.generation_bytes = 16 << 20;
+        let usual = (config.seal.bytes, config.ingest.request_bytes, config.store.partition_bytes());
+        assert_eq!(fit_to_disk(&mut config, 100 << 30), Ok(Vec::new()));
+        assert_eq!((config.seal.bytes, config.ingest.request_bytes, config.store.partition_bytes()), usual);
+        let lowered = fit_to_disk(&mut config, 128 << 20).unwrap();
+        assert_eq!(lowered, ["seal.bytes to 8 MiB", "ingest.request_bytes to 16 MiB"]);
+        assert_eq!((config.store.generation_bytes, config.store.partition_bytes()), (4 << 20, 8 << 20));
+        let refused = fit_to_disk(&mut config, DISK_MIN - 1).unwrap_err();
+        assert!(refused.contains("63 MiB in all, and 64 MiB is the least"), "{refused}");
     }
 }

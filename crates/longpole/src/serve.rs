@@ -8,7 +8,7 @@ use anyhow::Context;
 use api::{ApiState, BuildInfo, Counter};
 use ingest::{Address, IngestCounters, IngestParts, IngestServer, Listener};
 use query::{BlockCache, Engine, NameTable, State, TraceDirectory};
-use span_store::SpanStore;
+use span_store::{SpanStore, disk_space};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use trace_assemble::Assembler;
@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogOptions};
 use crate::copies;
+use crate::memory;
 use crate::pipeline::Pipeline;
 
 /// Requests that wait for the committer at most; their bytes are bounded besides.
@@ -63,6 +64,7 @@ pub(crate) async fn run(
     config: Config,
     ready: impl FnOnce(&Addresses) + Send + 'static,
 ) -> anyhow::Result<()> {
+    let config = fitted(config)?;
     let grpc = cannot_listen(Listener::bind(&config.otlp_grpc).await, &config.otlp_grpc, "--otlp-grpc")?;
     let otlp_http = cannot_listen(Listener::bind(&config.otlp_http).await, &config.otlp_http, "--otlp-http")?;
     let http = cannot_listen(TcpListener::bind(&config.http).await, &config.http, "--http")?;
@@ -152,6 +154,20 @@ pub(crate) async fn run(
     }
 }
 
+/// Makes the data folder, and what is written at a time small enough for its disk.
+fn fitted(mut config: Config) -> anyhow::Result<Config> {
+    let dir = config.data_dir.clone();
+    std::fs::create_dir_all(&dir)
+        .with_context(|| format!("cannot make the data folder {}", dir.display()))?;
+    // A system that does not say how large its disk is may have a large one.
+    let Ok(space) = disk_space(&dir) else { return Ok(config) };
+    let lowered = memory::fit_to_disk(&mut config, space.total).map_err(anyhow::Error::msg)?;
+    if !lowered.is_empty() {
+        tracing::warn!(disk_mib = space.total >> 20, "the disk is small: lowered {}", lowered.join(", "));
+    }
+    Ok(config)
+}
+
 fn cannot_listen<T>(bound: std::io::Result<T>, address: &str, flag: &str) -> anyhow::Result<T> {
     bound.with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
 }
@@ -184,7 +200,11 @@ fn api_state(
             counters.read().into_iter().map(|(name, help, value)| Counter::new(name, help, value)).collect();
         let load = |cell: &std::sync::atomic::AtomicU64| cell.load(std::sync::atomic::Ordering::Relaxed);
         let of = &state.counters;
+        let names = state.names.totals();
         rows.extend([
+            Counter::new("longpole_known_services", "services told apart", names.services).gauge(),
+            Counter::new("longpole_known_operations", "operations told apart", names.operations).gauge(),
+            Counter::new("longpole_known_name_bytes", "bytes of their names", names.bytes).gauge(),
             Counter::new("longpole_spans", "distinct spans taken in", load(&of.spans)),
             Counter::new("longpole_duplicate_spans", "spans that had come before", load(&of.duplicates)),
             Counter::new("longpole_late_spans", "spans for traces that had been finished", load(&of.late)),

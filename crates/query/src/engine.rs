@@ -261,8 +261,10 @@ impl Engine {
                 ("refused_requests", read(&counters.refused_requests)),
                 ("disk_full", read(&counters.disk_full)),
                 ("segments_dropped_for_room", read(&counters.dropped_for_room)),
+                ("spans_not_rolled_up", read(&counters.not_rolled_up)),
                 ("reopen_lookups", read(&counters.reopen_lookups)),
                 ("traces_finished_early", early),
+                ("names_over_limit", state.names.totals().overflowed),
                 ("traces_analysed", read(&counters.analysed)),
                 ("traces_analysed_again", read(&counters.analysed_again)),
                 ("traces_too_large", read(&counters.too_large)),
@@ -275,8 +277,6 @@ impl Engine {
                 ("anomaly_shared_id", anomaly(AnomalyKind::SharedId)),
                 ("anomaly_end_before_start", anomaly(AnomalyKind::EndBeforeStart)),
                 ("anomaly_second_root", anomaly(AnomalyKind::SecondRoot)),
-                ("overflow_services", state.names.overflowed().0),
-                ("overflow_operations", state.names.overflowed().1),
             ],
             housekeeping: *state.housekeeping.lock(),
             rollups: rollup_totals(&view),
@@ -306,6 +306,14 @@ impl Engine {
     }
 }
 
+/// Until the log has been replayed, nobody knows that something is not there.
+fn not_found<T>(recovering: Option<Incomplete>) -> Result<Option<T>, QueryError> {
+    match recovering {
+        None => Ok(None),
+        Some(why) => Err(QueryError::Recovering(why.detail)),
+    }
+}
+
 fn splice_pieces(spans: &[FetchedSpan]) -> Vec<u8> {
     let mut data = Vec::new();
     for piece in spans.chunks(PIECE_SPANS) {
@@ -314,14 +322,6 @@ fn splice_pieces(spans: &[FetchedSpan]) -> Vec<u8> {
         if data.is_empty() { data = piece } else { data.extend_from_slice(&piece) }
     }
     data
-}
-
-/// Until the log has been replayed, nobody knows that something is not there.
-fn not_found<T>(recovering: Option<Incomplete>) -> Result<Option<T>, QueryError> {
-    match recovering {
-        None => Ok(None),
-        Some(why) => Err(QueryError::Recovering(why.detail)),
-    }
 }
 
 fn rollup_totals(view: &View) -> [RollupTotals; 3] {

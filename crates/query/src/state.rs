@@ -145,6 +145,8 @@ pub struct Counters {
     pub disk_full: AtomicU64,
     /// Segments dropped before their time to make room on a full disk.
     pub dropped_for_room: AtomicU64,
+    /// Spans in them of which not even a rollup is left.
+    pub not_rolled_up: AtomicU64,
     /// Look-ups of a trace in sealed segments on arrival of a span.
     pub reopen_lookups: AtomicU64,
     /// Analyses of traces.

@@ -359,12 +359,12 @@ impl Shape {
         if numbers + texts > SLOTS_MAX {
             return Err(cursor.damaged());
         }
+        let steps = steps(&ops);
         let has = |wanted: fn(&Op) -> bool| ops.iter().any(wanted);
         let is_placed = has(|op| matches!(op, Op::Start))
             && has(|op| matches!(op, Op::SpanId))
             // A second one, which counts instead of the first.
             && !has(|op| matches!(op, Op::Fixed64(0x39) | Op::Text(0x12)));
-        let steps = steps(&ops);
         Ok(Self { literals, ops, steps, numbers, texts, is_placed })
     }
 

@@ -4,8 +4,6 @@
 //! column's own; or, where strings differ in their numbers only, a template and those numbers. A string that the
 //! table does not have lies in the block itself.
 
-use std::borrow::Cow;
-
 use hashbrown::HashMap;
 
 use crate::codec::{Cursor, ReadError, put, same};
@@ -69,14 +67,14 @@ impl TextWriter {
     pub(crate) fn put<'a>(
         &mut self,
         streams: &mut Streams,
-        table: &mut ValueTable<'a>,
+        table: &mut ValueTable,
         hint: &mut Hint,
         strings: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
     ) {
         let first = strings.clone().next().unwrap_or_default();
         if strings.clone().all(|string| same(string, first)) {
             put(&mut streams.heads, CONSTANT);
-            put_one(streams, table.string(Cow::Borrowed(first)), first);
+            put_one(streams, table.string(first), first);
             return;
         }
         if *hint == Hint::Templated {
@@ -88,8 +86,7 @@ impl TextWriter {
         let mut new = 0;
         self.codes.clear();
         for string in strings.clone() {
-            let code =
-                if *hint == Hint::Unique { NEW } else { table.string(Cow::Borrowed(string)).unwrap_or(NEW) };
+            let code = if *hint == Hint::Unique { NEW } else { table.string(string).unwrap_or(NEW) };
             new += usize::from(code == NEW);
             self.codes.push(code);
             let judged = self.codes.len() == PROBE.min(strings.len());
@@ -171,7 +168,7 @@ impl TextWriter {
     fn put_templates<'a>(
         &mut self,
         streams: &mut Streams,
-        table: &mut ValueTable<'a>,
+        table: &mut ValueTable,
         strings: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
     ) -> bool {
         if strings.len() < TEMPLATED_MIN || !self.take_apart(strings.clone()) {
@@ -182,7 +179,7 @@ impl TextWriter {
         put(&mut streams.heads, TEMPLATES);
         put(&mut streams.heads, templates.len() as u64);
         for template in &templates {
-            put_one(streams, table.string(Cow::Owned(template.to_vec())), template);
+            put_one(streams, table.string(template), template);
         }
         put_packed(streams, self.index.iter().map(|at| u64::from(*at)));
         let holes = templates.iter().map(|template| template::holes(template)).max().unwrap_or(0);

@@ -1,6 +1,5 @@
 //! The shapes and strings of a segment: what many of its spans share, stored once.
 
-use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -16,6 +15,8 @@ const SHAPES_MAX: usize = 4_096;
 const STRINGS_MAX: usize = 64 << 10;
 /// Bytes of all shapes, and of all numbered strings.
 const BYTES_MAX: usize = 1 << 20;
+/// Bytes of all strings that are watched.
+const WATCHED_MAX: usize = 4 << 20;
 /// A longer string is not numbered.
 const STRING_MAX: usize = 4 << 10;
 /// Strings that were asked for lately; a power of two.
@@ -24,14 +25,24 @@ const RECENT_BITS: u32 = 10;
 /// Not numbered, or not yet.
 const UNNUMBERED: u32 = u32::MAX;
 
-struct Entry<'a> {
-    bytes: Cow<'a, [u8]>,
+/// A string that is watched, by its place among [`ValueTable::watched`].
+#[derive(Clone, Copy)]
+struct Entry {
+    start: u32,
+    len: u32,
     number: u32,
+}
+
+impl Entry {
+    #[inline]
+    fn bytes(self, watched: &[u8]) -> &[u8] {
+        watched.get(self.start as usize..(self.start + self.len) as usize).unwrap_or_default()
+    }
 }
 
 /// Numbers shapes and strings in the order of their first use.
 #[derive(Default)]
-pub(crate) struct ValueTable<'a> {
+pub(crate) struct ValueTable {
     hasher: DefaultHashBuilder,
     shapes: HashTable<u32>,
     shape_list: Vec<Vec<u8>>,
@@ -40,12 +51,14 @@ pub(crate) struct ValueTable<'a> {
     /// Entries, by [`quick_hash`]: most strings were asked for a moment ago, and the table's hash, which nobody
     /// outside can aim at, costs more than all else.
     recent: Vec<u32>,
-    entries: Vec<Entry<'a>>,
+    entries: Vec<Entry>,
+    /// Their bytes, together: where the clients' messages have them, each would be waited for.
+    watched: Vec<u8>,
     numbered: Vec<u32>,
     numbered_bytes: usize,
 }
 
-impl<'a> ValueTable<'a> {
+impl ValueTable {
     /// The number of a shape; `None` if there is no room for another.
     pub(crate) fn shape(&mut self, program: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(program);
@@ -71,32 +84,38 @@ impl<'a> ValueTable<'a> {
     /// The number of a string; `None` the first time, or if it cannot have one. A string is worth a number only
     /// if it comes again.
     #[inline]
-    pub(crate) fn string(&mut self, text: Cow<'a, [u8]>) -> Option<u32> {
-        let slot = quick_hash(&text);
+    pub(crate) fn string(&mut self, text: &[u8]) -> Option<u32> {
+        let slot = quick_hash(text);
         match self.recent.get(slot) {
-            Some(&at) if self.entries.get(at as usize).is_some_and(|entry| same(&entry.bytes, &text)) => {
-                self.number(at)
-            }
+            Some(&at) if self.is(at, text) => self.number(at),
             _ => self.look_up(text, slot),
         }
     }
 
-    fn look_up(&mut self, text: Cow<'a, [u8]>, slot: usize) -> Option<u32> {
+    #[inline]
+    fn is(&self, at: u32, text: &[u8]) -> bool {
+        self.entries.get(at as usize).is_some_and(|entry| same(entry.bytes(&self.watched), text))
+    }
+
+    fn look_up(&mut self, text: &[u8], slot: usize) -> Option<u32> {
         if text.len() > STRING_MAX {
             return None;
         }
         self.recent.resize(RECENT, u32::MAX);
-        let hash = self.hasher.hash_one(&*text);
-        if let Some(&at) = self.strings.find(hash, |&at| self.entries[at as usize].bytes == text) {
+        let hash = self.hasher.hash_one(text);
+        if let Some(&at) = self.strings.find(hash, |&at| self.is(at, text)) {
             self.recent[slot] = at;
             return self.number(at);
         }
-        if self.entries.len() < STRINGS_MAX {
+        if self.entries.len() < STRINGS_MAX && self.watched.len() + text.len() <= WATCHED_MAX {
             let at = self.entries.len() as u32;
             self.recent[slot] = at;
-            self.entries.push(Entry { bytes: text, number: UNNUMBERED });
-            let (entries, hasher) = (&self.entries, &self.hasher);
-            self.strings.insert_unique(hash, at, |&at| hasher.hash_one(&*entries[at as usize].bytes));
+            let (start, len) = (self.watched.len() as u32, text.len() as u32);
+            self.watched.extend_from_slice(text);
+            self.entries.push(Entry { start, len, number: UNNUMBERED });
+            let (entries, watched, hasher) = (&self.entries, &self.watched, &self.hasher);
+            let rehash = |&at: &u32| hasher.hash_one(entries[at as usize].bytes(watched));
+            self.strings.insert_unique(hash, at, rehash);
         }
         None
     }
@@ -104,10 +123,10 @@ impl<'a> ValueTable<'a> {
     fn number(&mut self, at: u32) -> Option<u32> {
         let entry = &mut self.entries[at as usize];
         if entry.number == UNNUMBERED {
-            if self.numbered_bytes + entry.bytes.len() > BYTES_MAX {
+            if self.numbered_bytes + entry.len as usize > BYTES_MAX {
                 return None;
             }
-            self.numbered_bytes += entry.bytes.len();
+            self.numbered_bytes += entry.len as usize;
             entry.number = self.numbered.len() as u32;
             self.numbered.push(at);
         }
@@ -118,7 +137,7 @@ impl<'a> ValueTable<'a> {
     pub(crate) fn block(&self, packer: &mut Packer) -> std::io::Result<Vec<u8>> {
         let mut raw =
             Vec::with_capacity(self.numbered_bytes + self.shape_bytes + self.numbered.len() * 2 + 64);
-        let strings = || self.numbered.iter().map(|&at| &*self.entries[at as usize].bytes);
+        let strings = || self.numbered.iter().map(|&at| self.entries[at as usize].bytes(&self.watched));
         put(&mut raw, self.shape_list.len() as u64);
         self.shape_list.iter().for_each(|shape| put_sized(&mut raw, shape));
         put(&mut raw, self.numbered.len() as u64);

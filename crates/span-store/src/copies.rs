@@ -5,8 +5,11 @@ use std::path::Path;
 
 use rocksdb::checkpoint::Checkpoint;
 
+use crate::database::rocks_dir;
+use crate::disk::disk_space;
 use crate::error::StoreError;
 use crate::store::SpanStore;
+use crate::wal;
 
 impl SpanStore {
     /// Makes a copy in a folder that must not exist, while the store serves. Everything that was acknowledged
@@ -19,6 +22,9 @@ impl SpanStore {
             return Err(StoreError::NotEmpty(target.to_owned()));
         }
         fs::create_dir_all(target).map_err(folder(target))?;
+        self.has_room_for_log(target).inspect_err(|_| {
+            let _ = fs::remove_dir(target);
+        })?;
         // u64::MAX: never flush, copy the log as it is. Log families are not to be flushed.
         let copied = (|| {
             let db = self.db.get()?;
@@ -29,6 +35,15 @@ impl SpanStore {
         copied.inspect_err(|_| {
             let _ = fs::remove_dir_all(target);
         })
+    }
+}
+
+impl SpanStore {
+    /// The log is copied, and must not take the room that its sealing needs.
+    fn has_room_for_log(&self, target: &Path) -> Result<(), StoreError> {
+        let Ok(space) = disk_space(target) else { return Ok(()) };
+        let needed = wal::bytes(&rocks_dir(&self.dir))?.saturating_add(self.sealing_needs());
+        if space.free < needed { Err(StoreError::NoRoom { free: space.free, needed }) } else { Ok(()) }
     }
 }
 
@@ -63,7 +78,7 @@ fn copy_synced(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::File::open(to).and_then(|file| file.sync_all()).map_err(folder(to))
 }
 
-fn folder(dir: &Path) -> impl Fn(std::io::Error) -> StoreError {
+pub(crate) fn folder(dir: &Path) -> impl Fn(std::io::Error) -> StoreError {
     let dir = dir.to_owned();
     move |source| StoreError::Folder { dir: dir.clone(), source }
 }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use rocksdb::{Cache, DBRecoveryMode, LiveFile};
+use rocksdb::{Cache, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, LiveFile};
 
-use crate::database::{Opening, open_rocks, rocks_dir};
+use crate::database::{self, Opening, open_rocks, rocks_dir};
 use crate::error::StoreError;
 use crate::log::{Generation, generation_of};
 use crate::open::Opened;
@@ -16,7 +16,7 @@ use crate::wal::{self, Scan};
 /// Before the number of a segment whose file was set aside; the value says what happened to it.
 const SET_ASIDE: &[u8] = b"\x05";
 /// Folder of what was set aside, in the data folder. Nothing reads it.
-const FOLDER: &str = "damaged";
+pub(crate) const FOLDER: &str = "damaged";
 /// Copies of write-ahead files kept at most.
 const COPIES_MAX: usize = 4;
 
@@ -49,9 +49,19 @@ pub(crate) fn open(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> {
                 opening.recovery = DBRecoveryMode::SkipAnyCorruptedRecord;
                 damaged.push(format!("log: {reason}; {}", keep_log_files(dir, &scan)));
             }
-            _ => return Err(error.into()),
+            _ => return Err(about_catalog(dir, error)),
         }
     }
+}
+
+/// Names the files that say what there is, if it is they.
+fn about_catalog(dir: &Path, error: rocksdb::Error) -> StoreError {
+    let named = ["MANIFEST", "CURRENT"].iter().any(|name| error.as_ref().contains(name));
+    let error = StoreError::from(error);
+    if error.is_full() || (!named && database::families(dir).is_ok()) {
+        return error;
+    }
+    StoreError::Catalog { file: "MANIFEST or CURRENT".to_owned(), reason: error.to_string() }
 }
 
 fn is_about_log(reason: &str) -> bool {
@@ -110,8 +120,11 @@ fn take_out(dir: &Path, cache: &Cache, number: u64, reason: &str, scan: &Scan) -
     let file = files.iter().find(|file| table_file(&file.name) == Some(number));
     let file = file
         .ok_or_else(|| StoreError::Catalog { file: format!("{number:06}.sst"), reason: reason.to_owned() })?;
-    let aside = move_aside(dir, number);
     let family = file.column_family_name.as_str();
+    if family == DEFAULT_COLUMN_FAMILY_NAME {
+        return Err(StoreError::Catalog { file: format!("{number:06}.sst"), reason: reason.to_owned() });
+    }
+    let aside = move_aside(dir, number);
     if family == rollup::FAMILY {
         rollup::forget_file(&db, file)?;
         Ok(format!("rollup: {reason}; {aside}"))

@@ -64,21 +64,33 @@ impl DiskGuard {
     }
 
     /// Free bytes at which spans are taken again: a quarter more than must stay.
-    pub fn resume_at(&self, total: u64) -> u64 {
-        let least = self.free_min(total);
-        least.saturating_add(least / 4)
+    pub fn resume_at(&self, total: u64, needed: u64) -> u64 {
+        with_quarter(self.least(total, needed))
     }
 
-    /// Whether the disk is too full, given what there is now. Once it is, it stays so until there is a quarter
-    /// more room than must be.
-    pub fn observe(&mut self, space: DiskSpace) -> bool {
-        let limit = if self.full { self.resume_at(space.total) } else { self.free_min(space.total) };
+    /// Free bytes below which nothing is taken while sealing what there is needs so much: whatever the rule says,
+    /// what was taken can be sealed.
+    pub fn least(&self, total: u64, needed: u64) -> u64 {
+        self.free_min(total).max(needed)
+    }
+
+    /// Whether the disk is too full, given what there is now and what sealing needs. Once it is, it stays so until
+    /// there is a quarter more room than must be.
+    pub fn observe(&mut self, space: DiskSpace, needed: u64) -> bool {
+        let limit =
+            if self.full { self.resume_at(space.total, needed) } else { self.least(space.total, needed) };
         self.full = space.free < limit;
         self.full
     }
 }
 
+fn with_quarter(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 4)
+}
+
 const BALLAST: &str = "ballast";
+/// On a small disk a share of it would be less than opening and one switch of the log take.
+const BALLAST_MIN: u64 = 4 << 20;
 
 /// Gives up the ballast of a folder. Whether there was any.
 pub(crate) fn give_up_ballast(dir: &Path) -> bool {
@@ -93,9 +105,9 @@ pub struct Ballast {
 }
 
 impl Ballast {
-    /// Of so many bytes in a folder, but at most a fiftieth of the disk. Nothing is written yet.
+    /// Of so many bytes in a folder, but at most a fiftieth of the disk or 4 MiB. Nothing is written yet.
     pub fn new(dir: &Path, bytes: u64, total: u64) -> Self {
-        Self { path: dir.join(BALLAST), bytes: bytes.min(total / 50) }
+        Self { path: dir.join(BALLAST), bytes: bytes.min(BALLAST_MIN.max(total / 50)) }
     }
 
     /// Bytes that it holds at the moment.
@@ -157,12 +169,21 @@ mod tests {
     #[test]
     fn it_refuses_below_the_mark_and_takes_again_only_above_a_higher_one() {
         let mut guard = guard(FreeMin::Bytes(100));
-        let mut at = |free| guard.observe(DiskSpace { free, total: 10_000 });
+        let mut at = |free| guard.observe(DiskSpace { free, total: 10_000 }, 50);
         assert!(!at(100));
         assert!(at(99));
         assert!(at(100) && at(124), "not for every byte to and fro");
         assert!(!at(125) && !at(100));
         assert!(at(99));
+    }
+
+    #[test]
+    fn what_sealing_needs_stays_free_however_little_was_asked_for() {
+        let mut guard = guard(FreeMin::Bytes(1));
+        let mut at = |free, needed| guard.observe(DiskSpace { free, total: 10_000 }, needed);
+        assert!(!at(500, 500) && at(499, 500));
+        assert!(at(624, 500) && !at(124, 99), "once it is sealed, less is needed");
+        assert_eq!(guard.least(10_000, 0), 1);
     }
 
     #[test]
@@ -179,7 +200,8 @@ mod tests {
         assert_eq!(ballast.held(), MIB);
         assert!(ballast.release() && !ballast.release());
         assert_eq!(ballast.held(), 0);
-        assert_eq!(Ballast::new(dir.path(), GIB, 100 * MIB).bytes, 2 * MIB, "a share of a small disk");
+        assert_eq!(Ballast::new(dir.path(), GIB, 1000 * MIB).bytes, 20 * MIB, "a share of a small disk");
+        assert_eq!(Ballast::new(dir.path(), GIB, 100 * MIB).bytes, 4 * MIB, "of use on a smaller one");
         assert!(Ballast::new(dir.path(), 0, GIB).take(space, 0), "none was asked for");
     }
 }

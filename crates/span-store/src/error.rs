@@ -20,12 +20,23 @@ pub enum StoreError {
     #[error("the database is being opened again")]
     Closed,
     /// A file is gone or unreadable without which there is no store.
-    #[error("{file} cannot be read and the store cannot do without it ({reason}); restore a backup")]
+    #[error(
+        "{file} cannot be read and the store cannot do without it ({reason}); `longpole repair` makes a store of what \
+         can still be read, or restore a backup"
+    )]
     Catalog {
         /// The file.
         file: String,
         /// What RocksDB said.
         reason: String,
+    },
+    /// There is no room for a copy of the log.
+    #[error("{} MiB are free, and a copy takes {} MiB: of the log, and to seal what is in it", .free >> 20, .needed.div_ceil(1 << 20))]
+    NoRoom {
+        /// Free bytes.
+        free: u64,
+        /// Bytes that are needed.
+        needed: u64,
     },
     /// What is to be written to exists.
     #[error("{0} is not empty; choose a folder that is empty or does not exist")]

@@ -90,6 +90,12 @@ impl FrameWriter {
     }
 }
 
+/// The inflated bytes of a frame's payload, as it says itself; 0 if that cannot be.
+pub(crate) fn inflated_length(bytes: &[u8]) -> usize {
+    let length = u32_at(bytes, 2) as usize;
+    if length > PAYLOAD_MAX.min(bytes.len().saturating_mul(LZ4_RATIO_MAX)) { 0 } else { length }
+}
+
 impl Frame {
     /// Reads a frame.
     ///
@@ -186,6 +192,8 @@ mod tests {
         assert_eq!(frame.arrival, UnixNanos(42));
         assert_eq!(frame.requests.len(), 3);
         assert_eq!(&frame.requests[2][..], b"abc");
+        // Each request and its length.
+        assert_eq!(inflated_length(&sample()), 300 + 2 + 1 + 3 + 1);
     }
 
     #[test]

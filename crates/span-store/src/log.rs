@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use crate::database::Database;
 use crate::error::StoreError;
-use crate::frame::{Frame, FrameError};
+use crate::frame::{Frame, FrameError, inflated_length};
+use crate::owed::{self, Owed};
 use crate::partition::Db;
 
 /// A generation of the log: one column family that holds consecutive frames.
@@ -15,11 +16,20 @@ pub(crate) struct Generation {
     pub(crate) first_seq: Option<u64>,
     pub(crate) last_seq: Option<u64>,
     pub(crate) bytes: u64,
+    /// What sealing its frames takes.
+    pub(crate) owed: Owed,
 }
 
 impl Generation {
     pub(crate) fn new(number: u64) -> Self {
-        Self { number, family: format!("log-{number:016x}"), first_seq: None, last_seq: None, bytes: 0 }
+        Self {
+            number,
+            family: format!("log-{number:016x}"),
+            first_seq: None,
+            last_seq: None,
+            bytes: 0,
+            owed: Owed::default(),
+        }
     }
 
     /// Learns from the database what it holds. Frames that cannot be read count for nothing.
@@ -28,9 +38,12 @@ impl Generation {
         let mut frames = db.raw_iterator_cf(&family);
         frames.seek_to_first();
         self.first_seq = frames.key().and_then(number);
-        self.bytes = 0;
-        while let Some(value) = frames.value() {
+        (self.bytes, self.owed) = (0, Owed::default());
+        while let Some((key, value)) = frames.item() {
             self.bytes += value.len() as u64;
+            if let Some(seq) = number(key) {
+                self.owed.add(seq, owed::of_frame(value.len(), inflated_length(value)));
+            }
             frames.next();
         }
         frames.seek_to_last();
@@ -58,6 +71,11 @@ pub(crate) struct LogState {
 impl LogState {
     pub(crate) fn bytes(&self) -> u64 {
         self.generations.iter().map(|generation| generation.bytes).sum()
+    }
+
+    /// What sealing all frames above this one takes.
+    pub(crate) fn owed(&self, sealed: u64) -> u64 {
+        self.generations.iter().map(|generation| generation.owed.above(sealed)).sum()
     }
 
     /// Generations whose every frame is at or below `sealed`, and which are not written to any more.

@@ -8,10 +8,11 @@ use rocksdb::{Cache, Direction, IteratorMode};
 use segment::{Key, SegmentMeta};
 
 use crate::damage;
-use crate::database::Database;
+use crate::database::{Database, rocks_dir};
 use crate::error::StoreError;
 use crate::log::{Generation, LogState, generation_of};
 use crate::partition::{Db, Partition, SegmentHandle, SegmentId, full_key};
+use crate::repair;
 use crate::store::StoredSegment;
 
 /// Written under `00 "schema"` in the catalog.
@@ -19,6 +20,9 @@ pub(crate) const SCHEMA: u32 = 1;
 pub(crate) const SCHEMA_KEY: &[u8] = b"\0schema";
 /// The number of the next frame when a generation was begun: frames below it had been written.
 pub(crate) const NEXT_FRAME_KEY: &[u8] = b"\x04frame";
+
+/// The number of the next segment, written by a repair: rollups may name greater ones than there are.
+pub(crate) const NEXT_SEGMENT_KEY: &[u8] = b"\x04segment";
 
 /// An open database, and what had to be set aside for it.
 pub(crate) struct Opened {
@@ -33,6 +37,7 @@ pub(crate) struct Opened {
 pub(crate) fn database(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> {
     std::fs::create_dir_all(dir.join("ingest"))
         .map_err(|source| StoreError::Folder { dir: dir.to_path_buf(), source })?;
+    has_catalog(dir)?;
     let mut opened = damage::open(dir, cache)?;
     // Not before the lock is held: these files may be another process's, at work on them.
     clear_unfinished(dir);
@@ -43,6 +48,8 @@ pub(crate) fn database(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> 
             opened.damaged.push(text);
         }
     }
+    let noted = opened.db.get(NEXT_SEGMENT_KEY)?.and_then(|bytes| <[u8; 4]>::try_from(&bytes[..]).ok());
+    opened.next_segment = opened.next_segment.max(noted.map_or(0, u32::from_be_bytes));
     opened.last_frame = opened.last_frame.max(known(&opened.db)?);
     Ok(opened)
 }
@@ -57,6 +64,21 @@ pub(crate) fn known(db: &Db) -> Result<u64, StoreError> {
     }
     let noted = db.get(NEXT_FRAME_KEY)?.and_then(|bytes| <[u8; 8]>::try_from(&bytes[..]).ok());
     Ok(noted.map_or(0, u64::from_be_bytes).saturating_sub(1))
+}
+
+/// Without `CURRENT`, RocksDB takes the folder for an empty one, begins anew, and deletes files that it does not know.
+fn has_catalog(dir: &Path) -> Result<(), StoreError> {
+    if repair::is_interrupted(dir) {
+        let reason = "a repair was interrupted before its last step".to_owned();
+        return Err(StoreError::Catalog { file: "rocksdb".to_owned(), reason });
+    }
+    let db_dir = rocks_dir(dir);
+    let is_data = |path: &Path| path.extension().is_some_and(|ending| ending == "sst" || ending == "log");
+    let mut entries = std::fs::read_dir(&db_dir).into_iter().flatten().flatten();
+    if !db_dir.join("CURRENT").exists() && entries.any(|entry| is_data(&entry.path())) {
+        return Err(StoreError::Catalog { file: "CURRENT".to_owned(), reason: "it is gone".to_owned() });
+    }
+    Ok(())
 }
 
 fn known_schema(bytes: &[u8]) -> Result<(), StoreError> {

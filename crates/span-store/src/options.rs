@@ -33,6 +33,8 @@ pub struct StoreOptions {
     /// Bytes of the file that is given up when the disk is full, so that what is under way can end. At most a
     /// fiftieth of the disk; 0 is none. Default 256 MiB.
     pub ballast: u64,
+    /// A partition does not end early with less than this in it, however little may be stored, bytes. Default 64 MiB.
+    pub partition_bytes_min: u64,
     /// Width of a partition; by default a twenty-fourth of the retention, from ten minutes to a day.
     pub slice: Option<NanoDuration>,
 }
@@ -47,6 +49,7 @@ impl Default for StoreOptions {
             generation_bytes: 24 << 20,
             free_min: FreeMin::default(),
             ballast: 256 << 20,
+            partition_bytes_min: 64 << 20,
             slice: None,
         }
     }
@@ -66,13 +69,10 @@ impl StoreOptions {
     }
 
     /// Bytes after which a partition ends early, so that bytes can be retained as exactly as age.
-    pub(crate) fn partition_bytes(&self) -> u64 {
-        (self.bytes_max / 24).max(PARTITION_BYTES_MIN)
+    pub fn partition_bytes(&self) -> u64 {
+        (self.bytes_max / 24).max(self.partition_bytes_min)
     }
 }
-
-/// A partition does not end early with less than this in it, however little may be stored.
-const PARTITION_BYTES_MIN: u64 = 64 << 20;
 
 /// Above a generation's bytes, so that a generation is dropped before its memtable is ever flushed.
 const LOG_MEMTABLE_BYTES: usize = 64 << 20;
@@ -93,7 +93,11 @@ pub(crate) fn database() -> Options {
     options.set_max_total_wal_size(6 * LOG_MEMTABLE_BYTES as u64);
     // A table reader costs memory for as long as it is open.
     options.set_max_open_files(512);
+    // Without a bound both grow for as long as the process lives: each family that is made or dropped is written to
+    // them, by the thousand an hour under load.
     options.set_keep_log_file_num(4);
+    options.set_max_log_file_size(1 << 20);
+    options.set_max_manifest_file_size(16 << 20);
     options
 }
 

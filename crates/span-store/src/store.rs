@@ -13,11 +13,12 @@ use trace_model::{TraceId, UnixNanos};
 use crate::database::{self, Database};
 use crate::disk;
 use crate::error::StoreError;
-use crate::frame::FrameWriter;
+use crate::frame::{FrameWriter, inflated_length};
 use crate::heal::Health;
 use crate::log::{self, Generation, LogState, Replayed};
 use crate::open;
 use crate::options::{self, Durability, StoreOptions};
+use crate::owed;
 use crate::partition::{Partition, PartitionId, SegmentHandle, SegmentId, full_key};
 use crate::partitions;
 use crate::retention;
@@ -135,7 +136,10 @@ impl SpanStore {
             sealed_seq: AtomicU64::new(sealed),
             first_seq,
         };
-        store.begin_generation()?;
+        match store.begin_generation() {
+            Err(error) if error.is_full() && disk::give_up_ballast(dir) => store.begin_generation()?,
+            other => other?,
+        }
         Ok((store, segments, damaged))
     }
 
@@ -156,6 +160,7 @@ impl SpanStore {
             generation.first_seq.get_or_insert(seq);
             generation.last_seq = Some(seq);
             generation.bytes += frame.len() as u64;
+            generation.owed.add(seq, owed::of_frame(frame.len(), inflated_length(frame)));
         }
         self.rotate_if_full(&mut log);
         Ok(seq)

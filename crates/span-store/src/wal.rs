@@ -51,6 +51,36 @@ pub(crate) fn scan(db_dir: &Path) -> Result<Scan, StoreError> {
     Ok(scan)
 }
 
+/// Tells `each` the frames in the write-ahead files that can be read, in the order they were written: their numbers and
+/// their bytes.
+///
+/// # Errors
+/// If a file cannot be read.
+pub(crate) fn read_frames(db_dir: &Path, each: &mut dyn FnMut(u64, &[u8])) -> Result<(), StoreError> {
+    let mut scan = Scan::default();
+    for path in files(db_dir)? {
+        let bytes =
+            std::fs::read(&path).map_err(|source| StoreError::Folder { dir: path.clone(), source })?;
+        scan.records("", &bytes, &mut |batch| {
+            if let Some((_, _, entries)) = batch_header(batch)
+                && let (Some(seq), Some(frame)) = (frame_number(entries), frame_value(entries))
+            {
+                each(seq, frame);
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Bytes of the write-ahead files of a database.
+///
+/// # Errors
+/// If its folder cannot be read.
+pub(crate) fn bytes(db_dir: &Path) -> Result<u64, StoreError> {
+    // One that is gone by now takes no room.
+    Ok(files(db_dir)?.iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum())
+}
+
 fn files(db_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let entries = match std::fs::read_dir(db_dir) {
         Ok(entries) => entries,
@@ -69,6 +99,11 @@ fn files(db_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
 
 impl Scan {
     fn file(&mut self, name: &str, bytes: &[u8]) {
+        self.records(name, bytes, &mut |_| {});
+    }
+
+    /// Reads a file and tells `each` its whole write batches.
+    fn records(&mut self, name: &str, bytes: &[u8], each: &mut dyn FnMut(&[u8])) {
         let mut record: Vec<u8> = Vec::new();
         let mut inside = false;
         let mut at = 0;
@@ -98,6 +133,7 @@ impl Scan {
                 Kind::Full => {
                     inside = false;
                     self.record(fragment.payload);
+                    each(fragment.payload);
                 }
                 Kind::First => {
                     record.clear();
@@ -110,6 +146,7 @@ impl Scan {
                     record.extend_from_slice(fragment.payload);
                     inside = false;
                     self.record(&record);
+                    each(&record);
                 }
                 Kind::Other => {}
             }
@@ -207,6 +244,21 @@ fn frame_number(entries: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(..8)?.try_into().ok()?))
 }
 
+/// The value of a batch that puts one frame.
+fn frame_value(entries: &[u8]) -> Option<&[u8]> {
+    const KEY: usize = 8;
+    let rest = skip_varint(entries.get(1..)?)?.get(1 + KEY..)?;
+    let mut length = 0_usize;
+    for (at, &byte) in rest.iter().take(5).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            let value = rest.get(at + 1..)?;
+            return value.get(..length);
+        }
+    }
+    None
+}
+
 fn skip_varint(bytes: &[u8]) -> Option<&[u8]> {
     let end = bytes.iter().take(5).position(|byte| byte & 0x80 == 0)?;
     bytes.get(end + 1..)
@@ -277,6 +329,24 @@ mod tests {
     fn a_whole_file_is_whole() {
         let scan = scanned(&[&sample()]);
         assert_eq!((scan.bad.len(), scan.hole, scan.last_frame), (0, false, Some(12)));
+    }
+
+    #[test]
+    fn the_value_of_a_frame_is_found_and_a_cut_one_is_none() {
+        for length in [0, 1, 127, 128, 300, 70_000] {
+            let mut entries = vec![5, 0x81, 0x01, 8];
+            entries.extend_from_slice(&9_u64.to_be_bytes());
+            let mut left = length;
+            while left >= 0x80 {
+                entries.push(left as u8 | 0x80);
+                left >>= 7;
+            }
+            entries.push(left as u8);
+            entries.resize(entries.len() + length, 7);
+            assert_eq!(frame_number(&entries), Some(9));
+            assert_eq!(frame_value(&entries), Some(&vec![7; length][..]));
+            assert_eq!(frame_value(&entries[..entries.len() - 1]), None, "{length}");
+        }
     }
 
     #[test]

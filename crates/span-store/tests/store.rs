@@ -216,7 +216,7 @@ fn damage_is_not_taken_for_a_lock() {
     drop(open(&blocked));
     std::fs::write(blocked.join("rocksdb/CURRENT"), b"MANIFEST-block\n").unwrap();
     let result = SpanStore::open(&blocked, options());
-    assert!(matches!(result, Err(StoreError::Rocks(_))), "{result:?}");
+    assert!(matches!(result, Err(StoreError::Catalog { .. })), "{result:?}");
 }
 
 #[test]

@@ -230,6 +230,31 @@ impl Assembler {
         seen
     }
 
+    /// Takes note of spans of one trace, all of one live batch, with their rows in it. The rows of spans that had come
+    /// before are added to `repeated`. How many of the others are late.
+    pub fn observe_rows(
+        &mut self,
+        id: TraceId,
+        batch: u64,
+        rows: impl Iterator<Item = (u32, SpanNode)>,
+        now: UnixNanos,
+        repeated: &mut Vec<u32>,
+    ) -> u64 {
+        let nodes = rows.map(|(row, node)| (node, Location::Live { batch, row }));
+        self.hold(id, nodes, now, |location| {
+            if let Location::Live { row, .. } = location {
+                repeated.push(row);
+            }
+        })
+    }
+
+    /// Rows of a live batch were taken out of it: those that are left have the numbers that `renumber` says.
+    pub fn renumber(&mut self, id: &TraceId, batch: u64, renumber: &mut dyn FnMut(u32) -> u32) {
+        if let Some(trace) = self.traces.get_mut(id) {
+            trace.renumber(batch, renumber);
+        }
+    }
+
     /// The trace, open; a new one if it is not held.
     fn open(&mut self, id: TraceId, now: UnixNanos) -> &mut OpenTrace {
         let arrived = self.arrived.min(now);
@@ -250,42 +275,17 @@ impl Assembler {
         trace
     }
 
-    /// Takes note of spans of one trace, all of one live batch, with their rows in it. The rows of spans that had come
-    /// before are added to `repeated`. Whether the trace had been finished, so that they are late.
-    pub fn observe_rows(
-        &mut self,
-        id: TraceId,
-        batch: u64,
-        rows: impl Iterator<Item = (u32, SpanNode)>,
-        now: UnixNanos,
-        repeated: &mut Vec<u32>,
-    ) -> bool {
-        let nodes = rows.map(|(row, node)| (node, Location::Live { batch, row }));
-        self.hold(id, nodes, now, |location| {
-            if let Location::Live { row, .. } = location {
-                repeated.push(row);
-            }
-        })
-    }
-
-    /// Rows of a live batch were taken out of it: those that are left have the numbers that `renumber` says.
-    pub fn renumber(&mut self, id: &TraceId, batch: u64, renumber: &mut dyn FnMut(u32) -> u32) {
-        if let Some(trace) = self.traces.get_mut(id) {
-            trace.renumber(batch, renumber);
-        }
-    }
-
-    /// Whether the trace had been finished before. `repeated` is told of spans that had come before.
+    /// How many of the new spans are late. `repeated` is told of spans that had come before.
     fn hold(
         &mut self,
         id: TraceId,
         nodes: impl Iterator<Item = (SpanNode, Location)>,
         now: UnixNanos,
         mut repeated: impl FnMut(Location),
-    ) -> bool {
+    ) -> u64 {
         let mut nodes = nodes.peekable();
         if nodes.peek().is_none() {
-            return false;
+            return 0;
         }
         let arrived = self.arrived.min(now);
         let trace = match self.traces.entry(id) {
@@ -297,7 +297,7 @@ impl Assembler {
                 entry.insert(Box::new(OpenTrace::new(now, arrived)))
             }
         };
-        let was_finished = trace.late;
+        let mut new = 0;
         while let Some((node, location)) = nodes.next() {
             if trace.contains(&self.hasher, &node) {
                 repeated(location);
@@ -317,8 +317,9 @@ impl Assembler {
             if node.parent.is_none() && trace.root_seen == UnixNanos(u64::MAX) {
                 trace.root_seen = now;
             }
-            trace.push(&self.hasher, &node, location, nodes.size_hint().0);
+            trace.push(&self.hasher, &node, location, nodes.size_hint().1.unwrap_or(0));
             self.spans += 1;
+            new += 1;
             if trace.span_count() == self.options.trace_held_max + 1 {
                 self.large.push(id);
             }
@@ -330,7 +331,7 @@ impl Assembler {
                 }
             }
         }
-        was_finished
+        if trace.late { new } else { 0 }
     }
 
     /// The traces that are due at `now`, and those that the bound on memory forces out. They are finished from
@@ -595,7 +596,7 @@ mod tests {
         let rows = [(0, node(1, None)), (2, node(2, Some(1))), (3, node(2, Some(1))), (5, node(3, Some(1)))];
         let mut assembler = Assembler::new(Options::default());
         let mut repeated = Vec::new();
-        assert!(!assembler.observe_rows(trace_id(1), 1, rows.into_iter(), UnixNanos(S), &mut repeated));
+        assert_eq!(assembler.observe_rows(trace_id(1), 1, rows.into_iter(), UnixNanos(S), &mut repeated), 0);
         assert_eq!(repeated, [3]);
         // Rows 3 and 4 were taken out.
         assembler.renumber(&trace_id(1), 1, &mut |row| if row > 3 { row - 2 } else { row });
@@ -605,11 +606,16 @@ mod tests {
         assert_eq!(places(&assembler), [0, 2, 3].map(|row| Location::Live { batch: 1, row }));
         assert_eq!(assembler.poll(UnixNanos(10 * S)), [trace_id(1)]);
         let late = [(7, node(1, None)), (8, node(4, Some(1)))];
-        assert!(assembler.observe_rows(trace_id(1), 2, late.into_iter(), UnixNanos(11 * S), &mut repeated));
+        assert_eq!(
+            assembler.observe_rows(trace_id(1), 2, late.into_iter(), UnixNanos(11 * S), &mut repeated),
+            1
+        );
         assembler.renumber(&trace_id(1), 2, &mut |row| row - 8);
         let late = Location::Live { batch: 2, row: 0 };
         assert_eq!((repeated, places(&assembler)[3], places(&assembler).len()), (vec![3, 7], late, 4));
-        assert!(!assembler.observe_rows(trace_id(2), 2, [].into_iter(), UnixNanos(11 * S), &mut Vec::new()));
+        let nothing =
+            assembler.observe_rows(trace_id(2), 2, [].into_iter(), UnixNanos(11 * S), &mut Vec::new());
+        assert_eq!(nothing, 0);
         assert!(!assembler.holds(&trace_id(2)), "nothing came of it");
     }
 

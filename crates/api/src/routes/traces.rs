@@ -44,8 +44,8 @@ pub(super) async fn trace(
             let next = answer.next.as_ref().map(write_span);
             let mut response = if chosen == 1 {
                 // Protobuf has no place to say that the log may have more of it.
-                if let Some(why) = answer.incomplete.into_iter().find(|why| why.reason == RECOVERING) {
-                    return Err(ApiError::not_ready(why.detail));
+                if let Some(why) = answer.incomplete.iter().find(|why| why.reason == RECOVERING) {
+                    return Err(ApiError::not_ready(why.detail.clone()));
                 }
                 respond::protobuf(answer.traces_data)
             } else {

@@ -174,6 +174,38 @@ async fn a_connection_has_so_many_streams_and_no_more() {
     assert_eq!(world.log.spans(), 2);
 }
 
+/// As a client that does not wait for what the server says about limits: a call on each stream, each without an end.
+#[tokio::test]
+async fn streams_over_the_limit_are_counted() {
+    let world = World::limited(IngestLimits { streams: 2, ..IngestLimits::default() }).await;
+    let mut client = Client::connect(&world.grpc).await;
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        frame.extend_from_slice(&[kind, flags]);
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        frame
+    };
+    // POST, http, then a literal path, authority and content type.
+    let mut call = vec![0x83, 0x86];
+    for (name, value) in [(&[0x04][..], TRACES), (&[0x01], "test"), (&[0x0f, 0x10], "application/grpc")] {
+        call.extend_from_slice(name);
+        call.push(value.len() as u8);
+        call.extend_from_slice(value.as_bytes());
+    }
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    client.send(&frame(4, 0, 0, &[])).await;
+    for stream in [1, 3, 5, 7, 9] {
+        client.send(&frame(1, 4, stream, &call)).await;
+    }
+    world.counts(IngestCounter::RefusedStreams, 3).await;
+    // Those within it are still open, and the connection with them: nothing more is refused after one ends.
+    client.send(&frame(3, 0, 1, &[0, 0, 0, 8])).await;
+    client.send(&frame(1, 4, 11, &call)).await;
+    client.send(&frame(1, 4, 13, &call)).await;
+    world.counts(IngestCounter::RefusedStreams, 4).await;
+}
+
 #[tokio::test]
 async fn a_stop_does_not_wait_for_idle_or_silent_connections() {
     let world = World::new().await;

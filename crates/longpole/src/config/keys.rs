@@ -196,7 +196,7 @@ pub(crate) const KEYS: &[Key] = &[
     key!(
         "store.ballast",
         "256MiB",
-        "Bytes of a file that is given up when the disk is full; at most 2 % of it. 0B is none.",
+        "Bytes of a file that is given up when the disk is full; at most 2 % of it or 4 MiB. 0B is none.",
         bytes_or_none,
         store.ballast
     ),

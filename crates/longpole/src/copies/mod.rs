@@ -1,6 +1,8 @@
-//! `backup`, `restore` and `check`: copies of a store, and whether all that is stored can be read.
+//! `backup`, `restore`, `check` and `repair`: copies of a store, whether all that is stored can be read, and a new
+//! store of what can.
 
 mod check;
+mod repair;
 mod segment;
 mod server;
 
@@ -12,6 +14,7 @@ use clap::Args;
 use span_store::{SpanStore, StoreError, StoreOptions};
 
 pub(crate) use check::{Report, check};
+pub(crate) use repair::{RepairArgs, repair};
 pub(crate) use server::routes;
 
 /// Which store, and where the copy goes.

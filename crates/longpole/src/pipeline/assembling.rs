@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::MutexGuard;
-use query::{Assembly, Nodes, State};
+use query::{Assembly, Nodes, Refusal, State};
 use segment::{LiveBatch, TraceRow};
 use span_store::SpanStore;
 use trace_assemble::{ByTrace, OpenAtCut, OpenTrace, Phase};
@@ -131,20 +131,12 @@ impl Assembling {
         {
             let (mut assembly, searched, repeats) = self.assembly_with_stored(&batch);
             let at = self.clock.now();
-            repeated.extend(repeats.rows());
             for (id, rows) in self.by_trace.traces() {
-                let (mut count, before) = (rows.size_hint().0, repeated.len());
-                let node = |row: u32| (row, batch.rows[row as usize].node);
-                let (number, assembler) = (batch.number, &mut assembly.assembler);
-                let was_finished = if repeats.is_empty() {
-                    assembler.observe_rows(id, number, rows.map(node), at, &mut repeated)
-                } else {
-                    let new: Vec<u32> = rows.filter(|row| !repeats.are_stored(*row)).collect();
-                    count = new.len();
-                    assembler.observe_rows(id, number, new.into_iter().map(node), at, &mut repeated)
-                };
-                late += u64::from(was_finished) * (count - (repeated.len() - before)) as u64;
+                let rows = rows.filter(|row| !repeats.is_stored(*row));
+                let nodes = rows.map(|row| (row, batch.rows[row as usize].node));
+                late += assembly.assembler.observe_rows(id, batch.number, nodes, at, &mut repeated);
             }
+            repeated.extend(repeats.into_stored());
             for (id, since) in &searched {
                 assembly.assembler.note_searched(id, *since);
             }
@@ -180,13 +172,12 @@ impl Assembling {
             // Before a trace is reopened: it is open since this arrival.
             assembly.assembler.note_arrival(batch.arrival);
             let wanted = to_search(&assembly, batch, &self.by_trace, &searched);
-            let look_up =
-                if wanted.is_empty() { repeats.unchecked(&assembly, &self.by_trace) } else { Vec::new() };
-            if wanted.is_empty() && look_up.is_empty() {
+            let unchecked = if wanted.is_empty() { repeats.unchecked(&assembly, batch) } else { Vec::new() };
+            if wanted.is_empty() && unchecked.is_empty() {
                 return (assembly, searched, repeats);
             }
             drop(assembly);
-            repeats.look_up(&self.state, batch, look_up);
+            repeats.look_up(&self.state, batch, unchecked);
             let stored = self.state.view.read().stored();
             // In the order of the blocks that hold them, so that each is inflated once.
             let mut wanted: Vec<_> = wanted.into_iter().collect();
@@ -281,8 +272,13 @@ impl Assembling {
 
     pub(super) fn cut_if_due(&mut self, at: UnixNanos) {
         let waiting = !self.pending.is_empty() || !self.pending_analysed.is_empty();
-        let due = || at.since(self.last_cut) >= self.options.interval;
-        if waiting && (due() || self.state.assembly.lock().assembler.waits_for_sealing()) {
+        // On a full disk, sealing is what lets the log go and so makes room.
+        let no_room = self.pending_frames.is_some() && self.state.refuses(Refusal::Disk).is_some();
+        let due = || {
+            at.since(self.last_cut) >= self.options.interval
+                || self.state.assembly.lock().assembler.waits_for_sealing()
+        };
+        if no_room || (waiting && due()) {
             self.cut(at);
         }
         if !waiting {

@@ -11,7 +11,7 @@ use span_store::SpanStore;
 use tokio::sync::mpsc;
 
 use super::Clock;
-use super::guard::DiskWatch;
+use super::watch::DiskWatch;
 
 /// Requests of one group at most.
 const GROUP_REQUESTS: usize = 256;
@@ -66,7 +66,8 @@ pub(super) fn commit(
     next: &SyncSender<Committed>,
 ) -> bool {
     // Before the write and not after it fails: what is under way still needs the room.
-    if let Some(why) = disk.refuses() {
+    let bytes = group.iter().map(|admitted| admitted.prepared.batch.request.len()).sum();
+    if let Some(why) = disk.refuses(bytes) {
         refuse(state, group, &CommitError::Log(why));
         return true;
     }

@@ -1,4 +1,4 @@
-//! The guard: watches the disk, refuses spans before it is full, and gets the database over errors.
+//! The guard: looks at the disk all the time, makes room, and gets the database over errors.
 //!
 //! All of it heals alone: what refuses here is taken back here.
 
@@ -7,13 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use query::{DiskStatus, Refusal, Retired, State, drop_partition, retire_partition};
-use span_store::{
-    Ballast, DiskGuard, DiskSpace, Expired, Failure, SpanStore, StoreError, StoreOptions, disk_space,
-};
+use query::{DiskStatus, Refusal, RetireError, Retired, State, drop_partition, retire_partition};
+use span_store::{Ballast, DiskSpace, Expired, Failure, SpanStore, StoreError, disk_space};
 
 use super::now;
+use super::watch::DiskWatch;
 
 /// How often the disk is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -31,62 +29,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const REOPEN_ROOM: u64 = 3 << 20;
 /// Files of a dropped partition go in the background; so long after one, no other is dropped for room.
 const BETWEEN_DROPS: Duration = Duration::from_secs(2);
-
-/// Looks at the disk and refuses spans when it is too full. Asking costs a microsecond, so the committer asks before
-/// every write: however fast spans come, it is not they who fill the disk to its end.
-#[derive(Debug)]
-pub(super) struct DiskWatch {
-    state: Arc<State>,
-    dir: PathBuf,
-    disk: Mutex<DiskGuard>,
-}
-
-impl DiskWatch {
-    pub(super) fn new(state: Arc<State>, dir: PathBuf, options: &StoreOptions, segment_bytes: usize) -> Self {
-        let disk = DiskGuard::new(options.free_min, options.generation_bytes, segment_bytes as u64);
-        Self { state, dir, disk: Mutex::new(disk) }
-    }
-
-    /// Why nothing may be written now.
-    pub(super) fn refuses(&self) -> Option<String> {
-        // What cannot be asked is not a reason to refuse; the guard says so in the log.
-        let space = disk_space(&self.dir).ok()?;
-        self.observe(space);
-        self.state.refuses(Refusal::Disk)
-    }
-
-    fn observe(&self, space: DiskSpace) -> bool {
-        let mut disk = self.disk.lock();
-        let full = disk.observe(space);
-        self.refuse_if(full, &disk, space);
-        full
-    }
-
-    fn refuse_if(&self, full: bool, disk: &DiskGuard, space: DiskSpace) {
-        let was = self.state.refuses(Refusal::Disk).is_some();
-        if !full {
-            self.state.set_refusing(Refusal::Disk, None);
-            if was {
-                tracing::info!(free = space.free, "there is room on the disk again");
-            }
-            return;
-        }
-        let mib = |bytes: u64| bytes >> 20;
-        let (least, resume) = (disk.free_min(space.total), disk.resume_at(space.total));
-        let why = format!(
-            "the disk is too full: {} MiB are free and {} MiB must stay (store.free_min); spans are taken again \
-             from {} MiB on",
-            mib(space.free),
-            mib(least),
-            mib(resume)
-        );
-        if !was {
-            self.state.count(&self.state.counters.disk_full, 1);
-            tracing::error!("{why}");
-        }
-        self.state.set_refusing(Refusal::Disk, Some(why));
-    }
-}
+/// For so long at most a full disk is left to sealing, which gives back what the log has taken.
+const SEALING_FIRST: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Guard {
@@ -98,6 +42,7 @@ pub(super) struct Guard {
     ballast_bytes: u64,
     stopping: Arc<AtomicBool>,
     dropped: Option<Instant>,
+    full_since: Option<Instant>,
     backoff: Duration,
     next_try: Option<Instant>,
 }
@@ -120,6 +65,7 @@ impl Guard {
             ballast_bytes,
             stopping,
             dropped: None,
+            full_since: None,
             backoff: QUICK_TICK,
             next_try: None,
         }
@@ -147,10 +93,20 @@ impl Guard {
 
     /// Acts on what there is; whether to look again soon.
     fn look(&mut self, space: DiskSpace) -> bool {
-        let least = self.watch.disk.lock().free_min(space.total);
+        let (dir, bytes) = (&self.dir, self.ballast_bytes);
+        self.ballast.get_or_insert_with(|| Ballast::new(dir, bytes, space.total));
+        let least = self.watch.free_min(space.total);
         let full = self.watch.observe(space);
-        if full {
-            self.make_room(space);
+        self.full_since = if full { self.full_since.or_else(|| Some(Instant::now())) } else { None };
+        let comfortable = self.watch.comfortable(space.total);
+        if space.free >= comfortable {
+            self.watch.forget_wanted();
+        }
+        let must = full && !self.sealing_may_help();
+        // What was open at the last stop is reopened first: it should find its segments.
+        let should = space.free < comfortable && self.state.not_ready.lock().is_none();
+        if must || should {
+            self.make_room(space, comfortable.max(self.watch.resume_at(space.total)), full);
         }
         if let Some(failure) = self.store.failure() {
             self.heal(&failure, full, space.free);
@@ -171,36 +127,67 @@ impl Guard {
         full || failing || space.free < least.saturating_mul(TIGHT)
     }
 
-    /// Drops the oldest partition if it is this store that fills the disk: at least half of what is used are its
-    /// segments. What others filled is not made good with spans.
-    fn make_room(&mut self, space: DiskSpace) {
+    /// Whether the disk may be full only because of a log that is being sealed and then goes.
+    fn sealing_may_help(&self) -> bool {
+        let failed = self.store.failure().is_some_and(|failure| failure.full);
+        let in_time = self.full_since.is_none_or(|since| since.elapsed() < SEALING_FIRST);
+        !failed && in_time && self.store.size().log_bytes > 0
+    }
+
+    /// Drops the oldest partitions, one at least, until so much will be free, if it is this store that fills the disk:
+    /// at least half of what is used are its segments and its log. What others filled is not made good with spans. With
+    /// `insist` nothing is waited for.
+    fn make_room(&mut self, space: DiskSpace, wanted: u64, insist: bool) {
         if self.dropped.is_some_and(|at| at.elapsed() < BETWEEN_DROPS) {
             return;
         }
-        let view = self.state.snapshot();
-        let stored: u64 = view.sealed.iter().map(|segment| segment.handle.disk_bytes()).sum();
-        if stored < (space.total - space.free.min(space.total)) / 2 {
+        let size = self.store.size();
+        if size.segment_bytes + size.log_bytes < (space.total - space.free.min(space.total)) / 2 {
             return;
         }
-        drop(view);
-        let Some(oldest) = self.store.oldest_partition() else { return };
-        self.dropped = Some(Instant::now());
-        match self.drop_for_room(&oldest) {
-            Ok(segments) => {
-                self.state.count(&self.state.counters.dropped_for_room, segments);
-                tracing::warn!(segments, "dropped the oldest partition: the disk is full");
+        let mut free = space.free;
+        while let Some(oldest) = self.store.oldest_partition() {
+            self.dropped = Some(Instant::now());
+            match self.drop_for_room(&oldest, insist) {
+                Ok(Some(segments)) => {
+                    self.state.count(&self.state.counters.dropped_for_room, segments);
+                    tracing::warn!(segments, "dropped the oldest partition to make room on the disk");
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(%error, "cannot drop the oldest partition");
+                    return;
+                }
             }
-            Err(error) => tracing::error!(%error, "cannot drop the oldest partition"),
+            free = free.saturating_add(oldest.bytes);
+            if free >= wanted || self.stopping.load(Ordering::Acquire) {
+                return;
+            }
         }
     }
 
-    /// Leaves a rollup of it if there is room for that.
-    fn drop_for_room(&self, oldest: &Expired) -> Result<u64, StoreError> {
-        match retire_partition(&self.state, &self.store, oldest, true, now()) {
-            Ok(Retired::Gone { segments, .. }) => Ok(segments),
+    /// Leaves a rollup of it. The room for that is kept free for as long as others let it be; then the ballast is
+    /// there for it, and without any the spans go all the same. `None` if a late span keeps it for now.
+    pub(super) fn drop_for_room(&self, oldest: &Expired, insist: bool) -> Result<Option<u64>, StoreError> {
+        let retire = |insist| retire_partition(&self.state, &self.store, oldest, insist, now());
+        let mut retired = retire(insist);
+        if matches!(retired, Err(RetireError::Read(_))) {
+            // What cannot be read is left out.
+            retired = retire(true);
+        }
+        let has_no_room = matches!(&retired, Err(RetireError::Store(error)) if error.is_full());
+        if has_no_room && self.ballast.as_ref().is_some_and(Ballast::release) {
+            tracing::warn!("gave up the ballast: there is no room for a rollup");
+            retired = retire(true);
+        }
+        match retired {
+            Ok(Retired::Gone { segments, .. }) => Ok(Some(segments)),
+            Ok(Retired::Postponed) if !insist => Ok(None),
             other => {
-                tracing::warn!(?other, "no rollup is left of the oldest partition");
-                drop_partition(&self.state, &self.store, oldest, now())
+                let (segments, spans) = drop_partition(&self.state, &self.store, oldest, now())?;
+                self.state.count(&self.state.counters.not_rolled_up, spans);
+                tracing::error!(?other, spans, "no rollup is left of the oldest partition");
+                Ok(Some(segments))
             }
         }
     }
@@ -242,11 +229,9 @@ impl Guard {
         self.state.set_refusing(Refusal::Log, None);
     }
 
-    fn keep_ballast(&mut self, space: DiskSpace, trouble: bool) {
-        let (dir, bytes) = (&self.dir, self.ballast_bytes);
-        let ballast = self.ballast.get_or_insert_with(|| Ballast::new(dir, bytes, space.total));
-        if !trouble {
-            ballast.take(space, self.watch.disk.lock().resume_at(space.total));
+    fn keep_ballast(&self, space: DiskSpace, trouble: bool) {
+        if let Some(ballast) = self.ballast.as_ref().filter(|_| !trouble) {
+            ballast.take(space, self.watch.resume_at(space.total));
         }
     }
 }

@@ -14,6 +14,7 @@ use span_store::{Expired, PartitionId, SpanStore};
 use trace_model::NanoDuration;
 
 use super::now;
+use super::watch::DiskWatch;
 
 /// Whether to stop is looked at this often.
 const TICK: Duration = Duration::from_millis(50);
@@ -39,6 +40,7 @@ pub(super) struct KeepOptions {
 pub(super) struct Keeper {
     state: Arc<State>,
     store: Arc<SpanStore>,
+    watch: Arc<DiskWatch>,
     stopping: Arc<AtomicBool>,
     options: KeepOptions,
     /// Partitions that could not be merged; they stay as they are until the next start.
@@ -52,12 +54,14 @@ impl Keeper {
     pub(super) fn new(
         state: Arc<State>,
         store: Arc<SpanStore>,
+        watch: Arc<DiskWatch>,
         stopping: Arc<AtomicBool>,
         options: KeepOptions,
     ) -> Self {
         Self {
             state,
             store,
+            watch,
             stopping,
             options,
             unmergeable: Vec::new(),
@@ -163,7 +167,9 @@ impl Keeper {
             if self.stops() {
                 return;
             }
-            if !self.unmergeable.contains(&id) {
+            // The merged segments are there beside the old ones until all of them are.
+            let takes = segments.iter().map(|segment| segment.handle.disk_bytes()).sum();
+            if !self.unmergeable.contains(&id) && self.watch.has_room_for(takes) {
                 self.merge_one(id, &segments);
             }
         }
@@ -184,6 +190,10 @@ impl Keeper {
             // It changed meanwhile, or has a damaged segment.
             Ok(None) => self.unmergeable.push(id),
             Err(MergeError::Stopped) => {}
+            Err(MergeError::Store(error)) if error.is_full() => {
+                tracing::warn!(%error, "no room to merge the segments of a partition; it is tried again");
+                housekeeping.merged.failed += 1;
+            }
             Err(error) => {
                 tracing::error!(%error, "cannot merge the segments of a partition");
                 housekeeping.merged.failed += 1;

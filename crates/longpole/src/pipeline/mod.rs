@@ -18,6 +18,7 @@ mod model;
 mod recovery;
 mod repeats;
 mod sealer;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,12 +26,13 @@ use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use guard::{DiskWatch, Guard};
+use guard::Guard;
 use ingest::Admitted;
 use query::State;
 use span_store::SpanStore;
 use tokio::sync::mpsc;
 use trace_model::{NanoDuration, UnixNanos};
+use watch::DiskWatch;
 
 use crate::config::Config;
 pub(crate) use clock::Clock;
@@ -88,16 +90,20 @@ impl Pipeline {
             rollup: config.rollup,
             slice: config.store.width(),
         };
-        let keeper =
-            keeper::Keeper::new(Arc::clone(&state), Arc::clone(&store), Arc::clone(&stopping), options);
+        let (bytes, of_disk) = (config.seal.bytes, &config.store);
+        let watch = Arc::new(DiskWatch::new(Arc::clone(&state), Arc::clone(&store), of_disk, bytes));
+        let keeper = keeper::Keeper::new(
+            Arc::clone(&state),
+            Arc::clone(&store),
+            Arc::clone(&watch),
+            Arc::clone(&stopping),
+            options,
+        );
         let clock = Clock::new(now);
         let sealer =
             sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store), clock.clone(), Arc::clone(&stopping));
         let log_state = Arc::clone(&state);
         let guarded = (Arc::clone(&state), Arc::clone(&store));
-        let watch =
-            DiskWatch::new(Arc::clone(&state), store.dir().to_owned(), &config.store, config.seal.bytes);
-        let watch = Arc::new(watch);
         let ballast = config.store.ballast;
         let guard = Guard::new(guarded.0, guarded.1, Arc::clone(&watch), ballast, Arc::clone(&stopping));
         let assembling =

@@ -111,7 +111,9 @@ impl Sealer {
     }
 
     fn keep_house(&self) {
-        if let Err(error) = self.store.keep_house() {
+        let no_room = self.state.refuses(Refusal::Disk).is_some();
+        let kept = if no_room { self.store.give_up_sealed_log() } else { self.store.keep_house() };
+        if let Err(error) = kept {
             tracing::error!(%error, "cannot keep the log's house");
         }
     }

@@ -76,7 +76,7 @@ pub fn retire_partition(
     Ok(gone)
 }
 
-/// Drops a partition and leaves nothing of it: for a disk that is too full to write a rollup. Segments in it.
+/// Drops a partition and leaves nothing of it: for a disk that is too full to write a rollup. Segments and spans in it.
 ///
 /// # Errors
 /// If the store fails.
@@ -85,15 +85,16 @@ pub fn drop_partition(
     store: &SpanStore,
     expired: &Expired,
     now: UnixNanos,
-) -> Result<u64, StoreError> {
+) -> Result<(u64, u64), StoreError> {
     let _keeping = state.keeping.lock();
     let segments = segments_of(&state.snapshot(), expired);
     let gone: Vec<SegmentId> = segments.iter().map(|segment| segment.id).collect();
     state.exchange_for_rollup(&gone, None);
-    note(state, expired, gone.len() as u64, segments.iter().map(|segment| segment.meta.spans).sum(), now);
+    let spans = segments.iter().map(|segment| segment.meta.spans).sum();
+    note(state, expired, gone.len() as u64, spans, now);
     drop(segments);
     store.retire_partition(expired.partition)?;
-    Ok(gone.len() as u64)
+    Ok((gone.len() as u64, spans))
 }
 
 fn segments_of(view: &View, expired: &Expired) -> Vec<Arc<SealedSegment>> {

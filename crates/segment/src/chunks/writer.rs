@@ -32,7 +32,7 @@ struct ShapeRows<'a> {
 /// Gathers spans, and writes a block once it is full.
 #[derive(Default)]
 pub(crate) struct ChunkWriter<'a> {
-    table: ValueTable<'a>,
+    table: ValueTable,
     texts: TextWriter,
     parsed: Parsed<'a>,
     streams: Streams,
@@ -318,7 +318,7 @@ impl<'a> ChunkWriter<'a> {
     }
 
     /// The tables that the blocks point to.
-    pub(crate) fn table(&self) -> &ValueTable<'a> {
+    pub(crate) fn table(&self) -> &ValueTable {
         &self.table
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn in_order(samples: &[Sample]) -> Vec<Sample> {
 }
 
 /// Every span is found by its start and id, in blocks that say so.
-pub(crate) fn check_look_ups(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample]) {
+pub(crate) fn check_look_ups(memory: &dyn Blocks, meta: &SegmentMeta, sorted: &[Sample]) {
     for spans in sorted.chunk_by(|a, b| a.trace_id == b.trace_id) {
         let id = spans[0].trace_id;
         let (mut number, all) = stored(memory, meta, &id);
@@ -211,11 +211,11 @@ proptest! {
         let (memory, meta) = sealed(&[batch(1, &samples)], &[]);
         let sorted = in_order(&samples);
         check_chunks(&memory, &meta, &sorted);
-        check_look_ups(&memory, &meta, &sorted);
         // As a segment of the first format, which has no list, is read.
         let (mut without, blocks) = (memory.clone(), meta.chunk_first_trace.len() as u32);
         without.0.remove(&Key::Hashes.to_bytes());
         prop_assert_eq!(trace_hashes(&without, blocks).unwrap(), trace_hashes(&memory, blocks).unwrap());
+        check_look_ups(&memory, &meta, &sorted);
         check_rows(&memory, &meta, &sorted);
         check_minutes(&memory, &meta, &samples);
         check_totals(&meta, &samples);

@@ -114,7 +114,7 @@ fn a_trace_that_grows_while_it_is_sealed_is_held_in_part_and_analysed_whole() {
     }
     let held = world.engine.status().open_spans;
     assert!(held <= 3, "{held} spans are held");
-    world.commit(&[spans.clone()]);
+    world.commit(std::slice::from_ref(&spans));
     world.take_all();
     assert_eq!((world.counted("spans"), world.counted("duplicate_spans")), (9, 18));
     world = world.die(false);

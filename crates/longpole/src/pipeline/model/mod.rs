@@ -10,6 +10,7 @@ mod life;
 #[path = "../../../../query/tests/suite/oracle.rs"]
 #[allow(dead_code, reason = "the suite of `query` uses the rest")]
 mod oracle;
+mod room;
 #[path = "../../../../query/tests/suite/spans.rs"]
 #[allow(dead_code, reason = "the suite of `query` uses the rest")]
 mod spans;

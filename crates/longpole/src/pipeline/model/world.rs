@@ -10,7 +10,7 @@ use ingest::{Admitted, Charge, prepare};
 use otlp_wire::WireLimits;
 use parking_lot::Mutex;
 use query::{BlockCache, Engine, NameTable, State, TraceDirectory, drop_partition};
-use span_store::{FreeMin, SegmentId, SpanStore, StoreOptions};
+use span_store::{Expired, FreeMin, SegmentId, SpanStore, StoreOptions};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use trace_assemble::{Assembler, Options};
@@ -20,8 +20,9 @@ use super::oracle::Oracle;
 use super::spans::{BASE, SECOND, Span, request};
 use crate::pipeline::assembling::{Assembling, Cut};
 use crate::pipeline::committer::{self, Committed};
-use crate::pipeline::guard::DiskWatch;
+use crate::pipeline::guard::Guard;
 use crate::pipeline::sealer::Sealer;
+use crate::pipeline::watch::DiskWatch;
 use crate::pipeline::{Clock, SealOptions};
 
 /// Frames and cuts that wait in a life at most; more would block its one thread.
@@ -125,7 +126,7 @@ impl World {
         let sealer = Sealer::new(Arc::clone(&state), Arc::clone(&store), clock.clone(), stopping);
         // How full the machine's disk is must not decide.
         let any_space = StoreOptions { free_min: FreeMin::Bytes(1), ..outer.setting.store };
-        let disk = DiskWatch::new(Arc::clone(&state), store.dir().to_owned(), &any_space, 1);
+        let disk = DiskWatch::new(Arc::clone(&state), Arc::clone(&store), &any_space, 1);
         let (seal, of_state) = (outer.setting.seal, Arc::clone(&state));
         let mut assembling = Assembling::new(of_state, Arc::clone(&store), seal, clock.clone(), to_sealer);
         assembling.recover();
@@ -285,6 +286,22 @@ impl World {
         *self.outer.hook.lock() = Some(Box::new(move || sealer.seal(&cut)));
         let hook = Arc::clone(&self.outer.hook);
         move || hook.lock().is_none()
+    }
+
+    /// One that looks after this world's store, with a ballast of none.
+    pub(super) fn guard(&self) -> Guard {
+        let any_space = StoreOptions { free_min: FreeMin::Bytes(1), ..self.outer.setting.store };
+        let watch = DiskWatch::new(Arc::clone(&self.state), Arc::clone(&self.store), &any_space, 1);
+        let stopping = Arc::new(AtomicBool::new(false));
+        Guard::new(Arc::clone(&self.state), Arc::clone(&self.store), Arc::new(watch), 0, stopping)
+    }
+
+    pub(super) fn oldest_partition(&self) -> Option<Expired> {
+        self.store.oldest_partition()
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        self.outer.dir.path()
     }
 
     /// Seals everything, lets retention work, and checks that it took what it should. The spans that are gone.

@@ -1,0 +1,39 @@
+//! Partitions that go to make room: a rollup of them stays, and where it cannot, that is counted.
+
+use super::life::folder;
+use super::spans::{BASE, SECOND, Span};
+use super::step::{SpanRef, span};
+use super::world::{Setting, World};
+
+const DAY: u64 = 86_400;
+
+#[test]
+fn a_partition_that_goes_for_room_leaves_a_rollup_and_if_it_cannot_its_spans_are_counted() {
+    let mut world = World::open(folder(), Setting::default());
+    for day in 0..3_u8 {
+        let at = BASE + u64::from(day) * DAY * SECOND;
+        let spans: Vec<Span> = (0..4).map(|nth| span(1, SpanRef(day, nth), at)).collect();
+        world.commit(&[spans]);
+        world.seal_all();
+        world.wait(DAY);
+    }
+    let guard = world.guard();
+    let status = |world: &World| {
+        let status = world.engine.status();
+        let counted = status.counters.iter().find(|(name, _)| *name == "spans_not_rolled_up").unwrap().1;
+        (status.partitions, status.rollups[0].spans, counted)
+    };
+    assert_eq!(status(&world), (3, 0, 0));
+    let oldest = world.oldest_partition().unwrap();
+    assert_eq!(guard.drop_for_room(&oldest, true).unwrap(), Some(1));
+    assert_eq!(status(&world), (2, 4, 0));
+
+    // Nothing can be written where files are made before they are ingested.
+    let ingest = world.dir().join("ingest");
+    std::fs::remove_dir(&ingest).unwrap();
+    std::fs::write(&ingest, b"").unwrap();
+    let oldest = world.oldest_partition().unwrap();
+    assert_eq!(guard.drop_for_room(&oldest, true).unwrap(), Some(1));
+    assert_eq!(status(&world), (1, 4, 4));
+    assert!(world.oldest_partition().is_none(), "the newest stays");
+}
