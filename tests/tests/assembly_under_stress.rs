@@ -440,7 +440,10 @@ fn what_repeats_and_late_spans_cost() {
         settled(&api, distinct);
         let cpu = cpu_seconds(&server) - before;
         let million = sent as f64 / 1e6;
-        println!("{name}: {sent} spans, {:.2} CPU s a million ({repeats} repeats so far)", cpu / million);
+        println!(
+            "{name}: {sent} spans, {cpu:.2} CPU s, {:.2} a million ({repeats} repeats so far)",
+            cpu / million
+        );
     };
     let count = |requests: &[(Bytes, u64)]| requests.iter().map(|(_, spans)| spans).sum::<u64>();
     let all = |spans: &[Sent]| spans.to_vec();
@@ -457,6 +460,20 @@ fn what_repeats_and_late_spans_cost() {
     phase("everything three times in a row", &thrice, 3, count(&thrice));
     phase("sealed, three times again", &first, 3, 0);
     phase("one late span a sealed trace", &rest, 1, count(&rest));
+    let encoded = |spans: Vec<Span>| {
+        let resource_spans = vec![resource_spans("stress", spans)];
+        Bytes::from(ExportTraceServiceRequest { resource_spans }.encode_to_vec())
+    };
+    let start = now_nanos();
+    let one = |id: u64| span(1, id, u64::from(id > 1), start + id, 500);
+    let ids: Vec<u64> = (1..=1_000_000).collect();
+    let giant: Vec<_> = ids
+        .chunks(BATCH)
+        .map(|ids| (encoded(ids.iter().copied().map(one).collect()), ids.len() as u64))
+        .collect();
+    phase("small spans of one trace", &giant, 1, count(&giant));
+    phase("one late span of it", &[(encoded(vec![one(1_000_001)]), 1)], 1, 1);
+    phase("8,192 of it again", &giant[50..51], 1, 0);
 }
 
 fn cpu_seconds(server: &Server) -> f64 {

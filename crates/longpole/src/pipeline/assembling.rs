@@ -179,6 +179,9 @@ impl Assembling {
             drop(assembly);
             repeats.look_up(&self.state, batch, unchecked);
             let stored = self.state.view.read().stored();
+            // In the order of the blocks that hold them, so that each is inflated once.
+            let mut wanted: Vec<_> = wanted.into_iter().collect();
+            wanted.sort_unstable();
             for (id, since) in wanted {
                 // In memory looking further back costs nothing and joins a late span with its trace however old.
                 match stored.may_hold(&id, UnixNanos(0), since) {
