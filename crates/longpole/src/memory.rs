@@ -95,12 +95,11 @@ pub(crate) fn fit_to_disk(config: &mut Config, total: u64) -> Result<Vec<String>
     Ok(lowered)
 }
 
-/// Keeps freed memory for a while before it is given back to the system. At full load requests of megabytes are freed
-/// when their segment is sealed and wanted again soon; having their pages zeroed by the system each time
-/// took a tenth of all time.
+/// Keeps freed memory for half a second before it is given back to the system. At full load requests of megabytes
+/// are freed and wanted again all the time; having their pages zeroed by the system each time took a tenth of
+/// all time.
 pub(crate) fn keep_freed_pages() {
-    /// `mi_option_purge_delay` of mimalloc 3, in milliseconds. With 250 there are 40 % fewer page faults at full load, and
-    /// memory is a sixth above its bound where one trace takes all of it.
+    /// `mi_option_purge_delay` of mimalloc 3; arenas wait ten times as long. Milliseconds.
     const PURGE_DELAY: i32 = 15;
     #[allow(unsafe_code, reason = "mimalloc has no safe call for its options")]
     // SAFETY: sets an integer in a table of options, unless the environment has set it; any index and value is checked

@@ -200,13 +200,7 @@ pub(crate) const KEYS: &[Key] = &[
         bytes_or_none,
         store.ballast
     ),
-    key!(
-        "seal.bytes",
-        AUTO,
-        "Bytes of requests after which a segment is sealed; a span counts as 256 at least.",
-        part,
-        seal.bytes
-    ),
+    key!("seal.bytes", AUTO, "Bytes of requests after which a segment is sealed.", part, seal.bytes),
     key!(
         "seal.interval",
         "5m",

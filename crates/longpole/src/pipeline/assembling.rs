@@ -20,8 +20,6 @@ use super::{Clock, SealOptions, recovery};
 
 /// How far a client's clock may be ahead: a span cannot be stored from longer before it began than this.
 const CLOCK_SLACK: NanoDuration = NanoDuration::from_secs(60);
-/// A shorter span counts as this many bytes: what is held of it beside its message does not get less.
-const SPAN_BYTES_MIN: usize = 256;
 /// Batches after which a segment is cut, whatever their bytes: each costs every query a little.
 const BATCHES_MAX: usize = 32_768;
 /// When a large trace is looked at again that could not be analysed because another one was being read.
@@ -151,7 +149,7 @@ impl Assembling {
         self.state.count(&counters.spans, batch.rows.len() as u64);
         self.state.count(&counters.duplicates, repeated.len() as u64);
         self.state.count(&counters.late, late);
-        self.pending_bytes += batch.request.len().max(batch.rows.len() * SPAN_BYTES_MIN);
+        self.pending_bytes += batch.request.len();
         if !batch.rows.is_empty() {
             let batch = Arc::new(batch);
             self.state.add_live(Arc::clone(&batch));
