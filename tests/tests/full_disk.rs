@@ -26,12 +26,6 @@ fn a_write_that_meets_a_full_disk_loses_nothing_and_heals_alone() {
     filled_by_others(768, false).unwrap();
 }
 
-/// On a still smaller one half of what is used is Longpole's own before others fill the rest, and its oldest spans go.
-#[test]
-fn a_small_disk_that_others_fill_loses_nothing_and_heals_alone() {
-    filled_by_others(320, false).unwrap();
-}
-
 #[test]
 fn a_small_disk_that_the_load_alone_fills_keeps_on_taking_spans() {
     filled_by_the_load_alone(320).unwrap();
