@@ -43,6 +43,7 @@ mod tests {
         assert_eq!(quantile(&mut samples, 0.5), Some(100));
         assert_eq!(quantile(&mut samples, 0.99), Some(198));
         assert_eq!(quantile(&mut samples, 1.0), Some(200));
+        assert_eq!(quantile(&mut [3, 1, 2], 0.5), Some(2));
         assert_eq!(quantile(&mut [7], 0.99), Some(7));
         assert_eq!(quantile::<u64>(&mut [], 0.5), None);
     }

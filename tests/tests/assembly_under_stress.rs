@@ -1,5 +1,6 @@
 //! Promise: whatever traces are like and however their spans come, memory is bounded, answers are exact, and what was odd
 //! is counted in `status` and `/metrics`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "what its tests share is test code too")]
 
 use std::collections::HashSet;
 use std::ops::Range;

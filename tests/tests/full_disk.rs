@@ -27,12 +27,6 @@ fn a_write_that_meets_a_full_disk_loses_nothing_and_heals_alone() {
 }
 
 #[test]
-fn a_small_disk_that_others_fill_loses_nothing_and_heals_alone() {
-    filled_by_others(320, false).unwrap();
-    filled_by_others(128, false).unwrap();
-}
-
-#[test]
 fn a_small_disk_that_the_load_alone_fills_keeps_on_taking_spans() {
     filled_by_the_load_alone(320).unwrap();
     filled_by_the_load_alone(128).unwrap();

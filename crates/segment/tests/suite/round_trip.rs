@@ -198,7 +198,7 @@ fn a_meta_says_its_format_to_those_who_do_not_know_it() {
         // Not the number that is inside.
         (segment::FORMAT - 1, outer.packed, None),
     ] {
-        let stored = SegmentMeta { format, packed: bytes.into(), ..SegmentMeta::default() }.encode_to_vec();
+        let stored = SegmentMeta { format, packed: bytes, ..SegmentMeta::default() }.encode_to_vec();
         assert_eq!(decode_segment_meta(&stored).ok().map(|meta| meta.format), found);
     }
 }
