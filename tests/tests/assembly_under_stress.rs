@@ -426,7 +426,7 @@ fn what_repeats_and_late_spans_cost() {
             traces.chunks(700).map(|some| some.iter().flat_map(|spans| keep(spans)).collect::<Vec<_>>());
         parts.map(|spans| (request(&spans).encode_to_vec().into(), spans.len() as u64)).collect()
     };
-    let mut distinct = 0;
+    let (mut distinct, mut repeats) = (0, 0);
     let mut phase = |name: &str, requests: &[(Bytes, u64)], times: u64, new: u64| {
         let before = cpu_seconds(&server);
         let mut sent = 0;
@@ -437,7 +437,13 @@ fn what_repeats_and_late_spans_cost() {
             }
         }
         distinct += new;
-        let repeats = counted(&api, "duplicate_spans").unwrap();
+        repeats += sent - new;
+        eventually("all repeats are recognised", PATIENCE, || {
+            let found = counted(&api, "duplicate_spans")?;
+            ensure!(found == repeats, "{found} of {repeats}");
+            Ok(())
+        })
+        .unwrap();
         settled(&api, distinct);
         let cpu = cpu_seconds(&server) - before;
         let million = sent as f64 / 1e6;
