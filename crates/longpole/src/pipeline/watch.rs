@@ -17,7 +17,7 @@ pub(super) struct DiskWatch {
     store: Arc<SpanStore>,
     dir: PathBuf,
     disk: Mutex<DiskGuard>,
-    /// What the largest group takes that was refused although the disk is not too full for others.
+    /// What the largest group takes that was refused for want of room, with all that is in the log.
     wanted: AtomicU64,
 }
 
@@ -37,27 +37,20 @@ impl DiskWatch {
     pub(super) fn refuses(&self, request_bytes: usize) -> Option<String> {
         // What cannot be asked is not a reason to refuse; the guard says so in the log.
         let space = disk_space(&self.dir).ok()?;
-        self.observe(space);
-        if let Some(why) = self.state.refuses(Refusal::Disk) {
-            return Some(why);
+        let needed = self.store.sealing_needs().saturating_add(self.store.group_needs(request_bytes));
+        if space.free < needed {
+            self.wanted.fetch_max(needed, Ordering::AcqRel);
         }
-        let takes = self.store.group_needs(request_bytes);
-        let needed = self.store.sealing_needs().saturating_add(takes);
-        if space.free >= needed {
-            return None;
-        }
-        self.wanted.fetch_max(needed, Ordering::AcqRel);
-        Some(format!(
-            "the disk is too full for a group of {request_bytes} bytes: {} MiB are free, and to write and to seal it \
-             takes {} MiB",
-            space.free >> 20,
-            needed.div_ceil(1 << 20)
-        ))
+        self.look(space, needed);
+        self.state.refuses(Refusal::Disk)
     }
 
     /// Looks whether the disk is too full, and says so to whoever asks.
     pub(super) fn observe(&self, space: DiskSpace) -> bool {
-        let needed = self.store.sealing_needs();
+        self.look(space, self.store.sealing_needs())
+    }
+
+    fn look(&self, space: DiskSpace, needed: u64) -> bool {
         let mut disk = self.disk.lock();
         let full = disk.observe(space, needed);
         self.refuse_if(full, &disk, space, needed);
@@ -105,9 +98,9 @@ impl DiskWatch {
         let least = disk.free_min(space.total);
         let why = if needed > least {
             format!(
-                "the disk is too full: {} MiB are free, and to seal what is in the log takes {} MiB",
+                "the disk is too full: {} MiB are free, and what is in the log takes {} MiB until it is sealed",
                 mib(space.free),
-                mib(needed)
+                needed.div_ceil(1 << 20)
             )
         } else {
             format!(
