@@ -40,8 +40,16 @@ fn frame(input: &[u8]) -> bool {
     true
 }
 
-/// Sets length and checksum of a frame right for what is in it.
+/// Sets checksum and length of a frame right for what is in it.
 fn reseal(frame: &mut [u8]) {
+    if frame.first() == Some(&1) {
+        return reseal_v1(frame);
+    }
+    let Some((head, checked)) = frame.split_at_mut_checked(9) else { return };
+    head[1..].copy_from_slice(&xxhash_rust::xxh3::xxh3_64(checked).to_le_bytes());
+}
+
+fn reseal_v1(frame: &mut [u8]) {
     let Some((header, packed)) = frame.split_at_mut_checked(26) else { return };
     let length = u32::from_le_bytes([header[2], header[3], header[4], header[5]]).min(1 << 20);
     let payload = match header[1] & 1 {

@@ -9,7 +9,7 @@ use longpole_fuzz::{Dice, Target};
 
 // Frames live in the crate that brings RocksDB with it, but name nothing of it: they are taken as they are.
 #[allow(dead_code)]
-#[path = "../../../crates/span-store/src/frame.rs"]
+#[path = "../../../crates/span-store/src/frame/mod.rs"]
 mod frame;
 #[path = "../../../crates/span-store/src/frame_fuzz.rs"]
 mod frame_fuzz;

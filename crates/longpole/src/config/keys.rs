@@ -200,7 +200,13 @@ pub(crate) const KEYS: &[Key] = &[
         bytes_or_none,
         store.ballast
     ),
-    key!("seal.bytes", AUTO, "Bytes of requests after which a segment is sealed.", part, seal.bytes),
+    key!(
+        "seal.bytes",
+        AUTO,
+        "Bytes of requests after which a segment is sealed; a span counts at least 256.",
+        part,
+        seal.bytes
+    ),
     key!(
         "seal.interval",
         "5m",

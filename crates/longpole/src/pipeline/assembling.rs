@@ -15,6 +15,7 @@ use trace_model::{NanoDuration, TraceId, UnixNanos};
 
 use super::committer::Committed;
 use super::finishing::Finishing;
+use super::pace::Pace;
 use super::repeats::Repeats;
 use super::{Clock, SealOptions, recovery};
 
@@ -22,6 +23,9 @@ use super::{Clock, SealOptions, recovery};
 const CLOCK_SLACK: NanoDuration = NanoDuration::from_secs(60);
 /// Batches after which a segment is cut, whatever their bytes: each costs every query a little.
 const BATCHES_MAX: usize = 32_768;
+/// What a span counts at least towards a segment, bytes: its row and its part of what sealing builds, which short spans
+/// have as well as long ones.
+const SPAN_BYTES_MIN: usize = 256;
 /// When a large trace is looked at again that could not be analysed because another one was being read.
 const BUSY: NanoDuration = NanoDuration::from_secs(1);
 /// The longest wait for the next frame; deadlines are checked at least this often.
@@ -88,7 +92,7 @@ impl Assembling {
         }
     }
 
-    pub(super) fn run(mut self, frames: &Receiver<Committed>) {
+    pub(super) fn run(mut self, frames: &Receiver<Committed>, pace: &Pace) {
         self.recover();
         loop {
             match frames.recv_timeout(TICK) {
@@ -98,6 +102,7 @@ impl Assembling {
             }
             self.finish_quiet(self.clock.now());
             self.cut_if_due(self.clock.now());
+            pace.keep(self.pending_bytes, self.options.bytes, TICK);
         }
         // What is still open stays open: the last segment names it, and the next start goes on from there.
         self.cut(self.clock.now());
@@ -149,7 +154,7 @@ impl Assembling {
         self.state.count(&counters.spans, batch.rows.len() as u64);
         self.state.count(&counters.duplicates, repeated.len() as u64);
         self.state.count(&counters.late, late);
-        self.pending_bytes += batch.request.len();
+        self.pending_bytes += batch.request.len().max(batch.rows.len() * SPAN_BYTES_MIN);
         if !batch.rows.is_empty() {
             let batch = Arc::new(batch);
             self.state.add_live(Arc::clone(&batch));

@@ -93,15 +93,12 @@ pub(super) fn commit(
         batches.push(batch);
         waiting.push((admitted.done, admitted.permit));
     }
-    // The client may have gone; its spans are stored all the same.
-    let permits: Vec<_> = waiting
-        .into_iter()
-        .map(|(done, permit)| {
-            let _ = done.send(Ok(()));
-            permit
-        })
-        .collect();
+    // First to assembling, which takes the frame when it is done with the one before: who is told that spans are kept
+    // finds them a moment later, and load waits where clients see it.
     let open = next.send(Committed { seq, batches }).is_ok();
-    drop(permits);
+    // The client may have gone; its spans are stored all the same.
+    for (done, _permit) in waiting {
+        let _ = done.send(Ok(()));
+    }
     open
 }

@@ -15,6 +15,7 @@ mod guard;
 mod keeper;
 #[cfg(test)]
 mod model;
+mod pace;
 mod recovery;
 mod repeats;
 mod sealer;
@@ -28,6 +29,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use guard::Guard;
 use ingest::Admitted;
+use pace::Pace;
 use query::State;
 use span_store::SpanStore;
 use tokio::sync::mpsc;
@@ -52,8 +54,9 @@ impl Default for SealOptions {
     }
 }
 
-/// Frames that the log may have ahead of assembling; up to 4 MiB of requests each.
-const FRAMES_AHEAD: usize = 4;
+/// Frames that the log may have ahead of assembling besides the one it works on: none, since what is acknowledged
+/// must be visible at once.
+const FRAMES_AHEAD: usize = 0;
 /// Cuts that may wait for the sealer besides the one it works on: none, since each holds a segment's requests.
 const CUTS_AHEAD: usize = 0;
 
@@ -102,6 +105,8 @@ impl Pipeline {
         let clock = Clock::new(now);
         let sealer =
             sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store), clock.clone(), Arc::clone(&stopping));
+        let pace = Arc::new(Pace::default());
+        let sealers_pace = Arc::clone(&pace);
         let log_state = Arc::clone(&state);
         let guarded = (Arc::clone(&state), Arc::clone(&store));
         let ballast = config.store.ballast;
@@ -111,8 +116,8 @@ impl Pipeline {
         let threads = vec![
             spawn("guard", move || guard.run())?,
             spawn("keeper", move || keeper.run())?,
-            spawn("sealer", move || sealer.run(&cuts))?,
-            spawn("assembling", move || assembling.run(&committed))?,
+            spawn("sealer", move || sealer.run(&cuts, &sealers_pace))?,
+            spawn("assembling", move || assembling.run(&committed, &pace))?,
             spawn("committer", move || {
                 committer::run(&store, &log_state, &watch, &clock, admitted, &to_assembling)
             })?,

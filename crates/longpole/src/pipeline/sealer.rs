@@ -12,6 +12,7 @@ use span_store::{SpanStore, StoreError, StoredSegment};
 
 use super::Clock;
 use super::assembling::Cut;
+use super::pace::Pace;
 
 /// How often the store's house is kept while nothing is sealed.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
@@ -36,10 +37,14 @@ impl Sealer {
         Self { state, store, clock, stopping }
     }
 
-    pub(super) fn run(self, cuts: &Receiver<Cut>) {
+    pub(super) fn run(self, cuts: &Receiver<Cut>, pace: &Pace) {
         loop {
             match cuts.recv_timeout(HOUSEKEEPING) {
-                Ok(cut) => self.seal(&cut),
+                Ok(cut) => {
+                    pace.begin();
+                    self.seal(&cut);
+                    pace.end();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
