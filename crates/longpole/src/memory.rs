@@ -18,6 +18,9 @@ const ANALYSED_SPAN_BYTES: usize = 120;
 /// Of the spans that may be held, one trace may have this part once they are sealed.
 const TRACE_HELD: usize = 8;
 
+/// Below this, bytes, memory is dearer than time.
+const LITTLE_MEMORY: usize = 512 << 20;
+
 /// Parts of the whole, in thousandths.
 const QUEUED: usize = 70;
 const SEAL: usize = 55;
@@ -95,17 +98,18 @@ pub(crate) fn fit_to_disk(config: &mut Config, total: u64) -> Result<Vec<String>
     Ok(lowered)
 }
 
-/// Keeps freed memory for half a second before it is given back to the system. At full load requests of megabytes
-/// are freed and wanted again all the time; having their pages zeroed by the system each time took a tenth of
-/// all time.
-pub(crate) fn keep_freed_pages() {
+/// Keeps freed memory for a while before it is given back to the system. At full load requests of megabytes are freed and
+/// wanted again all the time, and having their pages zeroed by the system each time took a tenth of all time. What is
+/// kept counts as resident, so that a server that may have little keeps it for less.
+pub(crate) fn keep_freed_pages(memory: usize) {
     /// `mi_option_purge_delay` of mimalloc 3; arenas wait ten times as long. Milliseconds.
     const PURGE_DELAY: i32 = 15;
+    let delay = if memory < LITTLE_MEMORY { 25 } else { 250 };
     #[allow(unsafe_code, reason = "mimalloc has no safe call for its options")]
     // SAFETY: sets an integer in a table of options, unless the environment has set it; any index and value is checked
     // there.
     unsafe {
-        libmimalloc_sys::mi_option_set_default(PURGE_DELAY, 50);
+        libmimalloc_sys::mi_option_set_default(PURGE_DELAY, delay);
     }
 }
 
