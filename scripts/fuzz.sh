@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-target=${1:?which target? walker, json, frame, chunks, tables, rows, heads, paths, contexts, minutes, hashes, meta, rolled_histograms, rolled_paths, rollup_meta, histogram, exemplars}
+target=${1:?which target? walker, json, frame, chunks, tables, rows, heads, paths, contexts, minutes, hashes, meta, dictionary, rolled_histograms, rolled_paths, rollup_meta, histogram, exemplars}
 seconds=${2:-120}
 build=${CARGO_TARGET_DIR:-$PWD/target}/guided
 host=$(rustc -vV | sed -n 's/^host: //p')

@@ -36,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     blocks::MINUTES,
     blocks::HASHES,
     blocks::META,
+    blocks::DICTIONARY,
     blocks::ROLLED_HISTOGRAMS,
     blocks::ROLLED_PATHS,
     blocks::ROLLUP_META,

@@ -32,6 +32,7 @@ parsers!(
     minutes,
     hashes,
     meta,
+    dictionary,
     rolled_histograms,
     rolled_paths,
     rollup_meta,

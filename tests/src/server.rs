@@ -9,13 +9,14 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::api::Api;
 use crate::child::terminate;
 use crate::export::Exporter;
 use crate::files::program;
+use crate::wait::eventually;
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -190,6 +191,18 @@ impl Server {
         self.child = Some(child);
         self.ready = ready;
         Ok(())
+    }
+
+    /// Starts it again, so that it looks at once for a dictionary for small segments, of which it has some, and waits
+    /// until what is sealed from now on has one.
+    pub fn adopt_dictionary(&mut self) -> Result<()> {
+        self.terminate()?;
+        self.start_again()?;
+        eventually("a dictionary is adopted", Duration::from_secs(20), || {
+            let status = self.api().json("/api/v1/status")?;
+            ensure!(status["housekeeping"]["dictionaries"]["adopted"] == 1, "{}", status["housekeeping"]);
+            Ok(())
+        })
     }
 
     /// Runs another `longpole` command to its end and returns what it printed.

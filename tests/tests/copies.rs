@@ -194,10 +194,7 @@ fn a_store_whose_catalog_is_gone_is_repaired_and_nothing_serves_it_before() {
     let open = longpole(&["repair", "--data-dir"], &data).unwrap();
     assert!(!open.status.success() && said(&open).contains("in use by another process"), "{}", said(&open));
     server.kill().unwrap();
-    let manifests = std::fs::read_dir(data.join("rocksdb")).unwrap().map(|entry| entry.unwrap().path());
-    manifests
-        .filter(|path| path.to_string_lossy().contains("MANIFEST"))
-        .for_each(|path| std::fs::remove_file(path).unwrap());
+    remove_manifest(&data).unwrap();
     let refused = server.start_again().unwrap_err();
     assert!(format!("{refused:#}").contains("longpole repair"), "{refused:#}");
     let output = longpole(&["repair", "--data-dir"], &data).unwrap();
@@ -209,4 +206,97 @@ fn a_store_whose_catalog_is_gone_is_repaired_and_nothing_serves_it_before() {
     let answer = server.api().json(&format!("/api/v1/latency?{query}")).unwrap();
     let counts = answer["series"].as_array().unwrap().iter().map(|series| series["count"].as_u64().unwrap());
     assert_eq!(counts.sum::<u64>(), traces.iter().map(|spans| spans.len() as u64).sum::<u64>());
+}
+
+fn remove_manifest(data: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(data.join("rocksdb"))? {
+        let path = entry?.path();
+        if path.to_string_lossy().contains("MANIFEST") {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn small_segments_with_a_dictionary_are_backed_up_checked_and_repaired_with_it() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let mut server = ServerOptions::new().unwrap().hasty().start().unwrap();
+    let mut traces = Vec::new();
+    let mut seal = |server: &Server, segments: std::ops::RangeInclusive<u64>| -> Vec<Vec<Sent>> {
+        for n in segments {
+            let more = some_traces(&mut rng, 30);
+            server.exporter().unwrap().deliver(&request(&more.concat())).unwrap();
+            traces.extend(more);
+            sealed(server, n).unwrap();
+        }
+        traces.clone()
+    };
+    seal(&server, 1..=10);
+    server.adopt_dictionary().unwrap();
+    let traces = seal(&server, 11..=12);
+    all_are_there(&server, &traces).unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let endpoint = format!("http://{}", server.http());
+    let output = longpole(&["backup", "--endpoint", &endpoint], &copy).unwrap();
+    assert!(output.status.success(), "backup: {}", said(&output));
+    server.kill().unwrap();
+    for harm in [Harm::Nothing, Harm::NoManifest, Harm::DictionaryFile, Harm::Both] {
+        let options = ServerOptions::new().unwrap().hasty();
+        let data = options.data_dir();
+        let output = longpole(&["restore", "--data-dir", &data.display().to_string()], &copy).unwrap();
+        assert!(output.status.success(), "restore: {}", said(&output));
+        if matches!(harm, Harm::DictionaryFile | Harm::Both) {
+            damage_dictionary(&data).unwrap();
+            let output = longpole(&["check", "--data-dir"], &data).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+            assert!(said(&output).contains("dictionary 1: its file"), "{}", said(&output));
+            assert!(said(&output).contains(" 1 problems"), "{}", said(&output));
+        }
+        if matches!(harm, Harm::NoManifest | Harm::Both) {
+            remove_manifest(&data).unwrap();
+            let output = longpole(&["repair", "--data-dir"], &data).unwrap();
+            if matches!(harm, Harm::Both) {
+                // The segments do need it.
+                assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+                assert!(
+                    said(&output).contains("its dictionary 1 is missing or damaged"),
+                    "{}",
+                    said(&output)
+                );
+                continue;
+            }
+            assert!(output.status.success(), "repair: {}", said(&output));
+            assert!(said(&output).contains("1 dictionaries"), "{}", said(&output));
+        }
+        let mut restored = options.start().unwrap();
+        all_are_there(&restored, &traces).unwrap();
+        let status = restored.api().json("/api/v1/status").unwrap();
+        assert_eq!(status["damaged"].as_array().map(Vec::len), Some(0), "{status}");
+        assert!(restored.terminate().unwrap().success());
+        let output = longpole(&["check", "--data-dir"], &data).unwrap();
+        assert!(output.status.success(), "{harm:?}: {}", said(&output));
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Harm {
+    Nothing,
+    NoManifest,
+    DictionaryFile,
+    Both,
+}
+
+/// Changes a byte of the file of the first dictionary.
+fn damage_dictionary(data: &Path) -> Result<()> {
+    for path in tables(data)? {
+        let mut bytes = std::fs::read(&path)?;
+        if bytes.windows(14).any(|at| at == b"dictionary\0\0\0\x01") {
+            bytes[2_000] ^= 1;
+            return Ok(std::fs::write(&path, bytes)?);
+        }
+    }
+    anyhow::bail!("no file of a dictionary in {}", data.display())
 }

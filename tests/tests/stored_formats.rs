@@ -1,8 +1,9 @@
 //! Promise: a store that any version wrote is read by this one, and gives the same answers.
 //!
-//! `fixtures/stores/N` holds a small store of each generation of formats, with sealed segments, traces over a cut and
-//! an unsealed log, and what it answered then. Whoever raises a format adds the next one with
-//! `cargo test --release -p longpole-tests --test stored_formats -- --ignored` before the change is made.
+//! `fixtures/stores/N` holds a small store of each generation of formats, with sealed segments (with a dictionary,
+//! since there are such), traces over a cut and an unsealed log, and what it answered then. Whoever raises a format
+//! adds the next one with `cargo test --release -p longpole-tests --test stored_formats -- --ignored` before the change
+//! is made.
 #![allow(clippy::print_stdout)]
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ const WINDOW: &str = "start=1699999000&end=1700009000";
 /// So that a fixture is never too old.
 const RETENTION: (&str, &str) = ("LONGPOLE_STORE__RETENTION", "876000h");
 const FORMATS: &str = "fixtures/stores";
+/// Segments that a dictionary takes, and one more.
+const TRAINED_ON: u64 = 9;
 
 #[test]
 fn stores_of_every_format_answer_as_they_did() {
@@ -55,7 +58,17 @@ fn make_a_fixture() {
     let mut rng = StdRng::seed_from_u64(number as u64);
     let options = ServerOptions::new().unwrap().hasty().env(RETENTION.0, RETENTION.1);
     let mut server = options.start().unwrap();
-    let traces: Vec<Vec<Sent>> = (0..72).map(|n| trace(&mut rng, START + n * 40_000_000_000)).collect();
+    let mut some_traces = |count| -> Vec<Vec<Sent>> {
+        (0..count).map(|n| trace(&mut rng, START + n * 40_000_000_000)).collect()
+    };
+    // For the others to have a dictionary.
+    let plain = some_traces(TRAINED_ON * 8);
+    for some in plain.chunks(8) {
+        server.exporter().unwrap().deliver(&request(&some.concat())).unwrap();
+        settled(&server.api()).unwrap();
+    }
+    server.adopt_dictionary().unwrap();
+    let traces = some_traces(72);
     for some in traces[..40].chunks(20) {
         server.exporter().unwrap().deliver(&request(&some.concat())).unwrap();
         settled(&server.api()).unwrap();
@@ -73,7 +86,7 @@ fn make_a_fixture() {
     server.exporter().unwrap().deliver(&request(&traces[30..34].concat())).unwrap();
     server.exporter().unwrap().deliver(&request(&traces[56..].concat())).unwrap();
     eventually("all traces are finished", Duration::from_secs(20), || open_traces(&server.api())).unwrap();
-    let ids: Vec<String> = traces.iter().map(|spans| hex(&spans[0].span.trace_id)).collect();
+    let ids: Vec<String> = plain.iter().chain(&traces).map(|spans| hex(&spans[0].span.trace_id)).collect();
     let answers = answers(&server.api(), &ids).unwrap();
     server.kill().unwrap();
     copy_folder(&server.data_dir(), &target.join("data")).unwrap();

@@ -75,6 +75,9 @@ pub(crate) async fn run(
     let (dir, options) = (config.data_dir.clone(), config.store);
     let (store, segments, damaged) =
         tokio::task::spawn_blocking(move || SpanStore::open(&dir, options)).await??;
+    if let completed @ [_, ..] = store.completed_dictionaries() {
+        tracing::info!(dictionaries = ?completed, "copies that were missing or damaged are written again");
+    }
     let store = Arc::new(store);
     let names = Arc::new(NameTable::default());
     let (hashes, hash_memory) = (config.data_dir.join("trace-hashes"), config.query.directory);

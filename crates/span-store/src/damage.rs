@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rocksdb::{Cache, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, LiveFile};
 
 use crate::database::{self, Opening, open_rocks, rocks_dir};
+use crate::dictionaries::copies;
 use crate::error::StoreError;
 use crate::log::{Generation, generation_of};
 use crate::open::Opened;
@@ -43,7 +44,7 @@ pub(crate) fn open(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> {
         match table_file(&reason) {
             Some(number) if !taken_out.contains(&number) => {
                 taken_out.push(number);
-                damaged.push(take_out(dir, cache, number, &reason, &scan)?);
+                damaged.extend(take_out(dir, cache, number, &reason, &scan)?);
             }
             _ if is_about_log(&reason) && opening.recovery == DBRecoveryMode::PointInTime => {
                 opening.recovery = DBRecoveryMode::SkipAnyCorruptedRecord;
@@ -112,8 +113,14 @@ fn table_file(reason: &str) -> Option<u64> {
     reason[end - digits..end].parse().ok()
 }
 
-/// Takes a table file out of the database: moves it aside and makes the database forget it. Says what that was.
-fn take_out(dir: &Path, cache: &Cache, number: u64, reason: &str, scan: &Scan) -> Result<String, StoreError> {
+/// Takes a table file out of the database: moves it aside and makes the database forget it. Says what is lost by that.
+fn take_out(
+    dir: &Path,
+    cache: &Cache,
+    number: u64,
+    reason: &str,
+    scan: &Scan,
+) -> Result<Option<String>, StoreError> {
     let lenient = Opening { recovery: DBRecoveryMode::SkipAnyCorruptedRecord, paranoid: false };
     let db = open_rocks(dir, cache, lenient)?;
     let files = db.live_files()?;
@@ -126,13 +133,17 @@ fn take_out(dir: &Path, cache: &Cache, number: u64, reason: &str, scan: &Scan) -
     }
     let aside = move_aside(dir, number);
     if family == rollup::FAMILY {
-        rollup::forget_file(&db, file)?;
-        Ok(format!("rollup: {reason}; {aside}"))
+        forget_file(&db, file)?;
+        Ok(Some(format!("rollup: {reason}; {aside}")))
+    } else if family == copies::FAMILY {
+        // The catalog has it as well. If it has not, the segments that name it say so.
+        forget_file(&db, file)?;
+        Ok(None)
     } else if FamilyName::parse(family).is_some() {
-        forget_segments(&db, file, &format!("{reason}; {aside}"))
+        forget_segments(&db, file, &format!("{reason}; {aside}")).map(Some)
     } else if generation_of(family).is_some() {
         rescue_frames(&db, family, &files, scan.last_frame)?;
-        Ok(format!("log: a file of {family}: {reason}; {aside}"))
+        Ok(Some(format!("log: a file of {family}: {reason}; {aside}")))
     } else {
         Err(StoreError::Catalog { file: format!("{number:06}.sst"), reason: reason.to_owned() })
     }
@@ -152,15 +163,22 @@ fn move_aside(dir: &Path, number: u64) -> String {
     }
 }
 
+/// Makes the database forget a file.
+fn forget_file(db: &Db, file: &LiveFile) -> Result<(), StoreError> {
+    let family = db.cf_handle(&file.column_family_name);
+    if let (Some(start), Some(end), Some(family)) = (&file.start_key, &file.end_key, family) {
+        db.delete_file_in_range_cf(&family, start, end)?;
+    }
+    Ok(())
+}
+
 /// Makes a partition forget a file, and writes down which segment that was.
 fn forget_segments(db: &Db, file: &LiveFile, why: &str) -> Result<String, StoreError> {
     let name = &file.column_family_name;
-    let (Some(start), Some(end)) = (&file.start_key, &file.end_key) else {
+    let Some(start) = &file.start_key else {
         return Ok(format!("{name}: {}: {why}", file.name));
     };
-    if let Some(family) = db.cf_handle(name) {
-        db.delete_file_in_range_cf(&family, start, end)?;
-    }
+    forget_file(db, file)?;
     let id = segment_number(start).unwrap_or(u32::MAX);
     let text = format!("segment {id} in {name}: {why}");
     db.put([SET_ASIDE, &id.to_be_bytes()].concat(), &text)?;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind};
 
-use crate::dictionaries::Dictionaries;
+use crate::dictionaries::{Dictionaries, copies};
 use crate::error::StoreError;
 use crate::log::generation_of;
 use crate::options;
@@ -54,7 +54,7 @@ impl Database {
         Self { dir: dir.to_owned(), cache, open, reopened, dictionaries }
     }
 
-    /// Those of the catalog, which stay when it is opened again.
+    /// What was read when it was opened first, which stays when it is opened again.
     pub(crate) fn dictionaries(&self) -> &Dictionaries {
         &self.dictionaries
     }
@@ -89,8 +89,10 @@ impl Database {
 pub(crate) fn open_rocks(dir: &Path, cache: &Cache, opening: Opening) -> Result<Db, StoreError> {
     let db_dir = rocks_dir(dir);
     let mut names = families(dir)?;
-    if !names.iter().any(|name| name == rollup::FAMILY) {
-        names.push(rollup::FAMILY.to_owned());
+    for always in [rollup::FAMILY, copies::FAMILY] {
+        if !names.iter().any(|name| name == always) {
+            names.push(always.to_owned());
+        }
     }
     let descriptors = names.into_iter().map(|name| {
         let options = family_options(&name, cache);
@@ -133,7 +135,7 @@ pub(crate) fn families(dir: &Path) -> Result<Vec<String>, StoreError> {
 }
 
 fn family_options(name: &str, cache: &Cache) -> rocksdb::Options {
-    if FamilyName::parse(name).is_some() || name == rollup::FAMILY {
+    if FamilyName::parse(name).is_some() || name == rollup::FAMILY || name == copies::FAMILY {
         options::partition(cache)
     } else if generation_of(name).is_some() {
         options::log()

@@ -1,21 +1,19 @@
-//! Dictionaries of small segments, in the catalog. A dictionary is stored and synced before a segment names it, and
-//! goes when no segment does any more; what is held of it in memory is shared by all that read with it.
+//! Dictionaries of small segments. A dictionary is stored twice, and synced, before a segment names it, and goes when
+//! no segment does any more; what is held of it in memory is shared by all that read with it.
+
+pub(crate) mod copies;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rocksdb::{Direction, IteratorMode, WriteOptions};
 use segment::Dictionary;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::StoreError;
 use crate::partition::Db;
-use crate::store::SpanStore;
+use crate::store::{SpanStore, StoredSegment};
+use copies::Place;
 
-/// In the catalog, before the number of a dictionary, u32 big-endian. The value is the xxh3-64 of the bytes, u64
-/// little-endian, and the bytes.
-const PREFIX: u8 = 2;
 /// With as many as this, no further one is taken.
 const DICTIONARIES_MAX: usize = 16;
 
@@ -30,22 +28,18 @@ struct Known {
     by_id: BTreeMap<u32, Arc<Dictionary>>,
     /// The greatest number that anything stored has or names.
     last: u32,
+    /// Those of which one copy is there, and which is not.
+    lacking: BTreeMap<u32, Place>,
 }
 
 impl Dictionaries {
-    /// What the catalog has. One that cannot be read is missing: who needs it says so.
+    /// What is stored. One of which no copy can be read is missing: who needs it says so.
     pub(crate) fn load(db: &Db) -> Self {
         let mut known = Known::default();
-        for item in db.iterator(IteratorMode::From(&[PREFIX], Direction::Forward)) {
-            let Ok((key, value)) = item else { break };
-            let Some(id) = key.strip_prefix(&[PREFIX]).and_then(|id| <[u8; 4]>::try_from(id).ok()) else {
-                break;
-            };
-            let id = u32::from_be_bytes(id);
+        for (id, found) in copies::read(db) {
             known.last = known.last.max(id);
-            if let Some(dictionary) = sound(id, &value) {
-                known.by_id.insert(id, Arc::new(dictionary));
-            }
+            known.by_id.extend(found.dictionary.map(|dictionary| (id, Arc::new(dictionary))));
+            known.lacking.extend(found.lacks.map(|copy| (id, copy)));
         }
         Self { known: Mutex::new(known) }
     }
@@ -69,22 +63,23 @@ impl Dictionaries {
     }
 }
 
-fn sound(id: u32, value: &[u8]) -> Option<Dictionary> {
-    let (hash, bytes) = value.split_first_chunk::<8>()?;
-    let is_whole = xxh3_64(bytes) == u64::from_le_bytes(*hash);
-    if is_whole { Dictionary::new(id, bytes.to_vec()).ok() } else { None }
-}
-
-fn key(id: u32) -> Vec<u8> {
-    let mut key = vec![PREFIX];
-    key.extend_from_slice(&id.to_be_bytes());
-    key
-}
-
-fn synced() -> WriteOptions {
-    let mut write = WriteOptions::default();
-    write.set_sync(true);
-    write
+/// What is wrong with the dictionaries that these segments name, though they can be read with. Beside a server, both
+/// copies of such a one are seen by who sees the segment.
+pub(crate) fn problems(db: &Db, dictionaries: &Dictionaries, segments: &[StoredSegment]) -> Vec<String> {
+    if !copies::has_files(db) {
+        return Vec::new();
+    }
+    let known = dictionaries.known.lock();
+    let named = |id: u32| segments.iter().any(|stored| stored.meta.dictionary == id);
+    let lacking = known.lacking.iter().filter(|(id, _)| named(**id));
+    let text = |(id, copy): (&u32, &Place)| {
+        let which = match copy {
+            Place::Catalog => "its copy in the catalog is missing or damaged and its file is whole",
+            Place::File => "its file is missing or not as its copy in the catalog",
+        };
+        format!("dictionary {id}: {which}; the next start of the server writes it again")
+    };
+    lacking.map(text).collect()
 }
 
 impl SpanStore {
@@ -101,7 +96,7 @@ impl SpanStore {
     /// Stores a dictionary for the segments to come. `None` if there are too many whose segments are still there.
     ///
     /// # Errors
-    /// If the bytes are not a dictionary, or RocksDB fails; then nothing has changed.
+    /// If the bytes are not a dictionary, or RocksDB fails; then no segment is to name it.
     pub fn add_dictionary(&self, bytes: &[u8]) -> Result<Option<Arc<Dictionary>>, StoreError> {
         let mut known = self.db.dictionaries().known.lock();
         if known.by_id.len() >= DICTIONARIES_MAX {
@@ -110,10 +105,11 @@ impl SpanStore {
         let id = known.last + 1;
         let dictionary = Dictionary::new(id, bytes.to_vec()).map_err(segment::BuildError::from)?;
         let dictionary = Arc::new(dictionary);
-        let mut value = xxh3_64(bytes).to_le_bytes().to_vec();
-        value.extend_from_slice(bytes);
-        self.db.get()?.put_opt(key(id), value, &synced())?;
+        let value = copies::value(bytes);
+        // Whatever fails from here on may have happened all the same: the number is not used again.
         known.last = id;
+        self.put_in_file(id, &value)?;
+        copies::put_in_catalog(&*self.db.get()?, id, &value)?;
         known.by_id.insert(id, Arc::clone(&dictionary));
         drop(known);
         // Until its memtable is flushed it lies in the WAL alone.
@@ -143,8 +139,38 @@ impl SpanStore {
         let db = self.db.get()?;
         for id in &unused {
             known.by_id.remove(id);
-            db.delete_opt(key(*id), &synced())?;
+            copies::drop_file(&db, *id)?;
+            copies::delete_from_catalog(&db, *id)?;
         }
         Ok(unused.len())
+    }
+
+    /// Stores the copies that are missing: a file was damaged, a crash came between the two, or the store is of a time
+    /// when there was one. The numbers of these dictionaries. What cannot be written is left to the next start.
+    pub(crate) fn complete_dictionaries(&self) -> Vec<u32> {
+        let mut known = self.db.dictionaries().known.lock();
+        let Known { by_id, lacking, .. } = &mut *known;
+        let mut completed = Vec::new();
+        lacking.retain(|id, copy| {
+            let Some(dictionary) = by_id.get(id) else { return true };
+            let is_stored = self.store_copy(dictionary, *copy).is_ok();
+            completed.extend(is_stored.then_some(*id));
+            !is_stored
+        });
+        drop(known);
+        self.log.lock().switch_wal |= !completed.is_empty();
+        completed
+    }
+
+    fn store_copy(&self, dictionary: &Dictionary, copy: Place) -> Result<(), StoreError> {
+        let (id, value) = (dictionary.id(), copies::value(dictionary.bytes()));
+        match copy {
+            Place::Catalog => copies::put_in_catalog(&*self.db.get()?, id, &value),
+            Place::File => {
+                // One that is damaged makes room.
+                copies::drop_file(&*self.db.get()?, id)?;
+                self.put_in_file(id, &value)
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use rocksdb::{Cache, IteratorMode};
 
 use crate::damage;
 use crate::database::{self, Database};
+use crate::dictionaries;
 use crate::error::StoreError;
 use crate::log::{self, Generation, Replayed};
 use crate::open;
@@ -50,6 +51,7 @@ impl Inspection {
         let loaded = partitions::load(&db, &families, &StoreOptions::default())?;
         damaged.extend(loaded.damaged);
         let segments = loaded.segments;
+        damaged.extend(dictionaries::problems(&*db.get()?, db.dictionaries(), &segments));
         let of_segments = segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
         let sealed = retention::noted_sealed(&*db.get()?)?.max(of_segments);
         let last = noted.max(scan.last_frame.unwrap_or(0));

@@ -3,10 +3,10 @@
 //! This is the only crate that names `rocksdb`. It knows frames, segments and partitions; what is in them is
 //! the business of `otlp-wire` and `segment`.
 //!
-//! Column families: `default` (the catalog), `log-<generation>` (frames that may not be sealed yet) and
-//! `p-<begin>-<end>-<generation>` (sealed segments by time of arrival) and `rollup` (what is kept of them when they
-//! go). Retention and merges drop whole `p-` families, sealing drops whole `log-` families, a rollup goes with its
-//! file: nothing is ever deleted key by key.
+//! Column families: `default` (the catalog), `log-<generation>` (frames that may not be sealed yet),
+//! `p-<begin>-<end>-<generation>` (sealed segments by time of arrival), `dictionary` (what small ones are compressed
+//! with) and `rollup` (what is kept of segments when they go). Retention and merges drop whole `p-` families, sealing drops whole `log-` families, a rollup or a dictionary goes
+//! with its file: nothing is ever deleted key by key.
 
 mod copies;
 mod damage;

@@ -2,7 +2,7 @@
 //!
 //! What RocksDB knows of its files lies in `MANIFEST`, and which of these counts in `CURRENT`. Without them its files
 //! are there and mean nothing to it. Ours say themselves what they are: a file is one segment or one rollup, whose
-//! last value is its meta, and the write-ahead files have the frames. So a new database is made beside the old one,
+//! last value is its meta, or one dictionary, and the write-ahead files have the frames. So a new database is made beside the old one,
 //! gets the files again (as links, which take no room) and the frames, and takes its place. The old one is kept whole.
 
 mod files;
@@ -18,6 +18,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use crate::copies::folder;
 use crate::damage::FOLDER as DAMAGED;
 use crate::database::{Opening, open_rocks, rocks_dir};
+use crate::dictionaries::copies;
 use crate::error::StoreError;
 use crate::log::Generation;
 use crate::open::{NEXT_FRAME_KEY, NEXT_SEGMENT_KEY, SCHEMA, SCHEMA_KEY};
@@ -26,7 +27,7 @@ use crate::partition::{Db, Partition};
 use crate::partitions::slice;
 use crate::rollup;
 use crate::wal;
-use files::SegmentFile;
+use files::{DictionaryFile, SegmentFile};
 
 /// Folder of the new database, in the data folder, until it takes the place of the old one.
 const FOLDER: &str = "repair";
@@ -43,6 +44,8 @@ pub struct Repaired {
     pub spans: u64,
     /// Rollups that it has.
     pub rollups: u64,
+    /// Dictionaries of small segments that it has.
+    pub dictionaries: u64,
     /// Log frames that no segment has.
     pub frames: u64,
     /// Files that are left out because others hold what they held.
@@ -81,6 +84,7 @@ pub fn repair(dir: &Path, options: &StoreOptions) -> Result<Repaired, StoreError
     let mut work = Work { db: &db, cache: &cache, ingest: &ingest, repaired: &mut repaired };
     work.segments(&kept.segments, options)?;
     work.rollups(&kept.rollups)?;
+    work.dictionaries(&kept.dictionaries)?;
     work.frames(&old, kept.sealed(), kept.next_segment())?;
     db.flush_wal(true)?;
     drop(db);
@@ -139,6 +143,19 @@ impl Work<'_> {
             files::ingest(self.db, rollup::FAMILY, &paths, self.ingest)?;
         }
         self.repaired.rollups = rollups.len() as u64;
+        Ok(())
+    }
+
+    /// The files, and out of them the copies in the catalog.
+    fn dictionaries(&mut self, dictionaries: &BTreeMap<u32, DictionaryFile>) -> Result<(), StoreError> {
+        let paths: Vec<&Path> = dictionaries.values().map(|file| file.path.as_path()).collect();
+        if !paths.is_empty() {
+            files::ingest(self.db, copies::FAMILY, &paths, self.ingest)?;
+        }
+        for (id, file) in dictionaries {
+            copies::put_in_catalog(self.db, *id, &file.value)?;
+        }
+        self.repaired.dictionaries = dictionaries.len() as u64;
         Ok(())
     }
 
@@ -225,6 +242,7 @@ fn sync(dir: &Path) -> Result<(), StoreError> {
 pub(crate) struct Kept {
     segments: Vec<SegmentFile>,
     rollups: Vec<PathBuf>,
+    dictionaries: BTreeMap<u32, DictionaryFile>,
     /// The greatest segment number that a rollup names.
     rolled_up: Option<u32>,
 }

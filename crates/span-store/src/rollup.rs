@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use rocksdb::{Direction, IteratorMode, LiveFile};
+use rocksdb::{Direction, IteratorMode};
 use segment::{Blocks, BuildError, Key, ReadError};
 
 use crate::database::Database;
 use crate::error::StoreError;
-use crate::partition::{Db, read};
+use crate::partition::read;
 use crate::store::{Sink, SpanStore, file_bytes};
 
 pub(crate) const FAMILY: &str = "rollup";
@@ -80,14 +80,6 @@ fn full_key(number: u64, key: Key) -> Vec<u8> {
     let mut bytes = number.to_be_bytes().to_vec();
     bytes.extend_from_slice(&key.to_bytes());
     bytes
-}
-
-/// Makes the database forget the file of rollups.
-pub(crate) fn forget_file(db: &Db, file: &LiveFile) -> Result<(), StoreError> {
-    if let (Some(start), Some(end), Some(family)) = (&file.start_key, &file.end_key, db.cf_handle(FAMILY)) {
-        db.delete_file_in_range_cf(&family, start, end)?;
-    }
-    Ok(())
 }
 
 impl Rollups {

@@ -80,6 +80,7 @@ pub struct SpanStore {
     /// Held while a segment enters a partition, and while a merge switches one.
     pub(crate) switch: Mutex<()>,
     pub(crate) rollups: Rollups,
+    completed_dictionaries: Vec<u32>,
     next_segment: AtomicU32,
     sealed_seq: AtomicU64,
     /// Frames from here on were written by this process.
@@ -121,7 +122,7 @@ impl SpanStore {
         let sealed = retention::noted_sealed(&*db.get()?)?.max(of_segments);
         let log = open::log_state(&*db.get()?, &families, sealed, opened.last_frame);
         let first_seq = log.next_seq;
-        let store = Self {
+        let mut store = Self {
             db,
             dir: dir.to_path_buf(),
             options,
@@ -132,6 +133,7 @@ impl SpanStore {
             retired: Mutex::default(),
             switch: Mutex::default(),
             rollups,
+            completed_dictionaries: Vec::new(),
             next_segment: AtomicU32::new(loaded.next_segment.max(opened.next_segment)),
             sealed_seq: AtomicU64::new(sealed),
             first_seq,
@@ -140,6 +142,7 @@ impl SpanStore {
             Err(error) if error.is_full() && disk::give_up_ballast(dir) => store.begin_generation()?,
             other => other?,
         }
+        store.completed_dictionaries = store.complete_dictionaries();
         Ok((store, segments, damaged))
     }
 
@@ -384,6 +387,11 @@ impl SpanStore {
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The dictionaries of which a copy was missing or damaged when the store was opened, and was written again.
+    pub fn completed_dictionaries(&self) -> &[u32] {
+        &self.completed_dictionaries
     }
 
     /// The last frame that a segment holds; 0 if none does.

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use prost::Message;
 use segment::{Blocks, BuildError, Dictionary, Key, SegmentMeta};
-use span_store::{Inspection, SpanStore, StoreOptions, StoredSegment};
+use span_store::{Inspection, SpanStore, StoreOptions, StoredSegment, repair, restore};
 use trace_model::{NanoDuration, UnixNanos};
 
 const HOUR: u64 = 3_600_000_000_000;
@@ -63,6 +63,39 @@ fn key(id: u8) -> [u8; 5] {
     [2, 0, 0, 0, id]
 }
 
+fn drop_file(db: &rocksdb::DB, id: u8) {
+    let key = [b"dictionary", &[0, 0, 0, id][..]].concat();
+    db.delete_file_in_range_cf(&db.cf_handle("dictionary").unwrap(), &key, &key).unwrap();
+}
+
+/// The files of dictionaries.
+fn dictionary_files(dir: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(dir.join("rocksdb")).unwrap().map(|entry| entry.unwrap().path());
+    let is_one = |path: &PathBuf| {
+        let bytes = std::fs::read(path).unwrap();
+        path.extension().is_some_and(|ending| ending == "sst")
+            && bytes.windows(13).any(|at| at == b"dictionary\0\0\0")
+    };
+    let mut found: Vec<PathBuf> = paths.filter(is_one).collect();
+    found.sort();
+    found
+}
+
+/// A store with a segment for each of two dictionaries and one without, and what is read of it.
+fn two() -> (tempfile::TempDir, Vec<(u32, String)>) {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ..) = open(dir.path());
+    add(&store, "words");
+    add(&store, "other words");
+    let segments = [1, 0, 2].map(|dictionary| publish(&store, 1, dictionary));
+    (dir, named(&segments))
+}
+
+fn looked_at(dir: &Path) -> (Vec<(u32, String)>, Vec<String>) {
+    let (_inspection, segments, problems) = Inspection::open(dir).unwrap();
+    (named(&segments), problems)
+}
+
 #[test]
 fn segments_of_two_dictionaries_and_of_none_are_read_side_by_side() {
     let dir = tempfile::tempdir().unwrap();
@@ -113,9 +146,12 @@ fn segments_whose_dictionary_is_missing_or_damaged_are_set_aside_and_the_rest_se
             publish(&store, 1, dictionary);
         }
         drop(store);
-        raw(dir.path(), |db| match damage {
-            None => db.delete(key(2)).unwrap(),
-            Some(bytes) => db.put(key(2), bytes).unwrap(),
+        raw(dir.path(), |db| {
+            drop_file(db, 2);
+            match damage {
+                None => db.delete(key(2)).unwrap(),
+                Some(bytes) => db.put(key(2), bytes).unwrap(),
+            }
         });
         let (_, seen, problems) = Inspection::open(dir.path()).unwrap();
         assert_eq!((seen.len(), problems.len()), (3, 1), "{problems:?}");
@@ -126,6 +162,118 @@ fn segments_whose_dictionary_is_missing_or_damaged_are_set_aside_and_the_rest_se
         assert_eq!(store.dictionary().unwrap().id(), 1);
         assert_eq!(add(&store, "new words"), 3, "the number stays that of the lost one");
     }
+}
+
+#[test]
+fn a_copy_that_is_missing_or_damaged_is_told_and_written_again_out_of_the_other() {
+    type Harm = fn(&Path);
+    let catalog = "dictionary 2: its copy in the catalog is missing or damaged";
+    let file = "dictionary 2: its file is missing or not as its copy in the catalog";
+    let harms: [(&str, Harm, Option<&str>); 7] = [
+        ("not in the catalog", |dir| raw(dir, |db| db.delete(key(2)).unwrap()), Some(catalog)),
+        (
+            "damaged in the catalog",
+            |dir| raw(dir, |db| db.put(key(2), "words that hash not").unwrap()),
+            Some(catalog),
+        ),
+        ("the file dropped", |dir| raw(dir, |db| drop_file(db, 2)), Some(file)),
+        ("the file gone", |dir| std::fs::remove_file(&dictionary_files(dir)[1]).unwrap(), Some(file)),
+        ("a byte of the file", |dir| change(&dictionary_files(dir)[1], |bytes| bytes[12] ^= 1), Some(file)),
+        (
+            "half of the file",
+            |dir| change(&dictionary_files(dir)[1], |bytes| bytes.truncate(bytes.len() / 2)),
+            Some(file),
+        ),
+        // As stores were when dictionaries lay in the catalog alone: nothing is wrong.
+        ("of an earlier version", |dir| raw_drop_family(dir), None),
+    ];
+    let (original, wanted) = two();
+    for (case, harm, problem) in harms {
+        let dir = copy(original.path());
+        harm(dir.path());
+        let (seen, problems) = looked_at(dir.path());
+        assert_eq!(seen, wanted, "{case}");
+        assert!(problems.len() == usize::from(problem.is_some()), "{case}: {problems:?}");
+        assert!(problems.iter().all(|text| text.starts_with(problem.unwrap())), "{case}: {problems:?}");
+        let (store, segments, damaged) = open(dir.path());
+        assert_eq!((named(&segments), damaged), (wanted.clone(), Vec::new()), "{case}");
+        let completed = if problem.is_some() { &[2][..] } else { &[1, 2] };
+        assert_eq!(store.completed_dictionaries(), completed, "{case}");
+        assert_eq!(add(&store, "new words"), 3, "{case}");
+        drop((store, segments));
+        assert_eq!(looked_at(dir.path()), (wanted.clone(), Vec::new()), "{case}");
+        assert_eq!(dictionary_files(dir.path()).len(), 3, "{case}");
+        let (store, ..) = open(dir.path());
+        assert_eq!(store.completed_dictionaries(), [] as [u32; 0], "{case}");
+    }
+}
+
+fn change(path: &Path, how: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).unwrap();
+    how(&mut bytes);
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn raw_drop_family(dir: &Path) {
+    let path = dir.join("rocksdb");
+    let families = rocksdb::DB::list_cf(&rocksdb::Options::default(), &path).unwrap();
+    let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), &path, families).unwrap();
+    db.drop_cf("dictionary").unwrap();
+}
+
+#[test]
+fn a_repair_brings_dictionaries_back_without_anything_of_the_catalog() {
+    let (dir, wanted) = two();
+    // The catalog lies in the MANIFEST and, as it was not flushed, in the write-ahead files.
+    for entry in std::fs::read_dir(dir.path().join("rocksdb")).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("MANIFEST") || name.ends_with(".log") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let repaired = repair(dir.path(), &StoreOptions::default()).unwrap();
+    assert_eq!((repaired.segments, repaired.dictionaries), (3, 2), "{repaired:?}");
+    assert!(repaired.unusable.is_empty() && repaired.replaced.is_empty(), "{repaired:?}");
+    assert_eq!(looked_at(dir.path()), (wanted.clone(), Vec::new()));
+    let (store, segments, damaged) = open(dir.path());
+    assert_eq!((named(&segments), damaged), (wanted, Vec::new()));
+    assert_eq!(store.completed_dictionaries(), [] as [u32; 0]);
+    assert_eq!(add(&store, "new words"), 3);
+}
+
+#[test]
+fn a_repair_says_which_dictionary_is_lost_and_sets_aside_its_segments_alone() {
+    let (dir, wanted) = two();
+    std::fs::remove_file(dir.path().join("rocksdb/CURRENT")).unwrap();
+    change(&dictionary_files(dir.path())[1], |bytes| bytes[12] ^= 1);
+    let repaired = repair(dir.path(), &StoreOptions::default()).unwrap();
+    assert_eq!(
+        (repaired.segments, repaired.dictionaries, repaired.unusable.len()),
+        (3, 1, 1),
+        "{repaired:?}"
+    );
+    let (store, segments, damaged) = open(dir.path());
+    assert_eq!(named(&segments), wanted[..2]);
+    assert!(
+        damaged.len() == 1 && damaged[0].contains("its dictionary 2 is missing or damaged"),
+        "{damaged:?}"
+    );
+    assert_eq!(add(&store, "new words"), 3, "the number stays that of the lost one");
+}
+
+#[test]
+fn a_backup_has_both_copies() {
+    let (dir, wanted) = two();
+    let copies = tempfile::tempdir().unwrap();
+    let (checkpoint, restored) = (copies.path().join("checkpoint"), copies.path().join("restored"));
+    let (store, ..) = open(dir.path());
+    store.backup(&checkpoint).unwrap();
+    restore(&checkpoint, &restored).unwrap();
+    assert_eq!(looked_at(&restored), (wanted.clone(), Vec::new()));
+    assert_eq!(dictionary_files(&restored).len(), 2);
+    let (store, segments, damaged) = open(&restored);
+    assert_eq!((named(&segments), damaged), (wanted, Vec::new()));
+    assert_eq!(store.completed_dictionaries(), [] as [u32; 0]);
 }
 
 #[test]
@@ -155,6 +303,7 @@ fn a_dictionary_goes_with_the_last_segment_that_names_it() {
     drop((newest, store));
     let (store, segments, damaged) = open(dir.path());
     assert_eq!((store.dictionaries(), segments.len(), damaged), (1, 1, Vec::new()));
+    assert_eq!(dictionary_files(dir.path()).len(), 1);
     assert_eq!(add(&store, "new words"), 3);
 }
 

@@ -4,6 +4,7 @@
 //! so that damage gets past the checks of the compressor; 2 as the streams of a value that is made of several, after
 //! the tables of its segment, each behind its length.
 
+mod dictionary;
 mod rolled;
 mod sample;
 mod values;
@@ -16,6 +17,7 @@ use trace_model::TraceId;
 
 use crate::drive::{Draw, Shape, Target};
 use crate::mutate::{take_varint, varint};
+pub use dictionary::DICTIONARY;
 pub use rolled::{ROLLED_HISTOGRAMS, ROLLED_PATHS, ROLLUP_META};
 use sample::{Memory, sealed};
 pub use values::{EXEMPLARS, HISTOGRAM};
@@ -174,8 +176,11 @@ fn tables(input: &[u8]) -> bool {
 }
 
 fn chunks(input: &[u8]) -> bool {
-    let blocks = damaged(Key::Chunk(0), input);
-    let Ok(block) = ChunkBlock::read(&blocks, 0) else { return false };
+    read_chunks(&damaged(Key::Chunk(0), input))
+}
+
+fn read_chunks(blocks: &dyn Blocks) -> bool {
+    let Ok(block) = ChunkBlock::read(blocks, 0) else { return false };
     assert!(block.trace_at(u32::MAX).is_err());
     let mut sound = true;
     // Every trace that it names can be looked up.
@@ -219,7 +224,11 @@ fn paths(input: &[u8]) -> bool {
 }
 
 fn contexts(input: &[u8]) -> bool {
-    let Ok(block) = ContextBlock::read(&damaged(Key::Contexts(0), input), 0) else { return false };
+    read_contexts(&damaged(Key::Contexts(0), input))
+}
+
+fn read_contexts(blocks: &dyn Blocks) -> bool {
+    let Ok(block) = ContextBlock::read(blocks, 0) else { return false };
     let found: Vec<&[u8]> = (0..64).map_while(|number| block.get(number).ok()).collect();
     assert_eq!(found.iter().map(|context| context.len()).sum::<usize>(), block.bytes());
     true

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use prost::Message;
 use segment::{
-    Blocks, Key, LiveBatch, Names, OperationEntry, ReadError, SegmentInput, SpanRow, TraceRow,
-    TraceServiceCount, build,
+    Blocks, BuildError, Dictionary, Key, LiveBatch, Names, OperationEntry, ReadError, SegmentInput, SpanRow,
+    TraceRow, TraceServiceCount, build,
 };
 use trace_analyze::{Flags, PathShare};
 use trace_model::{
@@ -163,6 +163,11 @@ pub(super) fn analysis(dice: &mut Dice, nth: u8) -> Arc<TraceRow> {
 
 /// A segment with at least one value of every kind.
 pub(super) fn sealed(dice: &mut Dice) -> Memory {
+    try_sealed(dice, None).unwrap()
+}
+
+/// Likewise, compressed with a dictionary, which the compressor may refuse.
+pub(super) fn try_sealed(dice: &mut Dice, dictionary: Option<&Dictionary>) -> Result<Memory, BuildError> {
     let batches = [batch(dice)];
     let count = dice.pick(&[1, 4, 30]);
     let analysed: Vec<_> = (0..count).map(|nth| analysis(dice, nth)).collect();
@@ -175,14 +180,13 @@ pub(super) fn sealed(dice: &mut Dice) -> Memory {
         open: &open,
         open_since: Some(UnixNanos(BASE)),
         names: &Numbered,
-        dictionary: None,
+        dictionary,
         now: UnixNanos(BASE),
     };
     let mut memory = Memory::default();
     build(&input, &mut |key, value| {
         memory.0.insert(key.to_bytes(), value.to_vec());
         Ok(())
-    })
-    .unwrap();
-    memory
+    })?;
+    Ok(memory)
 }

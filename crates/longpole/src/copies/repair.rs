@@ -41,10 +41,11 @@ pub(crate) fn repair(args: &RepairArgs, out: &mut dyn Write) -> anyhow::Result<b
     report.write(out)?;
     writeln!(
         out,
-        "brought back {} segments with {} spans, {} rollups and {} log frames; the old files are in {}, to be removed \
-         when all is well",
+        "brought back {} segments with {} spans, {} dictionaries, {} rollups and {} log frames; the old files are in {}, \
+         to be removed when all is well",
         repaired.segments,
         repaired.spans,
+        repaired.dictionaries,
         repaired.rollups,
         repaired.frames,
         repaired.old.display()

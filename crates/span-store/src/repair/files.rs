@@ -1,6 +1,7 @@
 //! What is in the table files of a database that says nothing about them.
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use segment::{Key, RollupMeta, decode_meta, decode_segment_meta};
 
 use super::{Kept, Repaired};
 use crate::copies::folder;
+use crate::dictionaries::copies;
 use crate::error::StoreError;
 use crate::options;
 use crate::partition::Db;
@@ -32,6 +34,14 @@ pub(crate) struct Found {
 pub(crate) enum Content {
     Segment(SegmentFile),
     Rollup(RollupMeta),
+    Dictionary(u32, Vec<u8>),
+}
+
+/// The file of a dictionary, and its value.
+#[derive(Debug)]
+pub(crate) struct DictionaryFile {
+    pub(super) path: PathBuf,
+    pub(super) value: Vec<u8>,
 }
 
 /// The file of a segment.
@@ -112,6 +122,9 @@ fn content(db: &Db, path: &Path) -> Result<Result<Content, String>, StoreError> 
         }
     }
     let (Some(first), Some((key, value))) = (first, last) else { return Ok(Err("it is empty".to_owned())) };
+    if let Some(dictionary) = copies::of_file(&key, &value) {
+        return Ok(dictionary.map(|id| Content::Dictionary(id, value.into_vec())));
+    }
     let meta = Key::Meta.to_bytes();
     let prefix = key.strip_suffix(&meta[..]).filter(|prefix| first.starts_with(prefix));
     Ok(match prefix.map(|prefix| (prefix, <[u8; 4]>::try_from(prefix))) {
@@ -133,7 +146,7 @@ fn content(db: &Db, path: &Path) -> Result<Result<Content, String>, StoreError> 
             Ok((_, meta)) => Ok(Content::Rollup(meta)),
             Err(_) => Err("its meta cannot be read".to_owned()),
         },
-        _ => Err("it is neither a segment nor a rollup".to_owned()),
+        _ => Err("it is neither a segment nor a rollup nor a dictionary".to_owned()),
     })
 }
 
@@ -150,6 +163,15 @@ pub(super) fn keep(found: Vec<Found>, repaired: &mut Repaired) -> Kept {
                 rolled_up.push(meta.segments);
                 kept.rollups.push(file.path);
             }
+            // One that took the place of a damaged one may be there twice by now.
+            Ok(Content::Dictionary(id, value)) => match kept.dictionaries.entry(id) {
+                Entry::Vacant(entry) => {
+                    entry.insert(DictionaryFile { path: file.path, value });
+                }
+                Entry::Occupied(_) => {
+                    repaired.replaced.push(format!("{}: dictionary {id}", name(&file.path)));
+                }
+            },
             Err(why) if why.contains(NOT_OURS) => repaired.catalog_files += 1,
             Err(why) => repaired.unusable.push(format!("{}: {why}", name(&file.path))),
         }
