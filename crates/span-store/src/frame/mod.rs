@@ -266,7 +266,7 @@ mod tests {
         let mut writer = FrameWriter::default();
         for sizes in [&[BLOCK - 3][..], &[BLOCK, 1], &[BLOCK - 4, 5, 3 * BLOCK + 7, 0], &[]] {
             let requests: Vec<Bytes> =
-                sizes.iter().map(|&size| (0..size).map(|at| (at * at >> 5) as u8).collect()).collect();
+                sizes.iter().map(|&size| (0..size).map(|at| ((at * at) >> 5) as u8).collect()).collect();
             let frame = Frame::read(writer.write(&requests, UnixNanos(9)).unwrap()).unwrap();
             assert_eq!(frame.requests, requests, "{sizes:?}");
         }
