@@ -1,6 +1,6 @@
 //! How the store is set up, and RocksDB's options with their reasons.
 
-use rocksdb::{BlockBasedOptions, Cache, Options};
+use rocksdb::{BlockBasedOptions, Cache, InfoLogger, LogLevel, Options};
 use trace_model::NanoDuration;
 
 use crate::disk::FreeMin;
@@ -93,12 +93,25 @@ pub(crate) fn database() -> Options {
     options.set_max_total_wal_size(6 * LOG_MEMTABLE_BYTES as u64);
     // A table reader costs memory for as long as it is open.
     options.set_max_open_files(512);
-    // Without a bound both grow for as long as the process lives: each family that is made or dropped is written to
-    // them, by the thousand an hour under load.
-    options.set_keep_log_file_num(4);
-    options.set_max_log_file_size(1 << 20);
+    // Without a bound it grows for as long as the process lives: each family that is made or dropped is written to it, by
+    // the thousand an hour under load.
     options.set_max_manifest_file_size(16 << 20);
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, tell));
     options
+}
+
+/// What RocksDB has to say goes where everything else is said. Not to a file of its own: that would begin with the options
+/// of every family that was ever made, keep them all in memory, and once they are more than a file may have, write them
+/// anew for every line (under load that took half of the machine after half a minute).
+fn tell(level: LogLevel, text: &str) {
+    let text = text.trim_end();
+    match level {
+        // Much of it is of no concern, such as how much of a table's end was read at once.
+        LogLevel::Warn => tracing::debug!("rocksdb: {text}"),
+        LogLevel::Error | LogLevel::Fatal => tracing::error!("rocksdb: {text}"),
+        // Headers come whatever the level is.
+        LogLevel::Debug | LogLevel::Info | LogLevel::Header => {}
+    }
 }
 
 pub(crate) fn catalog() -> Options {

@@ -6,6 +6,9 @@ use trace_model::TraceId;
 use super::Assembler;
 use crate::open_trace::Phase;
 
+/// One part in so many of the spans that may be held is worth a segment of its own.
+const SEALED_AT_ONCE: usize = 16;
+
 impl Assembler {
     /// Skeletons held.
     pub fn held_spans(&self) -> usize {
@@ -17,9 +20,10 @@ impl Assembler {
         self.finished_early
     }
 
-    /// Whether more is held than should be, of which something goes as soon as it is sealed.
+    /// Whether more is held than should be, of which enough goes as soon as it is sealed: under steady load there is always
+    /// something, and a segment for every little would be many.
     pub fn waits_for_sealing(&self) -> bool {
-        self.spans > self.options.spans_max && self.finished_spans > 0
+        self.spans > self.options.spans_max && self.finished_spans > self.options.spans_max / SEALED_AT_ONCE
     }
 
     /// How many spans there is room for, and at most for one trace.
