@@ -133,6 +133,24 @@ fn sealed_frames_are_not_replayed_and_their_generations_go() {
     assert_eq!(replayed(&open(dir.path()).0), [22, 23]);
 }
 
+/// RocksDB's own log would name every generation that ever was, and in the end be written anew for every line.
+#[test]
+fn generations_that_are_gone_leave_nothing_in_the_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    for round in 0..20 {
+        let frames = (round * 20 + 1, round * 20 + 20);
+        append(&store, frames.0..=frames.1);
+        publish(&store, HOUR, frames, 1);
+        store.keep_house().unwrap();
+    }
+    store.retire_log().unwrap();
+    let mut others = files(&dir.path().join("rocksdb"), "");
+    others.retain(|path| path.extension().is_none_or(|ending| ending != "sst"));
+    let bytes: u64 = others.iter().map(|path| path.metadata().map_or(0, |meta| meta.len())).sum();
+    assert!(bytes < 256 << 10, "{bytes} bytes after hundreds of generations");
+}
+
 #[test]
 fn a_segment_is_read_back_before_and_after_reopening() {
     let dir = tempfile::tempdir().unwrap();

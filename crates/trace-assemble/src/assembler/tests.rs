@@ -189,6 +189,20 @@ fn what_is_finished_and_waits_for_sealing_forces_nothing_else_out() {
 }
 
 #[test]
+fn a_little_that_could_go_is_not_worth_a_segment() {
+    let mut assembler = Assembler::new(Options { spans_max: 160, ..Options::default() });
+    for n in 1..=200 {
+        assembler.observe(trace_id(n), &node(n, None), live(1), UnixNanos(u64::from(n)));
+        assembler.poll(UnixNanos(u64::from(n)));
+        let finished = n.saturating_sub(160);
+        assert_eq!(
+            (assembler.finished_early(), assembler.waits_for_sealing()),
+            (finished.into(), finished > 10)
+        );
+    }
+}
+
+#[test]
 fn a_trace_that_grows_too_large_keeps_what_is_not_sealed_and_sums_of_the_rest() {
     let mut assembler = Assembler::new(Options { trace_held_max: 10, ..Options::default() });
     let all: Vec<SpanNode> =
