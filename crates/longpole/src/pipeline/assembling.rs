@@ -13,7 +13,7 @@ use span_store::SpanStore;
 use trace_assemble::{ByTrace, OpenAtCut, OpenTrace, Phase};
 use trace_model::{NanoDuration, TraceId, UnixNanos};
 
-use super::committer::Committed;
+use super::committer::{Committed, Waiting};
 use super::finishing::Finishing;
 use super::pace::Pace;
 use super::repeats::Repeats;
@@ -114,12 +114,14 @@ impl Assembling {
         recovery::run(self, &store, &state, &clock);
     }
 
-    /// Takes in one frame.
+    /// Takes in one frame and acknowledges it: whoever is told that spans are kept finds them when it asks.
     pub(super) fn take(&mut self, committed: Committed) {
-        let Committed { seq, batches } = committed;
+        let Committed { seq, batches, waiting } = committed;
         for batch in batches {
             self.take_batch(batch);
         }
+        // Before the cut, which may wait for the sealer.
+        waiting.into_iter().for_each(Waiting::acknowledge);
         let low = self.pending_frames.map_or(seq, |(low, _)| low);
         self.pending_frames = Some((low, seq));
         if self.pending_bytes >= self.options.bytes || self.pending.len() >= BATCHES_MAX {

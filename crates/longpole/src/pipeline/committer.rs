@@ -1,14 +1,14 @@
-//! Group commit: what queued up while the last write ran goes into the next log record, then all of it is
-//! acknowledged. No timer: an idle server commits at once.
+//! Group commit: what queued up while the last write ran goes into the next log record, and then to assembling, which
+//! acknowledges it once queries can see it. No timer: an idle server commits at once.
 
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SendError, SyncSender};
 
 use bytes::Bytes;
-use ingest::{Admitted, CommitError};
+use ingest::{Admitted, Charge, CommitError};
 use query::{Refusal, State};
 use segment::LiveBatch;
 use span_store::SpanStore;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Clock;
 use super::watch::DiskWatch;
@@ -23,6 +23,23 @@ const GROUP_BYTES: usize = 4 << 20;
 pub(super) struct Committed {
     pub(super) seq: u64,
     pub(super) batches: Vec<LiveBatch>,
+    /// Empty for what comes from the log.
+    pub(super) waiting: Vec<Waiting>,
+}
+
+/// A client that waits to hear that its request is kept. Its share of what may be on the way is given back with that.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    done: oneshot::Sender<Result<(), CommitError>>,
+    _permit: Charge,
+}
+
+impl Waiting {
+    /// Tells that the request is in the log and can be queried.
+    pub(super) fn acknowledge(self) {
+        // The client may have gone; its spans are stored all the same.
+        let _ = self.done.send(Ok(()));
+    }
 }
 
 pub(super) fn run(
@@ -91,14 +108,15 @@ pub(super) fn commit(
         let mut batch = admitted.prepared.batch;
         (batch.seq, batch.arrival) = (seq, arrival);
         batches.push(batch);
-        waiting.push((admitted.done, admitted.permit));
+        waiting.push(Waiting { done: admitted.done, _permit: admitted.permit });
     }
-    // First to assembling, which takes the frame when it is done with the one before: who is told that spans are kept
-    // finds them a moment later, and load waits where clients see it.
-    let open = next.send(Committed { seq, batches }).is_ok();
-    // The client may have gone; its spans are stored all the same.
-    for (done, _permit) in waiting {
-        let _ = done.send(Ok(()));
+    // Assembling takes the frame when it is done with the one before, so that load waits where clients see it.
+    match next.send(Committed { seq, batches, waiting }) {
+        Ok(()) => true,
+        // The log has it, and the next start takes it in from there.
+        Err(SendError(committed)) => {
+            committed.waiting.into_iter().for_each(Waiting::acknowledge);
+            false
+        }
     }
-    open
 }

@@ -54,8 +54,8 @@ impl Default for SealOptions {
     }
 }
 
-/// Frames that the log may have ahead of assembling besides the one it works on: none, since what is acknowledged
-/// must be visible at once.
+/// Frames that the log may have ahead of assembling besides the one it works on: none, since their clients wait
+/// for both.
 const FRAMES_AHEAD: usize = 0;
 /// Cuts that may wait for the sealer besides the one it works on: none, since each holds a segment's requests.
 const CUTS_AHEAD: usize = 0;

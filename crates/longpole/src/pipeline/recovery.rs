@@ -121,7 +121,7 @@ fn walk(seq: u64, frame: Frame, names: &NameTable) -> Committed {
         (batch.seq, batch.arrival) = (seq, arrival);
         Some(batch)
     });
-    Committed { seq, batches: batches.collect() }
+    Committed { seq, batches: batches.collect(), waiting: Vec::new() }
 }
 
 /// Runs of frames that cannot be read, told in one line each.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use ingest::{Admitted, Charge, prepare};
+use ingest::{Admitted, Charge, CommitError, prepare};
 use otlp_wire::WireLimits;
 use parking_lot::Mutex;
 use query::{BlockCache, Engine, NameTable, State, TraceDirectory, drop_partition};
 use span_store::{Expired, FreeMin, SegmentId, SpanStore, StoreOptions};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use trace_assemble::{Assembler, Options};
 use trace_model::{NanoDuration, TraceId, UnixNanos};
 
@@ -74,6 +74,8 @@ struct Outer {
     seen: HashSet<TraceId>,
 }
 
+type Answer = oneshot::Receiver<Result<(), CommitError>>;
+
 pub(super) struct World {
     pub(super) state: Arc<State>,
     pub(super) engine: Engine,
@@ -82,6 +84,7 @@ pub(super) struct World {
     disk: DiskWatch,
     to_assembling: SyncSender<Committed>,
     committed: Receiver<Committed>,
+    unanswered: Vec<Answer>,
     assembling: Assembling,
     cuts: Receiver<Cut>,
     waiting: VecDeque<Cut>,
@@ -140,6 +143,7 @@ impl World {
             disk,
             to_assembling,
             committed,
+            unanswered: Vec::new(),
             assembling,
             cuts,
             waiting,
@@ -161,6 +165,7 @@ impl World {
             disk,
             to_assembling,
             committed,
+            unanswered: _,
             assembling,
             cuts,
             waiting,
@@ -181,7 +186,7 @@ impl World {
         self.outer.time.fetch_add(seconds * SECOND, Ordering::Relaxed);
     }
 
-    /// Commits these requests as one group; each must be acknowledged.
+    /// Commits these requests as one group. They are acknowledged when they are taken in, and not before.
     pub(super) fn commit(&mut self, requests: &[Vec<Span>]) {
         let mut answers = Vec::new();
         let mut group: Vec<Admitted> = Vec::new();
@@ -195,9 +200,10 @@ impl World {
         }
         let next = &self.to_assembling;
         assert!(committer::commit(&self.store, &self.state, &self.disk, &self.clock, &mut group, next));
-        for mut answer in answers {
-            assert_eq!(answer.try_recv(), Ok(Ok(())), "acknowledged");
+        for answer in &mut answers {
+            assert_eq!(answer.try_recv(), Err(TryRecvError::Empty), "acknowledged before it can be queried");
         }
+        self.unanswered.extend(answers);
     }
 
     /// How often something happened, as `status` tells it.
@@ -218,6 +224,9 @@ impl World {
         while let Ok(committed) = self.committed.try_recv() {
             self.assembling.take(committed);
             self.keep_one_cut_waiting();
+        }
+        for mut answer in self.unanswered.drain(..) {
+            assert_eq!(answer.try_recv(), Ok(Ok(())), "acknowledged");
         }
     }
 
