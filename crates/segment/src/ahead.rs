@@ -14,11 +14,18 @@ const LINE: usize = 64;
 pub(crate) struct Ahead<'a> {
     order: &'a [Placed<'a>],
     done: usize,
+    has_messages: bool,
 }
 
 impl<'a> Ahead<'a> {
-    pub(crate) fn new(order: &'a [Placed<'a>]) -> Self {
-        Self { order, done: 0 }
+    /// For work on the rows alone.
+    pub(crate) fn rows(order: &'a [Placed<'a>]) -> Self {
+        Self { order, done: 0, has_messages: false }
+    }
+
+    /// For work on the spans' messages.
+    pub(crate) fn messages(order: &'a [Placed<'a>]) -> Self {
+        Self { order, done: 0, has_messages: true }
     }
 
     /// The next span is at work.
@@ -30,7 +37,8 @@ impl<'a> Ahead<'a> {
             prefetch(row.cast());
             prefetch(row.cast::<u8>().wrapping_add(LINE));
         }
-        if let Some((_, batch, row)) = self.order.get(self.done + SPANS) {
+        let at_work = if self.has_messages { self.order.get(self.done + SPANS) } else { None };
+        if let Some((_, batch, row)) = at_work {
             let message = batch.span_bytes(row);
             for line in (0..message.len().min(LINES * LINE)).step_by(LINE) {
                 prefetch(message.as_ptr().wrapping_add(line));

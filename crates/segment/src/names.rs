@@ -17,7 +17,7 @@ pub struct OperationEntry {
 }
 
 /// Looks interned numbers up.
-pub trait Names {
+pub trait Names: Sync {
     /// The name of a service.
     fn service(&self, id: ServiceId) -> Arc<str>;
     /// An operation.
