@@ -117,12 +117,26 @@ impl<'a> BitWriter<'a> {
 #[inline]
 fn bits_at(bytes: &[u8], at: usize, width: u32) -> u64 {
     let (byte, shift) = (at / 8, (at % 8) as u32);
+    let value = match bytes.get(byte..).and_then(|rest| rest.first_chunk::<9>()) {
+        // One load of eight bytes: a copy of as many as there are waits for itself to be read back.
+        Some(&[low @ .., high]) => {
+            let low = u64::from_le_bytes(low) >> shift;
+            // In two steps, since a shift by 64 is none.
+            low | u64::from(high) << 1 << (63 - shift)
+        }
+        None => bits_at_end(bytes, byte, shift),
+    };
+    if width >= 64 { value } else { value & ((1 << width) - 1) }
+}
+
+/// Where fewer than nine bytes are left.
+#[cold]
+fn bits_at_end(bytes: &[u8], byte: usize, shift: u32) -> u64 {
     let mut window = [0; 16];
     let rest = bytes.get(byte..).unwrap_or_default();
     let taken = rest.len().min(9);
     window[..taken].copy_from_slice(&rest[..taken]);
-    let value = (u128::from_le_bytes(window) >> shift) as u64;
-    if width >= 64 { value } else { value & ((1 << width) - 1) }
+    (u128::from_le_bytes(window) >> shift) as u64
 }
 
 const fn bit_length(value: u64) -> u32 {
