@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::CParameter;
@@ -246,13 +247,29 @@ fn inflate(
     if length > most || !matches!(said, Ok(Some(said)) if said == length as u64) {
         return Err(ReadError::Damaged(what));
     }
-    let decompressor = match dictionary {
-        Some(dictionary) => Decompressor::with_prepared_dictionary(dictionary.decoder()),
-        None => Decompressor::new(),
+    let inflated = match dictionary {
+        Some(dictionary) => Decompressor::with_prepared_dictionary(dictionary.decoder())
+            .and_then(|mut zstd| zstd.decompress(frame, length)),
+        None => with_plain(|zstd| zstd.decompress(frame, length)),
     };
-    let inflated = decompressor.and_then(|mut zstd| zstd.decompress(frame, length));
     let raw = inflated.map_err(|_| ReadError::Damaged(what))?;
     if raw.len() == length { Ok(raw) } else { Err(ReadError::Damaged(what)) }
+}
+
+/// Decompressors that are kept for the next to come; making one costs as much as a small frame.
+const IDLE_MAX: usize = 4;
+static IDLE: Mutex<Vec<Decompressor<'static>>> = Mutex::new(Vec::new());
+
+fn with_plain<T>(work: impl FnOnce(&mut Decompressor<'static>) -> io::Result<T>) -> io::Result<T> {
+    let idle = || IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = idle().pop();
+    let mut zstd = kept.map_or_else(Decompressor::new, Ok)?;
+    let done = work(&mut zstd);
+    let mut idle = idle();
+    if idle.len() < IDLE_MAX {
+        idle.push(zstd);
+    }
+    done
 }
 
 #[cfg(test)]
