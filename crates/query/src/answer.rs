@@ -28,6 +28,14 @@ pub struct Scanned {
     pub blocks: u64,
 }
 
+impl Scanned {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.segments += other.segments;
+        self.rows += other.rows;
+        self.blocks += other.blocks;
+    }
+}
+
 /// A service and what is stored of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceRow {

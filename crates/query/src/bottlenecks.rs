@@ -18,6 +18,7 @@ use trace_model::{NanoDuration, OperationId, TraceId};
 
 use crate::answer::*;
 use crate::engine::QueryError;
+use crate::parts::in_parts;
 use crate::request::*;
 use crate::rollups::{Kind, Rollup, blocks_of, widen};
 use crate::sealed::{Detail, SealedSegment};
@@ -112,11 +113,19 @@ impl Selection<'_> {
             BottleneckGroup::Operation => PathGrouping::Operation,
         };
         let (mut sums, mut scanned, mut entries) = (PathSums::default(), Scanned::default(), Entries::new());
-        let mut add = |row: &TraceRow, shares: &[PathShare]| sums.add(row, shares, by);
         for row in self.live.iter().filter(|row| self.wanted(row, &mut entries)) {
-            add(row, &row.shares);
+            sums.add(row, &row.shares, by);
         }
-        self.sealed(&mut scanned, &mut entries, &mut add)?;
+        let parts = in_parts(&self.view.sealed, |part| {
+            let (mut sums, mut scanned) = (PathSums::default(), Scanned::default());
+            let mut add = |row: &TraceRow, shares: &[PathShare]| sums.add(row, shares, by);
+            self.sealed(part, &mut scanned, &mut add).map(|()| (sums, scanned))
+        });
+        for part in parts {
+            let (of_part, read) = part?;
+            sums.merge(&of_part, by);
+            scanned.add(read);
+        }
         let mut resolution = None;
         for rollup in self.view.rollups.iter() {
             resolution = resolution.max(self.rolled(rollup, by, &mut scanned, &mut entries, &mut sums)?);
@@ -136,14 +145,15 @@ impl Selection<'_> {
         })
     }
 
-    /// Tells `each` the sealed traces asked for, ids process-wide.
+    /// Tells `each` the traces of these segments that are asked for, ids process-wide.
     fn sealed(
         &self,
+        segments: &[Arc<SealedSegment>],
         scanned: &mut Scanned,
-        entries: &mut Entries,
         each: &mut dyn FnMut(&TraceRow, &[PathShare]),
     ) -> Result<(), QueryError> {
-        for segment in self.view.sealed.iter() {
+        let mut entries = Entries::new();
+        for segment in segments {
             scanned.segments += u64::from(segment.traces.rows > 0);
             let window = self.question.window;
             if !segment.traces.overlaps(window) {
@@ -158,7 +168,7 @@ impl Selection<'_> {
                 if meta.start_min >= window.end.0 || meta.start_max < window.start.0 {
                     continue;
                 }
-                match self.block((segment, &detail), number as u32, entries, scanned, each) {
+                match self.block((segment, &detail), number as u32, &mut entries, scanned, each) {
                     Err(_) if segment.handle.is_dropped() => break,
                     other => other?,
                 }

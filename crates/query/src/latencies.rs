@@ -10,8 +10,10 @@ use trace_model::{NanoDuration, OperationId, SpanKind, StatusCode, UnixNanos};
 
 use crate::answer::*;
 use crate::engine::QueryError;
+use crate::parts::in_parts;
 use crate::request::*;
 use crate::rollups::{Kind, blocks_of, coarse_points, widen};
+use crate::sealed::SealedSegment;
 use crate::state::{State, View};
 
 type Labels = (Option<Arc<str>>, Option<Arc<str>>, Option<SpanKind>, Option<StatusCode>);
@@ -21,6 +23,16 @@ struct Series {
     histogram: LatencyHistogram,
     exemplars: ExemplarSet,
     points: BTreeMap<u64, LatencyHistogram>,
+}
+
+impl Series {
+    fn merge(&mut self, other: Self) {
+        self.histogram.merge(&other.histogram);
+        self.exemplars.merge(&other.exemplars);
+        for (start, histogram) in other.points {
+            self.points.entry(start).or_default().merge(&histogram);
+        }
+    }
 }
 
 pub(crate) fn answer(state: &State, question: &LatencyQuery) -> Result<LatencyAnswer, QueryError> {
@@ -150,35 +162,47 @@ impl<'a> Run<'a> {
     }
 
     fn sealed(&mut self, view: &View) -> Result<(), QueryError> {
-        for segment in view.sealed.iter() {
-            if !segment.meta.minutes.iter().any(|minute| self.in_window(*minute)) {
+        let in_window =
+            |segment: &&Arc<SealedSegment>| segment.meta.minutes.iter().any(|minute| self.in_window(*minute));
+        let segments: Vec<_> = view.sealed.iter().filter(in_window).collect();
+        let (state, question, window) = (self.state, self.question, self.window);
+        let parts = in_parts(&segments, |part| {
+            let mut run = Run::new(state, question, window);
+            part.iter().try_for_each(|segment| run.segment(segment)).map(|()| run.series)
+        });
+        for part in parts {
+            for (labels, series) in part? {
+                self.series.entry(labels).or_default().merge(series);
+            }
+        }
+        Ok(())
+    }
+
+    fn segment(&mut self, segment: &SealedSegment) -> Result<(), QueryError> {
+        let detail = match self.state.blocks.detail(segment, &self.state.names) {
+            Ok(detail) => detail,
+            Err(_) if segment.handle.is_dropped() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let wanted: Vec<bool> = detail.operations.iter().map(|id| self.wanted(*id).is_some()).collect();
+        if !wanted.contains(&true) {
+            return Ok(());
+        }
+        for &minute in &segment.meta.minutes {
+            if !self.in_window(minute) {
                 continue;
             }
-            let detail = match self.state.blocks.detail(segment, &self.state.names) {
-                Ok(detail) => detail,
-                Err(_) if segment.handle.is_dropped() => continue,
+            let fits = |local: u32, status| {
+                wanted.get(local as usize).copied().unwrap_or(false) && self.status_wanted(status)
+            };
+            let rows = match decode_minute(&segment.handle, minute, &fits) {
+                Ok(rows) => rows,
+                Err(_) if segment.handle.is_dropped() => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
-            let wanted: Vec<bool> = detail.operations.iter().map(|id| self.wanted(*id).is_some()).collect();
-            if !wanted.contains(&true) {
-                continue;
-            }
-            for &minute in &segment.meta.minutes {
-                if !self.in_window(minute) {
-                    continue;
-                }
-                let fits = |local: u32, status| {
-                    wanted.get(local as usize).copied().unwrap_or(false) && self.status_wanted(status)
-                };
-                let rows = match decode_minute(&segment.handle, minute, &fits) {
-                    Ok(rows) => rows,
-                    Err(_) if segment.handle.is_dropped() => break,
-                    Err(error) => return Err(error.into()),
-                };
-                for row in rows {
-                    let id = detail.operation(row.operation);
-                    self.add(Tier::Minute.start(minute), id, row.status, &row.histogram, &row.exemplars);
-                }
+            for row in rows {
+                let id = detail.operation(row.operation);
+                self.add(Tier::Minute.start(minute), id, row.status, &row.histogram, &row.exemplars);
             }
         }
         Ok(())

@@ -18,6 +18,7 @@ mod look_up;
 mod merge;
 mod metrics;
 mod names;
+mod parts;
 mod path;
 mod request;
 mod resume;

@@ -2,6 +2,8 @@
 //! from something else is not stored: the outer buckets from the least and the greatest duration, all of a single
 //! span's histogram from its duration, and of the ids of traces each once.
 
+use std::ops::Range;
+
 use hashbrown::HashMap;
 use latency::{
     Exemplar, ExemplarRoles, ExemplarSet, HistogramParts, LatencyHistogram, LongestFirst, bucket_of,
@@ -151,18 +153,20 @@ pub(crate) fn read(
     let unpacked = Unpacked::read(marked, WHAT)?;
     let mut columns = ColumnReader::new(&unpacked, WHAT);
     let count = columns.count(u32::MAX as usize)?;
-    let mut series = read_series(&mut columns, count)?;
+    let (series, buckets) = read_series(&mut columns, count)?;
     let mut exemplars = read_exemplars(&mut columns, &series)?.into_iter();
     columns.finish()?;
     let mut rows = Vec::new();
-    for one in &mut series {
+    for one in &series {
         let set = exemplars.by_ref().take(one.exemplars as usize);
         let status = StatusCode::from_wire(one.status);
         if !wanted(one.operation, status) {
             set.for_each(drop);
             continue;
         }
-        let buckets = std::mem::take(&mut one.buckets).into_iter().map(Ok);
+        let only = [(bucket_of(one.parts.min), one.parts.count)];
+        let buckets = one.buckets.clone().and_then(|place| buckets.get(place)).unwrap_or(&only);
+        let buckets = buckets.iter().copied().map(Ok);
         rows.push(HistogramRow {
             operation: one.operation,
             status,
@@ -181,11 +185,15 @@ struct Stored {
     operation: u32,
     status: u64,
     parts: HistogramParts,
-    buckets: Vec<(u16, u64)>,
+    /// Where its buckets lie among those of all, if it has more than one.
+    buckets: Option<Range<usize>>,
     exemplars: u32,
 }
 
-fn read_series(columns: &mut ColumnReader<'_>, count: usize) -> Result<Vec<Stored>, ReadError> {
+/// Bucket and count.
+type Buckets = Vec<(u16, u64)>;
+
+fn read_series(columns: &mut ColumnReader<'_>, count: usize) -> Result<(Vec<Stored>, Buckets), ReadError> {
     // A byte for each of these lies in the value, so that the count cannot ask for memory.
     let counts = columns.lengths(count)?;
     let (operations, statuses) = (columns.packed_u32(count)?, columns.packed(count)?);
@@ -206,15 +214,14 @@ fn read_series(columns: &mut ColumnReader<'_>, count: usize) -> Result<Vec<Store
             min,
             max: min,
         };
-        let buckets = vec![(bucket_of(min), counts[at])];
-        series.push(Stored { operation, status: statuses[at], parts, buckets, exemplars: 1 });
+        series.push(Stored { operation, status: statuses[at], parts, buckets: None, exemplars: 1 });
     }
-    read_many(columns, &mut series)?;
-    Ok(series)
+    let buckets = read_many(columns, &mut series)?;
+    Ok((series, buckets))
 }
 
-/// What series of more than one span have besides.
-fn read_many(columns: &mut ColumnReader<'_>, series: &mut [Stored]) -> Result<(), ReadError> {
+/// What series of more than one span have besides; their buckets.
+fn read_many(columns: &mut ColumnReader<'_>, series: &mut [Stored]) -> Result<Buckets, ReadError> {
     let mut many: Vec<&mut Stored> = series.iter_mut().filter(|one| one.parts.count > 1).collect();
     let (spreads, surpluses) = (columns.lengths(many.len())?, columns.lengths(many.len())?);
     for (one, (spread, surplus)) in many.iter_mut().zip(spreads.into_iter().zip(surpluses)) {
@@ -228,6 +235,7 @@ fn read_many(columns: &mut ColumnReader<'_>, series: &mut [Stored]) -> Result<()
     let inner = columns.packed_u32(many.len())?;
     let total = columns.total(&inner)?;
     let mut steps = columns.lengths(total)?.into_iter().zip(columns.lengths(total)?);
+    let mut buckets = Buckets::with_capacity(total + 2 * two_ended);
     for (one, inner) in many.iter_mut().zip(inner) {
         if !has_two_ends(one) {
             if inner > 0 {
@@ -238,14 +246,16 @@ fn read_many(columns: &mut ColumnReader<'_>, series: &mut [Stored]) -> Result<()
         let (mut bucket, last) = (bucket_of(one.parts.min), bucket_of(one.parts.max));
         let first = firsts.next().unwrap_or(0);
         let mut left = one.parts.count.checked_sub(first).ok_or_else(damaged)?;
-        one.buckets = vec![(bucket, first)];
+        let begin = buckets.len();
+        buckets.push((bucket, first));
         for (step, count) in steps.by_ref().take(inner as usize) {
             let step = u16::try_from(step).map_err(|_| damaged())?;
             bucket = bucket.checked_add(step).ok_or_else(damaged)?;
             left = left.checked_sub(count).ok_or_else(damaged)?;
-            one.buckets.push((bucket, count));
+            buckets.push((bucket, count));
         }
-        one.buckets.push((last, left));
+        buckets.push((last, left));
+        one.buckets = Some(begin..buckets.len());
     }
     let sets = columns.packed_u32(many.len())?;
     for (one, exemplars) in many.into_iter().zip(sets) {
@@ -254,7 +264,7 @@ fn read_many(columns: &mut ColumnReader<'_>, series: &mut [Stored]) -> Result<()
         }
         one.exemplars = exemplars;
     }
-    Ok(())
+    Ok(buckets)
 }
 
 fn read_exemplars(
