@@ -188,7 +188,6 @@ impl Selection<'_> {
         let heads = TraceHeads::read(&segment.handle, number)?;
         let mut paths = TracePaths::read(&segment.handle, number)?.rows;
         scanned.blocks += 2;
-        let service_of = |id: OperationId| self.state.names.operation(id).service;
         for (at, mut row) in heads.rows.into_iter().enumerate() {
             scanned.rows += 1;
             if self.held.replaces(&row) || self.view.is_replaced(&row.trace_id, segment.id) {
@@ -199,7 +198,7 @@ impl Selection<'_> {
                 continue;
             }
             let mut shares = paths.get_mut(at).map(std::mem::take).unwrap_or_default();
-            shares.iter_mut().for_each(|share| globalize_share(share, segment, detail, &service_of));
+            shares.iter_mut().for_each(|share| globalize_share(share, segment, detail));
             each(&row, &shares);
         }
         Ok(())

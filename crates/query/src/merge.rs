@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use segment::{
-    Blocks, ChunkSpan, ContextBlock, Key, LiveBatch, Names, ReadError, SegmentInput, SpanRow, TraceHeads,
+    Blocks, ChunkSpan, ContextBlock, Key, LiveBatch, ReadError, SegmentInput, SpanRow, TraceHeads,
     TracePaths, TraceRow, build,
 };
 use span_store::{Rewrite, SegmentId, SpanStore, StoreError, StoredSegment, decode_meta};
@@ -286,7 +286,6 @@ impl Gathered<'_> {
 }
 
 fn read_analyses(state: &State, segment: &SealedSegment) -> Result<Vec<TraceRow>, ReadError> {
-    let service_of = |id| state.names.operation(id).service;
     let mut rows = Vec::new();
     let detail = state.blocks.detail(segment, &state.names)?;
     for number in 0..detail.meta.trace_blocks.len() as u32 {
@@ -297,7 +296,7 @@ fn read_analyses(state: &State, segment: &SealedSegment) -> Result<Vec<TraceRow>
         }
         for (mut row, mut shares) in heads.into_iter().zip(paths) {
             globalize(&mut row, segment, &detail);
-            shares.iter_mut().for_each(|share| globalize_share(share, segment, &detail, &service_of));
+            shares.iter_mut().for_each(|share| globalize_share(share, segment, &detail));
             row.shares = shares;
             rows.push(row);
         }

@@ -146,6 +146,11 @@ impl Detail {
         self.operations.get(local as usize).copied().unwrap_or(OperationId(u32::MAX))
     }
 
+    /// The segment's number of the service of one of its operations.
+    pub(crate) fn service_of(&self, local: u32) -> u32 {
+        self.meta.operations.get(local as usize).map_or(u32::MAX, |operation| operation.service)
+    }
+
     /// Bytes of memory, about.
     pub(crate) fn bytes(&self) -> usize {
         let meta = &self.meta;

@@ -1,7 +1,7 @@
 //! Search: by span where a span-level filter is given, else by trace.
 
 use segment::TraceRow;
-use trace_model::{NanoDuration, OperationId, ServiceId, TraceId, UnixNanos};
+use trace_model::{NanoDuration, TraceId, UnixNanos};
 
 use crate::answer::*;
 use crate::engine::{QueryError, operation_name};
@@ -95,9 +95,10 @@ pub(crate) fn globalize_share(
     share: &mut trace_analyze::PathShare,
     segment: &SealedSegment,
     detail: &Detail,
-    service_of: &dyn Fn(OperationId) -> ServiceId,
 ) {
-    share.operation = detail.operation(share.operation.0);
-    share.service = service_of(share.operation);
+    let local = share.operation.0;
+    share.operation = detail.operation(local);
+    // As the segment has it: the table of names would be asked once a share, under its lock.
+    share.service = segment.service(detail.service_of(local));
     share.edge = share.edge.map(|(client, server)| (segment.service(client.0), segment.service(server.0)));
 }

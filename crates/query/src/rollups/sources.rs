@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use segment::{
-    HistogramRows, Names, PathGrouping, PathRows, ReadError, RollupSource, Tier, TraceHeads, TracePaths,
-    TraceRow, decode_minute, rolled_histograms, rolled_paths,
+    HistogramRows, PathGrouping, PathRows, ReadError, RollupSource, Tier, TraceHeads, TracePaths, TraceRow,
+    decode_minute, rolled_histograms, rolled_paths,
 };
 use trace_model::{TraceId, UnixNanos};
 
@@ -108,7 +108,6 @@ impl<'a> PartitionSource<'a> {
     }
 
     fn read_paths(&mut self, blocks: &std::ops::RangeInclusive<u32>) -> Result<(), ReadError> {
-        let service_of = |id| self.state.names.operation(id).service;
         let from = MINUTE.start(MINUTE.buckets(*blocks.start()).start);
         let upto = MINUTE.start(MINUTE.buckets(*blocks.end()).end);
         let mut found: BTreeMap<u32, PathRows> = BTreeMap::new();
@@ -128,7 +127,7 @@ impl<'a> PartitionSource<'a> {
                         continue;
                     }
                     globalize(&mut row, segment, &detail);
-                    shares.iter_mut().for_each(|share| globalize_share(share, segment, &detail, &service_of));
+                    shares.iter_mut().for_each(|share| globalize_share(share, segment, &detail));
                     let sums = found.entry(block).or_default().entry((bucket, row.root)).or_default();
                     sums.add(&row, &shares, PathGrouping::Both);
                 }
