@@ -28,8 +28,8 @@ const SEAL: usize = 55;
 const HELD_SPANS: usize = 250;
 const GENERATION: usize = 32;
 const ROCKSDB_CACHE: usize = 50;
-const BLOCKS: usize = 50;
-const DIRECTORY: usize = 50;
+const BLOCKS: usize = 40;
+const DIRECTORY: usize = 45;
 
 /// What the caches of queries may take.
 #[derive(Debug, Clone, Copy, Default)]
@@ -105,7 +105,7 @@ pub(crate) fn fit_to_disk(config: &mut Config, total: u64) -> Result<Vec<String>
 pub(crate) fn keep_freed_pages(memory: usize) {
     /// `mi_option_purge_delay` of mimalloc 3; arenas wait ten times as long. Milliseconds.
     const PURGE_DELAY: i32 = 15;
-    let delay = if memory < LITTLE_MEMORY { 25 } else { 100 };
+    let delay = if memory < LITTLE_MEMORY { 25 } else { 80 };
     #[allow(unsafe_code, reason = "mimalloc has no safe call for its options")]
     // SAFETY: sets an integer in a table of options, unless the environment has set it; any index and value is checked
     // there.

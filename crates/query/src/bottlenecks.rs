@@ -12,25 +12,25 @@ use segment::rolled_paths;
 use segment::{
     ItemKey, ItemSums, Names, PathExemplar, PathGrouping, PathSums, Tier, TraceHeads, TracePaths, TraceRow,
 };
+use span_store::in_parts;
 use trace_analyze::PathShare;
 use trace_assemble::Phase;
 use trace_model::{NanoDuration, OperationId, TraceId};
 
 use crate::answer::*;
 use crate::engine::QueryError;
-use crate::parts::in_parts;
 use crate::request::*;
 use crate::rollups::{Kind, Rollup, blocks_of, widen};
-use crate::sealed::{Detail, SealedSegment};
+use crate::sealed::{Detail, SEGMENTS_WORTH, SealedSegment};
 use crate::search::{globalize, globalize_share};
 use crate::state::{State, View};
 
 pub(crate) fn answer(state: &State, asked: &BottleneckQuery) -> Result<BottleneckAnswer, QueryError> {
-    let (mut window, _) = widen(&state.snapshot(), asked.window, Kind::Paths);
+    let (mut window, _) = widen(&state.snapshot_of_stored(), asked.window, Kind::Paths);
     loop {
         let question = BottleneckQuery { window, ..asked.clone() };
         let (live, held, open) = live_rows(state, &question);
-        let view = state.snapshot();
+        let view = state.snapshot_of_stored();
         let (of_view, mut incomplete) = widen(&view, asked.window, Kind::Paths);
         // Retention may just have put a rollup in the place of traces.
         if of_view != window {
@@ -116,7 +116,7 @@ impl Selection<'_> {
         for row in self.live.iter().filter(|row| self.wanted(row, &mut entries)) {
             sums.add(row, &row.shares, by);
         }
-        let parts = in_parts(&self.view.sealed, |part| {
+        let parts = in_parts(&self.view.sealed, SEGMENTS_WORTH, |part| {
             let (mut sums, mut scanned) = (PathSums::default(), Scanned::default());
             let mut add = |row: &TraceRow, shares: &[PathShare]| sums.add(row, shares, by);
             self.sealed(part, &mut scanned, &mut add).map(|()| (sums, scanned))
@@ -159,6 +159,7 @@ impl Selection<'_> {
             if !segment.traces.overlaps(window) {
                 continue;
             }
+            let _turn = self.state.scans.turn();
             let detail = match self.state.blocks.detail(segment, &self.state.names) {
                 Ok(detail) => detail,
                 Err(_) if segment.handle.is_dropped() => continue,

@@ -82,7 +82,7 @@ impl DictionaryTrainer {
         if is_early {
             return Ok(None);
         }
-        let view = state.snapshot();
+        let view = state.snapshot_of_stored();
         let small: Vec<_> = view.sealed.iter().filter(|segment| is_small(segment)).collect();
         let is_new = |segment: &SealedSegment| self.newest.is_none_or(|newest| segment.id > newest);
         if small.iter().filter(|segment| is_new(segment)).count() < NEW_SEGMENTS_MIN {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use latency::{ExemplarSet, LatencyHistogram};
 use segment::{HistogramTable, Names, OperationEntry, Tier, decode_minute, rolled_histograms};
+use span_store::in_parts;
 use trace_model::{NanoDuration, OperationId, SpanKind, StatusCode, UnixNanos};
 
 use crate::answer::*;
 use crate::engine::QueryError;
-use crate::parts::in_parts;
 use crate::request::*;
 use crate::rollups::{Kind, blocks_of, coarse_points, widen};
-use crate::sealed::SealedSegment;
+use crate::sealed::{SEGMENTS_WORTH, SealedSegment};
 use crate::state::{State, View};
 
 type Labels = (Option<Arc<str>>, Option<Arc<str>>, Option<SpanKind>, Option<StatusCode>);
@@ -36,12 +36,13 @@ impl Series {
 }
 
 pub(crate) fn answer(state: &State, question: &LatencyQuery) -> Result<LatencyAnswer, QueryError> {
-    let view = state.snapshot();
+    let mut view = state.snapshot();
     let (window, mut incomplete) = widen(&view, whole_minutes(question.window), Kind::Histograms);
     let mut run = Run::new(state, question, window);
+    run.live(&view);
+    view.let_go_of_live();
     run.rolled(&view)?;
     run.sealed(&view)?;
-    run.live(&view);
     let resolution = run.resolution.map(|tier| NanoDuration(tier.width()));
     incomplete.extend(run.cut_points.map(|tier| coarse_points(NanoDuration(tier.width()))));
     let mut series: Vec<LatencySeries> =
@@ -166,7 +167,7 @@ impl<'a> Run<'a> {
             |segment: &&Arc<SealedSegment>| segment.meta.minutes.iter().any(|minute| self.in_window(*minute));
         let segments: Vec<_> = view.sealed.iter().filter(in_window).collect();
         let (state, question, window) = (self.state, self.question, self.window);
-        let parts = in_parts(&segments, |part| {
+        let parts = in_parts(&segments, SEGMENTS_WORTH, |part| {
             let mut run = Run::new(state, question, window);
             part.iter().try_for_each(|segment| run.segment(segment)).map(|()| run.series)
         });
@@ -179,6 +180,7 @@ impl<'a> Run<'a> {
     }
 
     fn segment(&mut self, segment: &SealedSegment) -> Result<(), QueryError> {
+        let _turn = self.state.scans.turn();
         let detail = match self.state.blocks.detail(segment, &self.state.names) {
             Ok(detail) => detail,
             Err(_) if segment.handle.is_dropped() => return Ok(()),

@@ -125,7 +125,7 @@ pub fn merge(
     let _keeping = state.keeping.lock();
     let handles: Vec<_> = segments.iter().map(|segment| segment.handle.clone()).collect();
     let Some(mut rewrite) = store.begin_rewrite(&handles) else { return Ok(None) };
-    let view = state.snapshot();
+    let view = state.snapshot_of_stored();
     for run in runs(&view, segments, raw_bytes_max as u64 / STORED_PART) {
         let mut group = Group::default();
         for segment in run {

@@ -8,6 +8,9 @@ use trace_model::{OperationId, ServiceId, SpanKind, UnixNanos};
 use crate::names::NameTable;
 use crate::request::Window;
 
+/// Segments for which a question starts a thread: each takes from a tenth of a millisecond to a few.
+pub(crate) const SEGMENTS_WORTH: usize = 4;
+
 /// A sealed segment with what is kept of it in memory.
 #[derive(Debug)]
 pub struct SealedSegment {
@@ -30,7 +33,7 @@ pub struct SealedSegment {
 pub(crate) struct TraceExtent {
     pub(crate) rows: u64,
     pub(crate) longest: u64,
-    start_min: u64,
+    pub(crate) start_min: u64,
     pub(crate) start_max: u64,
 }
 

@@ -1,5 +1,7 @@
 //! Search: by span where a span-level filter is given, else by trace.
 
+use std::cmp::Reverse;
+
 use segment::TraceRow;
 use trace_model::{NanoDuration, TraceId, UnixNanos};
 
@@ -23,17 +25,36 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn sort_key(&self) -> (std::cmp::Reverse<u64>, UnixNanos, TraceId) {
-        (std::cmp::Reverse(self.rank), self.start, self.trace_id)
+    pub(crate) fn sort_key(&self) -> (Reverse<u64>, UnixNanos, TraceId) {
+        (Reverse(self.rank), self.start, self.trace_id)
     }
 
     /// Whether it comes after everything that was given out.
     pub(crate) fn is_after(&self, cursor: Option<&Cursor>) -> bool {
-        cursor.is_none_or(|last| self.sort_key() > (std::cmp::Reverse(last.rank), last.start, last.trace_id))
+        cursor.is_none_or(|last| self.sort_key() > (Reverse(last.rank), last.start, last.trace_id))
     }
 
     pub(crate) fn cursor(&self) -> Cursor {
         Cursor { rank: self.rank, start: self.start, trace_id: self.trace_id }
+    }
+}
+
+/// The best place that something unread can hold: of no greater rank, and with that rank no earlier. Greater is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bound {
+    rank: u64,
+    start: Reverse<UnixNanos>,
+}
+
+impl Bound {
+    /// Of what takes `longest` nanoseconds at most and starts within these two.
+    pub(crate) fn new(order: Order, longest: u64, start_min: u64, start_max: u64) -> Self {
+        Self { rank: rank_of(order, longest, UnixNanos(start_max)), start: Reverse(UnixNanos(start_min)) }
+    }
+
+    /// Whether nothing within the bound comes before this place, or beside it.
+    pub(crate) fn is_after(self, rank: u64, start: UnixNanos) -> bool {
+        (rank, Reverse(start)) > (self.rank, self.start)
     }
 }
 

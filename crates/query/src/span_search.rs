@@ -5,6 +5,7 @@
 //! reading stops as soon as no unread block can change the answer. Every candidate's trace is fetched whole
 //! before it is returned: that verifies the row and tells whether another span of the trace ranks before it.
 
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::fetch;
 use crate::gather::{Gathering, Nodes};
 use crate::request::*;
 use crate::sealed::Detail;
-use crate::search::{Place, hit, rank_of, trace_fits};
+use crate::search::{Bound, Place, hit, rank_of, trace_fits};
 use crate::state::{State, View};
 
 /// Candidates that one search fetches at most; beyond it the answer says that it is not complete.
@@ -66,21 +67,56 @@ impl SpanFilter<'_> {
 }
 
 /// Where a candidate's trace id is to be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Source {
     Live(TraceId),
     Sealed { segment: usize, trace: u32 },
 }
 
-/// What to read next: the best rank that it can hold, the segment, and which block of it, from which row on; no block
+/// What to read next: the best that it can hold, the segment, and which block of it, from which row on; no block
 /// stands for the segment itself, whose blocks have not been looked at.
-type Next = (u64, usize, Option<(u32, usize)>);
+type Next = (Bound, usize, Option<(u32, usize)>);
 
-#[derive(Debug, Clone, Copy)]
+/// Greater comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     rank: u64,
-    start: UnixNanos,
+    start: Reverse<UnixNanos>,
     source: Source,
+}
+
+/// The best candidate of each source trace, the best of all first.
+#[derive(Default)]
+struct Candidates {
+    best: HashMap<Source, Candidate>,
+    /// Also those that a better one of their source has replaced.
+    queue: BinaryHeap<Candidate>,
+}
+
+impl Candidates {
+    fn add(&mut self, candidate: Candidate) {
+        let best = self.best.get(&candidate.source);
+        if best.is_none_or(|best| candidate > *best) {
+            self.best.insert(candidate.source, candidate);
+            self.queue.push(candidate);
+        }
+    }
+
+    /// Takes those out that come before everything unread, in order.
+    fn settled(&mut self, bound: Option<Bound>) -> Vec<Candidate> {
+        let mut settled = Vec::new();
+        while let Some(&first) = self.queue.peek() {
+            if bound.is_some_and(|bound| !bound.is_after(first.rank, first.start.0)) {
+                break;
+            }
+            self.queue.pop();
+            if self.best.get(&first.source) == Some(&first) {
+                self.best.remove(&first.source);
+                settled.push(first);
+            }
+        }
+        settled
+    }
 }
 
 pub(crate) fn run(state: &State, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
@@ -98,15 +134,14 @@ pub(crate) fn run(state: &State, search: &TraceSearch) -> Result<TraceSearchAnsw
         },
     };
     let filter = SpanFilter { search, service, operations: HashMap::new() };
-    Run { state, view: state.snapshot(), filter, best: HashMap::new(), answer: empty }.run()
+    Run { state, view: state.snapshot(), filter, candidates: Candidates::default(), answer: empty }.run()
 }
 
 struct Run<'a> {
     state: &'a State,
     view: View,
     filter: SpanFilter<'a>,
-    /// The best candidate of each source trace.
-    best: HashMap<Source, Candidate>,
+    candidates: Candidates,
     answer: TraceSearchAnswer,
 }
 
@@ -118,37 +153,18 @@ impl Run<'_> {
         let mut given: HashSet<TraceId> = HashSet::new();
         let mut fetches = 0;
         loop {
-            let bound = next.peek().map(|&(bound, ..)| bound);
-            if let Some(bound) = bound
-                && !self.best.values().any(|candidate| candidate.rank > bound)
-            {
-                match next.pop() {
-                    Some((_, segment, Some((number, row)))) => {
-                        opened.insert(segment);
-                        next.extend(self.read_block(segment, number, row)?);
-                    }
-                    Some((_, segment, None)) => self.add_blocks(segment, &mut next)?,
-                    None => {}
-                }
-                continue;
-            }
             // Everything above the bound is known: these are next, in order.
-            let mut settled: Vec<Candidate> = self
-                .best
-                .values()
-                .filter(|candidate| bound.is_none_or(|bound| candidate.rank > bound))
-                .copied()
-                .collect();
-            if settled.is_empty() {
+            let settled = self.candidates.settled(next.peek().map(|&(bound, ..)| bound));
+            if self.settle(&settled, &mut given, &mut fetches)? {
                 break;
             }
-            settled.sort_unstable_by_key(|candidate| (std::cmp::Reverse(candidate.rank), candidate.start));
-            let full = self.settle(&settled, &mut given, &mut fetches)?;
-            for candidate in &settled {
-                self.best.remove(&candidate.source);
-            }
-            if full {
-                break;
+            match next.pop() {
+                Some((_, segment, Some((number, row)))) => {
+                    opened.insert(segment);
+                    next.extend(self.read_block(segment, number, row)?);
+                }
+                Some((_, segment, None)) => self.add_blocks(segment, &mut next)?,
+                None => break,
             }
         }
         self.answer.scanned.segments = opened.len() as u64;
@@ -251,19 +267,15 @@ impl Run<'_> {
 
     fn consider(&mut self, candidate: Candidate) {
         // What comes before the cursor was given out, or is the lesser span of a trace that was.
-        let place = (std::cmp::Reverse(candidate.rank), candidate.start);
         let cursor = self.filter.search.cursor;
-        if cursor.is_some_and(|last| place < (std::cmp::Reverse(last.rank), last.start)) {
-            return;
-        }
-        let best = self.best.entry(candidate.source).or_insert(candidate);
-        if place < (std::cmp::Reverse(best.rank), best.start) {
-            *best = candidate;
+        if cursor.is_none_or(|last| (candidate.rank, candidate.start) <= (last.rank, Reverse(last.start))) {
+            self.candidates.add(candidate);
         }
     }
 
     fn live_candidates(&mut self) {
-        let live: Vec<Arc<LiveBatch>> = self.view.live.clone();
+        let live: Vec<Arc<LiveBatch>> = std::mem::take(&mut self.view.live);
+        self.view.let_go_of_live();
         for batch in &live {
             self.answer.scanned.rows += batch.rows.len() as u64;
             for row in &batch.rows {
@@ -271,7 +283,7 @@ impl Run<'_> {
                     let rank = rank_of(self.filter.search.order, row.node.duration().0, row.node.start);
                     self.consider(Candidate {
                         rank,
-                        start: row.node.start,
+                        start: Reverse(row.node.start),
                         source: Source::Live(row.trace_id),
                     });
                 }
@@ -287,7 +299,8 @@ impl Run<'_> {
         for (at, segment) in self.view.sealed.iter().enumerate() {
             let Some(longest) = segment.longest_of(self.filter.service) else { continue };
             if segment.has_spans_in(search.window) && longest >= min {
-                next.push((rank_of(search.order, longest, UnixNanos(segment.meta.start_max)), at, None));
+                let (start_min, start_max) = (segment.meta.start_min, segment.meta.start_max);
+                next.push((Bound::new(search.order, longest, start_min, start_max), at, None));
             }
         }
         next
@@ -305,7 +318,7 @@ impl Run<'_> {
             let best = block.duration_max.min(*longest);
             let past_max = search.max_duration.is_some_and(|max| block.duration_min > max.0);
             if in_window && best >= min && !past_max {
-                let bound = rank_of(search.order, best, UnixNanos(block.start_max));
+                let bound = Bound::new(search.order, best, block.start_min, block.start_max);
                 next.push((bound, at, Some((number as u32, 0))));
             }
         }
@@ -352,17 +365,19 @@ impl Run<'_> {
         let mut matches = 0;
         for row in from..block.len() {
             let (duration, start) = (block.durations[row], block.starts[row]);
-            // Rows of one duration stay together: what is left must rank lower than what was looked at.
-            let ranks_lower = row > from && duration < block.durations[row - 1];
-            if order == Order::Slowest && ranks_lower && matches >= ROWS_AT_ONCE {
-                return Ok(Some((rank_of(order, duration.0, start), at, Some((number, row)))));
+            if order == Order::Slowest && matches >= ROWS_AT_ONCE {
+                let as_slow = (row..block.len()).take_while(|at| block.durations[*at] == duration);
+                let earliest = as_slow.map(|at| block.starts[at].0).min().unwrap_or(0);
+                let bound = Bound::new(order, duration.0, earliest, start.0);
+                return Ok(Some((bound, at, Some((number, row)))));
             }
             self.answer.scanned.rows += 1;
             let kind_fits = fits.get(block.operations[row] as usize).copied().unwrap_or(false);
             if self.filter.fits(kind_fits, block.status(row), duration, start) {
                 matches += 1;
                 let source = Source::Sealed { segment: at, trace: block.traces[row] };
-                self.consider(Candidate { rank: rank_of(order, duration.0, start), start, source });
+                let rank = rank_of(order, duration.0, start);
+                self.consider(Candidate { rank, start: Reverse(start), source });
             }
         }
         Ok(None)

@@ -19,6 +19,7 @@ use crate::housekeeping::Housekeeping;
 use crate::metrics::{self, Metrics};
 use crate::names::NameTable;
 use crate::rollups::Rollup;
+use crate::scans::Scans;
 use crate::sealed::{Detail, SealedSegment};
 
 /// Spans of one trace that are analysed together at most, unless said otherwise.
@@ -45,6 +46,13 @@ impl View {
     /// Whether a later segment replaces the analysis of this trace in this segment.
     pub fn is_replaced(&self, id: &TraceId, segment: SegmentId) -> bool {
         self.revised.get(id).is_some_and(|&last| last > segment)
+    }
+
+    /// Whoever looks at segments for seconds must not keep in memory what was live when it began: segments are sealed
+    /// meanwhile, and each question would hold two of them.
+    pub(crate) fn let_go_of_live(&mut self) {
+        self.live = Vec::new();
+        self.directory = Arc::default();
     }
 
     /// What is stored, without what is live.
@@ -192,6 +200,8 @@ pub struct State {
     pub trace_spans_max: usize,
     /// Who works on a large trace is through it.
     pub large: Arc<Gate>,
+    /// Who sums over many segments takes turns.
+    pub scans: Scans,
     /// Inflated blocks.
     pub blocks: BlockCache,
     /// Why answers do not have everything yet: how far the log has been replayed.
@@ -240,6 +250,7 @@ impl State {
             housekeeping: Mutex::default(),
             trace_spans_max: TRACE_SPANS_MAX,
             large: Arc::default(),
+            scans: Scans::default(),
             blocks,
             not_ready: Mutex::new(Some("starting".to_owned())),
             refusing: Mutex::default(),
@@ -275,6 +286,13 @@ impl State {
     /// The view of this moment.
     pub fn snapshot(&self) -> View {
         self.view.read().clone()
+    }
+
+    /// The view of this moment without what is live, and without the directory of traces.
+    pub fn snapshot_of_stored(&self) -> View {
+        let mut view = self.snapshot();
+        view.let_go_of_live();
+        view
     }
 
     /// Makes live batches visible.

@@ -33,8 +33,16 @@ pub(crate) fn services(
     window: Option<Window>,
 ) -> Result<(Vec<ServiceRow>, Vec<Incomplete>), QueryError> {
     let window = window.unwrap_or(Window::ALL);
-    let view = state.snapshot();
+    let mut view = state.snapshot();
     let mut totals: HashMap<ServiceId, Total> = HashMap::new();
+    for row in view.live.iter().flat_map(|batch| &batch.rows) {
+        if window.contains(row.node.start) {
+            let error = u64::from(row.node.status == StatusCode::Error);
+            let start = row.node.start.0;
+            totals.entry(row.node.service).or_insert(Total::NONE).add(1, error, start, start);
+        }
+    }
+    view.let_go_of_live();
     for segment in view.sealed.iter().filter(|segment| segment.meta.spans > 0) {
         let meta = &segment.meta;
         if window.contains(UnixNanos(meta.start_min)) && window.contains(UnixNanos(meta.start_max)) {
@@ -45,13 +53,6 @@ pub(crate) fn services(
             }
         } else if meta.start_min < window.end.0 && meta.start_max >= window.start.0 {
             partly(state, segment, window, &mut totals)?;
-        }
-    }
-    for row in view.live.iter().flat_map(|batch| &batch.rows) {
-        if window.contains(row.node.start) {
-            let error = u64::from(row.node.status == StatusCode::Error);
-            let start = row.node.start.0;
-            totals.entry(row.node.service).or_insert(Total::NONE).add(1, error, start, start);
         }
     }
     let mut rows: Vec<ServiceRow> = totals
@@ -105,8 +106,14 @@ pub(crate) fn operations(
     kind: Option<SpanKind>,
 ) -> Result<Vec<OperationRow>, QueryError> {
     let Some(service) = state.names.find_service(service) else { return Ok(Vec::new()) };
-    let view = state.snapshot();
+    let mut view = state.snapshot();
     let mut totals: HashMap<OperationId, (u64, u64)> = HashMap::new();
+    for row in view.live.iter().flat_map(|batch| &batch.rows).filter(|row| row.node.service == service) {
+        let total = totals.entry(row.node.operation).or_default();
+        total.0 += 1;
+        total.1 += u64::from(row.node.status == StatusCode::Error);
+    }
+    view.let_go_of_live();
     for segment in view.sealed.iter().filter(|segment| segment.services.contains(&service)) {
         let detail = match state.blocks.detail(segment, &state.names) {
             Ok(detail) => detail,
@@ -120,11 +127,6 @@ pub(crate) fn operations(
                 total.1 += operation.errors;
             }
         }
-    }
-    for row in view.live.iter().flat_map(|batch| &batch.rows).filter(|row| row.node.service == service) {
-        let total = totals.entry(row.node.operation).or_default();
-        total.0 += 1;
-        total.1 += u64::from(row.node.status == StatusCode::Error);
     }
     let mut rows: Vec<OperationRow> = totals
         .into_iter()

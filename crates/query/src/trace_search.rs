@@ -14,7 +14,7 @@ use crate::engine::QueryError;
 use crate::fetch::trace_nodes;
 use crate::gather::Nodes;
 use crate::request::*;
-use crate::search::{Place, globalize, hit, rank_of, trace_fits};
+use crate::search::{Bound, Place, globalize, hit, rank_of, trace_fits};
 use crate::state::State;
 
 /// A trace that may be in the answer.
@@ -152,14 +152,15 @@ fn sealed_traces(
     found: &mut Vec<Found>,
     scanned: &mut Scanned,
 ) -> Result<(), QueryError> {
-    let view = state.snapshot();
+    let view = state.snapshot_of_stored();
     let min = search.min_duration.max(search.min_trace_duration).map_or(0, |min| min.0);
     // Best bound first, so that reading can stop; a segment's blocks are looked at when its turn comes.
-    let mut next: BinaryHeap<(u64, usize, Option<u32>)> = BinaryHeap::new();
+    let mut next: BinaryHeap<(Bound, usize, Option<u32>)> = BinaryHeap::new();
     for (at, segment) in view.sealed.iter().enumerate() {
         let traces = &segment.traces;
         if traces.overlaps(search.window) && traces.longest >= min {
-            next.push((rank_of(search.order, traces.longest, UnixNanos(traces.start_max)), at, None));
+            let bound = Bound::new(search.order, traces.longest, traces.start_min, traces.start_max);
+            next.push((bound, at, None));
         }
     }
     let mut opened = HashSet::new();
@@ -180,11 +181,9 @@ fn sealed_traces(
                 in_window && block.duration_max >= min
             });
             next.extend(blocks.map(|(number, block)| {
-                (
-                    rank_of(search.order, block.duration_max, UnixNanos(block.start_max)),
-                    at,
-                    Some(number as u32),
-                )
+                let (start_min, start_max) = (block.start_min, block.start_max);
+                let bound = Bound::new(search.order, block.duration_max, start_min, start_max);
+                (bound, at, Some(number as u32))
             }));
             continue;
         };
@@ -212,8 +211,8 @@ fn sealed_traces(
 }
 
 /// Whether no block with this bound can change the first `limit + 1` places.
-fn enough(found: &[Found], limit: usize, bound: u64) -> bool {
-    found.iter().filter(|found| found.place.rank > bound).count() > limit
+fn enough(found: &[Found], limit: usize, bound: Bound) -> bool {
+    found.iter().filter(|found| bound.is_after(found.place.rank, found.place.start)).count() > limit
 }
 
 /// Keeps memory to what the answer can need.

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use crate::bits::{BitWriter, bit_length, bits_at};
 use crate::codec::{Cursor, Packer, ReadError, put, put_mark, unpack_stream};
 use crate::dictionary::Dictionary;
 
@@ -76,71 +77,6 @@ impl<'a> Unpacked<'a> {
         let bits = cursor.bytes(cursor.left())?;
         Ok(Self { heads, lengths, text, bits })
     }
-}
-
-struct BitWriter<'a> {
-    out: &'a mut Vec<u8>,
-    pending: u64,
-    count: u32,
-}
-
-impl<'a> BitWriter<'a> {
-    /// For so many bits at most; more only take longer.
-    fn new(out: &'a mut Vec<u8>, bits: usize) -> Self {
-        out.reserve(bits / 8 + 16);
-        Self { out, pending: 0, count: 0 }
-    }
-
-    /// `value` has no more than `width` bits, and `width` is at most 64.
-    #[inline]
-    fn put(&mut self, value: u64, width: u32) {
-        self.pending |= value << self.count;
-        let count = self.count + width;
-        if count < 64 {
-            self.count = count;
-            return;
-        }
-        self.out.extend_from_slice(&self.pending.to_le_bytes());
-        // What did not fit; nothing if all of it did.
-        let written = 64 - self.count;
-        self.pending = if written < 64 { value >> written } else { 0 };
-        self.count = count - 64;
-    }
-
-    fn finish(self) {
-        let bytes = self.pending.to_le_bytes();
-        self.out.extend_from_slice(&bytes[..self.count.div_ceil(8) as usize]);
-    }
-}
-
-/// `width` bits from bit `at` on; 0 where the bytes end.
-#[inline]
-fn bits_at(bytes: &[u8], at: usize, width: u32) -> u64 {
-    let (byte, shift) = (at / 8, (at % 8) as u32);
-    let value = match bytes.get(byte..).and_then(|rest| rest.first_chunk::<9>()) {
-        // One load of eight bytes: a copy of as many as there are waits for itself to be read back.
-        Some(&[low @ .., high]) => {
-            let low = u64::from_le_bytes(low) >> shift;
-            // In two steps, since a shift by 64 is none.
-            low | u64::from(high) << 1 << (63 - shift)
-        }
-        None => bits_at_end(bytes, byte, shift),
-    };
-    if width >= 64 { value } else { value & ((1 << width) - 1) }
-}
-
-/// Where fewer than nine bytes are left.
-#[cold]
-fn bits_at_end(bytes: &[u8], byte: usize, shift: u32) -> u64 {
-    let mut window = [0; 16];
-    let rest = bytes.get(byte..).unwrap_or_default();
-    let taken = rest.len().min(9);
-    window[..taken].copy_from_slice(&rest[..taken]);
-    (u128::from_le_bytes(window) >> shift) as u64
-}
-
-const fn bit_length(value: u64) -> u32 {
-    64 - value.leading_zeros()
 }
 
 /// The greatest scale that divides all; nearly always decided by the first value.

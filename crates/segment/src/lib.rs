@@ -19,6 +19,7 @@
 //! | `ff` | | [`SegmentMeta`], which commits the segment |
 
 mod ahead;
+mod bits;
 mod build;
 mod chunks;
 mod codec;

@@ -11,6 +11,7 @@ use crate::error::StoreError;
 use crate::open;
 use crate::options::StoreOptions;
 use crate::partition::{FamilyName, Partition, PartitionId, SegmentId};
+use crate::parts::in_parts;
 use crate::store::StoredSegment;
 
 /// What was found of the partitions.
@@ -35,12 +36,21 @@ pub(crate) fn load(
 ) -> Result<Loaded, StoreError> {
     let mut loaded = Loaded::default();
     let mut found = Vec::new();
-    for family in families {
-        let Some(name) = FamilyName::parse(family) else { continue };
-        let mut damaged = Vec::new();
-        let (partition, segments, next) = read(db, family, name, options, &mut damaged)?;
-        loaded.next_segment = loaded.next_segment.max(next);
-        found.push((partition, segments, damaged));
+    let named = |family: &String| Some((family.clone(), FamilyName::parse(family)?));
+    let partitions: Vec<_> = families.iter().filter_map(named).collect();
+    let parts = in_parts(&partitions, 1, |part| {
+        let read = part.iter().map(|(family, name)| {
+            let mut damaged = Vec::new();
+            let (partition, segments, next) = read(db, family, *name, options, &mut damaged)?;
+            Ok((next, (partition, segments, damaged)))
+        });
+        read.collect::<Result<Vec<_>, StoreError>>()
+    });
+    for part in parts {
+        for (next, of_partition) in part? {
+            loaded.next_segment = loaded.next_segment.max(next);
+            found.push(of_partition);
+        }
     }
     let left = left_behind(&found);
     for (at, (partition, segments, damaged)) in found.into_iter().enumerate() {

@@ -161,7 +161,7 @@ impl Keeper {
     }
 
     fn merge(&mut self) {
-        let partitions = mergeable(&self.state.snapshot(), now(), self.options.merge_bytes);
+        let partitions = mergeable(&self.state.snapshot_of_stored(), now(), self.options.merge_bytes);
         for segments in partitions {
             let Some(id) = segments.first().map(|segment| segment.handle.partition()) else { continue };
             if self.stops() {

@@ -42,7 +42,9 @@ impl Sealer {
             match cuts.recv_timeout(HOUSEKEEPING) {
                 Ok(cut) => {
                     pace.begin();
+                    self.state.scans.set_sealing(true);
                     self.seal(&cut);
+                    self.state.scans.set_sealing(false);
                     pace.end();
                 }
                 Err(RecvTimeoutError::Timeout) => {}

@@ -77,7 +77,7 @@ pub fn keep_rollups(
     now: UnixNanos,
 ) -> Result<bool, StoreError> {
     let _keeping = state.keeping.lock();
-    let view = state.snapshot();
+    let view = state.snapshot_of_stored();
     let present = view.sealed.iter().map(|segment| segment.handle.partition().begin).min();
     let bytes: u64 = view.rollups.iter().map(|rollup| rollup.handle.disk_bytes()).sum();
     for tier in Tier::ALL {
@@ -109,7 +109,7 @@ fn become_coarser(
     let folded = match tier.coarser() {
         None => None,
         Some(coarser) => {
-            let view = state.snapshot();
+            let view = state.snapshot_of_stored();
             // A clock that went back may have brought more of an epoch that was folded before.
             let earlier = view.rollups.iter().filter(|rollup| rollup.tier == coarser);
             rollups.extend(earlier.filter(|rollup| epoch(tier, rollup.meta.begin) == oldest).cloned());

@@ -57,7 +57,7 @@ pub fn retire_partition(
     now: UnixNanos,
 ) -> Result<Retired, RetireError> {
     let _keeping = state.keeping.lock();
-    let view = state.snapshot();
+    let view = state.snapshot_of_stored();
     let segments = segments_of(&view, expired);
     let rollup = build(state, store, &view, &segments, insist)?.map(Arc::new);
     if !exchange(state, &view, &segments, rollup.as_ref(), insist) {
@@ -87,7 +87,7 @@ pub fn drop_partition(
     now: UnixNanos,
 ) -> Result<(u64, u64), StoreError> {
     let _keeping = state.keeping.lock();
-    let segments = segments_of(&state.snapshot(), expired);
+    let segments = segments_of(&state.snapshot_of_stored(), expired);
     let gone: Vec<SegmentId> = segments.iter().map(|segment| segment.id).collect();
     state.exchange_for_rollup(&gone, None);
     let spans = segments.iter().map(|segment| segment.meta.spans).sum();

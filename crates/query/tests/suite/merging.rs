@@ -37,8 +37,13 @@ fn try_copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A store at rest with as many segments as seconds: one span each.
+/// A store at rest with as many segments as seconds: one span each, of up to a second.
 fn quiet(dir: &Path, seconds: u64) -> (World, Oracle) {
+    store_of(dir, seconds, |second| second * 7919 % 1_000 + 1)
+}
+
+/// A store at rest with as many segments as seconds: one span each, of so many milliseconds.
+fn store_of(dir: &Path, seconds: u64, millis: impl Fn(u64) -> u64) -> (World, Oracle) {
     let mut world = World::open(dir);
     let mut oracle = Oracle::default();
     let template = random_spans(&mut Dice(1))[0].clone();
@@ -49,7 +54,7 @@ fn quiet(dir: &Path, seconds: u64) -> (World, Oracle) {
         span.trace_id = TraceId::new(id).unwrap();
         (span.span_id, span.parent) = (SpanId::new([1; 8]).unwrap(), None);
         span.start = UnixNanos(BASE + second * SECOND);
-        span.end = UnixNanos(span.start.0 + (second * 7919 % 1_000 + 1) * 1_000_000);
+        span.end = UnixNanos(span.start.0 + millis(second) * 1_000_000);
         oracle.add(&span);
         world.deliver(request(&[span]));
         world.wait(1);
@@ -61,10 +66,10 @@ fn quiet(dir: &Path, seconds: u64) -> (World, Oracle) {
     (world, oracle)
 }
 
-/// Segments and blocks that the slowest ten of all time take.
-fn cost(world: &World) -> (u64, u64) {
-    let search = TraceSearch {
-        service: None,
+/// The slowest ten, by span if a service is named.
+fn slowest(service: Option<&str>) -> TraceSearch {
+    TraceSearch {
+        service: service.map(str::to_owned),
         operation: None,
         kind: None,
         status: None,
@@ -76,10 +81,34 @@ fn cost(world: &World) -> (u64, u64) {
         order: Order::Slowest,
         limit: 10,
         cursor: None,
-    };
-    let answer = world.engine.search(&search).unwrap();
+    }
+}
+
+/// Segments and blocks that the slowest ten of all time take.
+fn cost(world: &World) -> (u64, u64) {
+    let answer = world.engine.search(&slowest(None)).unwrap();
     assert_eq!(answer.traces.len(), 10);
     (answer.scanned.segments, answer.scanned.blocks)
+}
+
+/// As where clocks tell milliseconds, or calls end at a time-out.
+#[test]
+fn of_many_that_took_as_long_only_the_first_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, oracle) = store_of(dir.path(), 100, |_| 30_000);
+    let spans: Vec<&Span> = oracle.spans().collect();
+    for service in [None, Some(spans[0].service)] {
+        let mut search = slowest(service);
+        let mut starts = Vec::new();
+        for page in 1..=3 {
+            let answer = world.engine.search(&search).unwrap();
+            assert!(answer.scanned.segments <= page * 10 + 2, "{} for page {page}", answer.scanned.segments);
+            starts.extend(answer.traces.iter().map(|hit| hit.start));
+            search.cursor = answer.next;
+        }
+        let expected: Vec<UnixNanos> = (0..30).map(|second| UnixNanos(BASE + second * SECOND)).collect();
+        assert_eq!(starts, expected, "{service:?}");
+    }
 }
 
 #[test]
