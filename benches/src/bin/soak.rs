@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use longpole_benches::asking::{Asking, Question, Stored};
 use longpole_benches::http_client::HttpClient;
@@ -34,12 +34,12 @@ struct Args {
     #[arg(long)]
     limit: Option<u64>,
     /// Seconds of that burst.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 90)]
     burst: u64,
     /// Of the limit, in hundredths.
     #[arg(long, default_value_t = 80)]
     percent: u64,
-    /// Quick questions a second, and a sixth as many of those that read much.
+    /// Quick questions a second, and a sixtieth as many of those that read much.
     #[arg(long, default_value_t = 6.0)]
     questions: f64,
     /// Milliseconds between two traces that are sent to see when they are whole.
@@ -94,12 +94,29 @@ fn main() -> Result<ExitCode> {
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What it takes at full speed with the same questions beside the load, which have the processors as well: in the second
+/// half of the time, when there is as much to look at as a question wants.
 fn measure_limit(args: &Args, parent: &Path) -> Result<u64> {
-    eprintln!("measuring the limit for {} s", args.burst);
+    eprintln!("measuring the limit for {} s, with questions", args.burst);
     let server = Server::start(Target::Longpole, parent, Settings::new())?;
+    let asking = ask(server.address("http")?, args);
     let load = loadgen(&sending(&server, args, args.burst, None)?)?;
-    let spans = load["spans_per_second"].as_f64().context("loadgen gave no spans_per_second")?;
-    Ok(spans as u64)
+    asking.into_iter().try_for_each(|asking| asking.stop().map(drop))?;
+    let windows = load["windows"].as_array().context("loadgen gave no windows")?;
+    let number = |window: &Value, key: &str| window[key].as_u64().unwrap_or_default();
+    let half = &windows[windows.len() / 2..];
+    let (Some(first), Some(last)) = (half.first(), half.last()) else { bail!("no time to measure") };
+    // A window has the time of its beginning, and the last one is not whole.
+    let millis = number(last, "unix_ms") - number(first, "unix_ms");
+    let spans: u64 = half[..half.len() - 1].iter().map(|window| number(window, "spans")).sum();
+    ensure!(millis > 0, "{} s are too short to measure the limit", args.burst);
+    Ok(spans * 1_000 / millis)
+}
+
+/// Those that are quick, and those that read much.
+fn ask(http: &str, args: &Args) -> [Asking; 2] {
+    let quick = Asking::start(http, &Question::QUICK, args.questions);
+    [quick, Asking::start(http, &Question::LONG, args.questions / 60.0)]
 }
 
 fn settings(args: &Args, rate: u64) -> Result<Settings> {
@@ -135,8 +152,7 @@ fn run(server: &Server, args: &Args, rate: u64) -> Result<Soak> {
     let (http, otlp_http) = (server.address("http")?, server.address("otlp_http")?);
     let sampler = Sampler::start(server.pid(), Some(server.data()), Duration::from_secs(args.sample.max(1)));
     let probe = Probe::start(otlp_http, http, Duration::from_millis(args.probe.max(1)));
-    let quick = Asking::start(http, &Question::QUICK, args.questions);
-    let long = Asking::start(http, &Question::LONG, args.questions / 6.0);
+    let [quick, long] = ask(http, args);
     let mut soak = Soak::default();
     let mut rejected = 0.0;
     for part in 0..=args.lulls {

@@ -160,7 +160,7 @@ impl Selection<'_> {
                 continue;
             }
             let _turn = self.state.scans.turn();
-            let detail = match self.state.blocks.detail(segment, &self.state.names) {
+            let detail = match self.state.blocks.detail_of_many(segment, &self.state.names) {
                 Ok(detail) => detail,
                 Err(_) if segment.handle.is_dropped() => continue,
                 Err(error) => return Err(error.into()),

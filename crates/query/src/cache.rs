@@ -65,6 +65,19 @@ impl BlockCache {
     pub fn detail(&self, segment: &SealedSegment, names: &NameTable) -> Result<Arc<Detail>, ReadError> {
         through(&self.details, BlockKey::of(segment, 0), || Detail::read(segment, names), Detail::bytes)
     }
+
+    /// The same for one of so many segments that keeping them would only push each other out of the cache.
+    ///
+    /// # Errors
+    /// If the store fails or the segment's meta is damaged.
+    pub(crate) fn detail_of_many(
+        &self,
+        segment: &SealedSegment,
+        names: &NameTable,
+    ) -> Result<Arc<Detail>, ReadError> {
+        let found = self.details.lock().get(BlockKey::of(segment, 0));
+        found.map_or_else(|| Detail::read(segment, names).map(Arc::new), Ok)
+    }
 }
 
 /// From the cache, or read without holding its lock.

@@ -181,7 +181,7 @@ impl<'a> Run<'a> {
 
     fn segment(&mut self, segment: &SealedSegment) -> Result<(), QueryError> {
         let _turn = self.state.scans.turn();
-        let detail = match self.state.blocks.detail(segment, &self.state.names) {
+        let detail = match self.state.blocks.detail_of_many(segment, &self.state.names) {
             Ok(detail) => detail,
             Err(_) if segment.handle.is_dropped() => return Ok(()),
             Err(error) => return Err(error.into()),

@@ -72,7 +72,7 @@ impl<'a> PartitionSource<'a> {
     }
 
     fn detail(&self, segment: &SealedSegment) -> Result<Option<Arc<Detail>>, ReadError> {
-        self.kept(segment, self.state.blocks.detail(segment, &self.state.names))
+        self.kept(segment, self.state.blocks.detail_of_many(segment, &self.state.names))
     }
 
     fn counts(&self, row: &TraceRow, segment: &SealedSegment) -> bool {
