@@ -1,12 +1,12 @@
 //! Counts per bucket: a short sorted list while few buckets are used, an array when many are.
 //!
 //! Most series see a handful of spans a minute, so most histograms hold a handful of buckets: 8 bytes for
-//! each, where the array takes 15 KiB. Counts beyond 32 bits widen the array to 64.
+//! each, where the array takes 15 KiB, of which there are thousands in a rollup. Counts beyond 32 bits widen the array to 64.
 
 use crate::buckets::BUCKETS;
 
 /// How many buckets the list holds before it becomes an array.
-const LIST_MAX: usize = 64;
+const LIST_MAX: usize = 256;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Counts {
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn counts_survive_every_growth() {
         let mut counts = Counts::default();
-        for bucket in (1..=200).rev() {
+        for bucket in (1..=400).rev() {
             counts.add(bucket, u64::from(bucket));
         }
         assert!(matches!(counts, Counts::Array(_)));
@@ -146,9 +146,9 @@ mod tests {
         assert!(matches!(counts, Counts::Wide(_)));
         counts.add(u16::MAX, 3);
         let all: Vec<_> = counts.iter().collect();
-        assert_eq!(all.len(), 201);
+        assert_eq!(all.len(), 401);
         assert_eq!((all[0], all[6]), ((1, 1), (7, 7 + u64::from(u32::MAX))));
-        assert_eq!(all[200], (BUCKETS - 1, 3));
+        assert_eq!(all[400], (BUCKETS - 1, 3));
         counts.add(7, u64::MAX);
         assert_eq!(counts.iter().nth(6), Some((7, u64::MAX)));
     }
