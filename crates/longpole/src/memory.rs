@@ -114,6 +114,19 @@ pub(crate) fn keep_freed_pages(memory: usize) {
     }
 }
 
+/// Bounds what the C allocator keeps, which RocksDB and zstd take their memory from. By itself it has up to eight arenas a
+/// processor, and takes larger and larger blocks from them once one was freed: after minutes of questions over rollups of
+/// megabytes, 110 MiB more were resident.
+pub(crate) fn bound_c_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code, reason = "there is no safe call for the options of malloc")]
+    // SAFETY: sets integers in a table of options; a refusal leaves them as they are.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 2 << 20);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
