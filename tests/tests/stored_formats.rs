@@ -1,7 +1,7 @@
 //! Promise: a store that any version wrote is read by this one, and gives the same answers.
 //!
 //! `fixtures/stores/N` holds a small store of each generation of formats, with sealed segments (with a dictionary,
-//! since there are such), traces over a cut and an unsealed log, and what it answered then. Whoever raises a format
+//! since there are such), traces over a cut, a rollup (from the fourth on) and an unsealed log, and what it answered then. Whoever raises a format
 //! adds the next one with `cargo test --release -p longpole-tests --test stored_formats -- --ignored` before the change
 //! is made.
 #![allow(clippy::print_stdout)]
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use longpole_tests::traffic::{Sent, hex, request, trace};
-use longpole_tests::{Api, ServerOptions, eventually, package_dir};
+use longpole_tests::{Api, Server, ServerOptions, eventually, package_dir};
 use prost::Message as _;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -20,8 +20,9 @@ use serde_json::{Map, Number, Value, json};
 /// All spans begin within an hour of this.
 const START: u64 = 1_700_000_000_000_000_000;
 const WINDOW: &str = "start=1699999000&end=1700009000";
-/// So that a fixture is never too old.
-const RETENTION: (&str, &str) = ("LONGPOLE_STORE__RETENTION", "876000h");
+/// So that a fixture is never too old, nor a rollup in it.
+const KEPT: [(&str, &str); 2] =
+    [("LONGPOLE_STORE__RETENTION", "876000h"), ("LONGPOLE_STORE__ROLLUP_MINUTE", "876000h")];
 const FORMATS: &str = "fixtures/stores";
 /// Segments that a dictionary takes, and one more.
 const TRAINED_ON: u64 = 9;
@@ -37,7 +38,7 @@ fn stores_of_every_format_answer_as_they_did() {
 
 fn answers_as_it_did(fixture: &Path) -> Result<()> {
     let expected: Value = serde_json::from_slice(&std::fs::read(fixture.join("answers.json"))?)?;
-    let options = ServerOptions::new()?.hasty().env(RETENTION.0, RETENTION.1);
+    let options = kept(ServerOptions::new()?.hasty());
     copy_folder(&fixture.join("data"), &options.data_dir())?;
     let mut server = options.start()?;
     for round in ["as it was", "after all was sealed"] {
@@ -56,11 +57,12 @@ fn make_a_fixture() {
     let number = fixtures().unwrap().len() + 1;
     let target = package_dir().join(FORMATS).join(number.to_string());
     let mut rng = StdRng::seed_from_u64(number as u64);
-    let options = ServerOptions::new().unwrap().hasty().env(RETENTION.0, RETENTION.1);
+    let options = kept(ServerOptions::new().unwrap().hasty());
     let mut server = options.start().unwrap();
     let mut some_traces = |count| -> Vec<Vec<Sent>> {
         (0..count).map(|n| trace(&mut rng, START + n * 40_000_000_000)).collect()
     };
+    roll_up(&mut server, &some_traces(24).concat(), &some_traces(1).concat()).unwrap();
     // For the others to have a dictionary.
     let plain = some_traces(TRAINED_ON * 8);
     for some in plain.chunks(8) {
@@ -92,6 +94,32 @@ fn make_a_fixture() {
     copy_folder(&server.data_dir(), &target.join("data")).unwrap();
     std::fs::write(target.join("answers.json"), serde_json::to_vec(&answers).unwrap()).unwrap();
     println!("made {}", target.display());
+}
+
+fn kept(options: ServerOptions) -> ServerOptions {
+    KEPT.into_iter().fold(options, |options, (key, value)| options.env(key, value))
+}
+
+/// Sends these spans and keeps no more of them than a rollup. The newest partition always stays, so that others come
+/// after them.
+fn roll_up(server: &mut Server, spans: &[Sent], after: &[Sent]) -> Result<()> {
+    server.set_env("LONGPOLE_STORE__SLICE", "2s");
+    server.set_env(KEPT[0].0, "4s");
+    server.terminate()?;
+    server.start_again()?;
+    server.exporter()?.deliver(&request(spans))?;
+    std::thread::sleep(Duration::from_secs(3));
+    server.exporter()?.deliver(&request(after))?;
+    eventually("all of it is rolled up", Duration::from_secs(90), || {
+        let status = server.api().json("/api/v1/status")?;
+        let rolled = status["housekeeping"]["rollups"]["minute"]["spans"].as_u64();
+        ensure!(rolled == Some(spans.len() as u64), "{status}");
+        Ok(())
+    })?;
+    server.terminate()?;
+    server.set_env("LONGPOLE_STORE__SLICE", "1h");
+    server.set_env(KEPT[0].0, KEPT[0].1);
+    server.start_again()
 }
 
 fn fixtures() -> Result<Vec<PathBuf>> {

@@ -20,7 +20,7 @@ use trace_model::{NanoDuration, OperationId, TraceId};
 use crate::answer::*;
 use crate::engine::QueryError;
 use crate::request::*;
-use crate::rollups::{Kind, Rollup, blocks_of, widen};
+use crate::rollups::{Kind, Rollup, widen};
 use crate::sealed::{Detail, SEGMENTS_WORTH, SealedSegment};
 use crate::search::{globalize, globalize_share};
 use crate::state::{State, View};
@@ -224,13 +224,13 @@ impl Selection<'_> {
             root && in_window(bucket)
         };
         let mut found = None;
-        for block in blocks_of(tier, &rollup.meta.path_buckets, in_window) {
+        for block in rollup.blocks_with(Kind::Paths, in_window) {
             scanned.blocks += 1;
-            for row in rolled_paths(&rollup.handle, tier, block, &wanted)? {
+            rolled_paths(&rollup.handle, block, by, &wanted, &mut |row| {
                 scanned.rows += 1;
                 sums.merge(&rollup.globalize(row.sums), by);
                 found = Some(tier);
-            }
+            })?;
         }
         Ok(found)
     }

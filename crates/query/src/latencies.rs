@@ -12,7 +12,7 @@ use trace_model::{NanoDuration, OperationId, SpanKind, StatusCode, UnixNanos};
 use crate::answer::*;
 use crate::engine::QueryError;
 use crate::request::*;
-use crate::rollups::{Kind, blocks_of, coarse_points, widen};
+use crate::rollups::{Kind, coarse_points, widen};
 use crate::sealed::{SEGMENTS_WORTH, SealedSegment};
 use crate::state::{State, View};
 
@@ -124,10 +124,6 @@ impl<'a> Run<'a> {
         self.window.contains(Tier::Minute.start(minute))
     }
 
-    fn status_wanted(&self, status: StatusCode) -> bool {
-        self.question.status.is_none_or(|wanted| wanted == status)
-    }
-
     fn rolled(&mut self, view: &View) -> Result<(), QueryError> {
         for rollup in view.rollups.iter() {
             let tier = rollup.tier;
@@ -137,19 +133,20 @@ impl<'a> Run<'a> {
             if !wanted.contains(&true) {
                 continue;
             }
-            for block in blocks_of(tier, &rollup.meta.histogram_buckets, in_window) {
-                let fits = |bucket, local: u32, status| {
-                    let operation = wanted.get(local as usize).copied().unwrap_or(false);
-                    operation && in_window(bucket) && self.status_wanted(status)
-                };
-                for row in rolled_histograms(&rollup.handle, tier, block, &fits)? {
+            let question = self.question;
+            let fits = |bucket, local: u32, status| {
+                let operation = wanted.get(local as usize).copied().unwrap_or(false);
+                operation && in_window(bucket) && status_wanted(question, status)
+            };
+            for block in rollup.blocks_with(Kind::Histograms, in_window) {
+                rolled_histograms(&rollup.handle, block, &fits, &mut |row| {
                     let (id, at) = (rollup.operation(row.operation), tier.start(row.bucket));
                     self.resolution = self.resolution.max(Some(tier));
                     if self.is_cut(at, tier) {
                         self.cut_points = self.cut_points.max(Some(tier));
                     }
                     self.add(at, id, row.status, &row.histogram, &row.exemplars);
-                }
+                })?;
             }
         }
         Ok(())
@@ -195,7 +192,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             let fits = |local: u32, status| {
-                wanted.get(local as usize).copied().unwrap_or(false) && self.status_wanted(status)
+                wanted.get(local as usize).copied().unwrap_or(false) && status_wanted(self.question, status)
             };
             let rows = match decode_minute(&segment.handle, minute, &fits) {
                 Ok(rows) => rows,
@@ -213,7 +210,7 @@ impl<'a> Run<'a> {
     fn live(&mut self, view: &View) {
         let mut table = HistogramTable::default();
         for row in view.live.iter().flat_map(|batch| &batch.rows) {
-            if self.in_window(row.node.end.minute()) && self.status_wanted(row.node.status) {
+            if self.in_window(row.node.end.minute()) && status_wanted(self.question, row.node.status) {
                 table.record(row);
             }
         }
@@ -221,6 +218,10 @@ impl<'a> Run<'a> {
             self.add(Tier::Minute.start(minute), id, status, histogram, exemplars);
         }
     }
+}
+
+fn status_wanted(question: &LatencyQuery, status: StatusCode) -> bool {
+    question.status.is_none_or(|wanted| wanted == status)
 }
 
 fn values(histogram: &LatencyHistogram, quantiles: &[f64]) -> Vec<NanoDuration> {

@@ -95,6 +95,11 @@ impl<'a> Cursor<'a> {
         Self { rest: bytes, what }
     }
 
+    /// What is read, for errors.
+    pub(crate) fn what(&self) -> &'static str {
+        self.what
+    }
+
     pub(crate) fn damaged(&self) -> ReadError {
         ReadError::Damaged(self.what)
     }

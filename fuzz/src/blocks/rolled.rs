@@ -1,10 +1,10 @@
 //! What rollups are read from: histograms and critical paths by bucket.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use segment::{
-    HistogramRows, HistogramTable, Key, PathGrouping, PathRows, ReadError, RollupInput, RollupSource, Tier,
-    build_rollup, decode_meta, rolled_histograms, rolled_paths,
+    HistogramRows, HistogramTable, Key, PathGrouping, PathRows, ReadError, RollupBlock, RollupInput,
+    RollupMeta, RollupSource, Tier, build_rollup, decode_meta, rolled_histograms, rolled_paths,
 };
 use trace_model::UnixNanos;
 
@@ -14,9 +14,9 @@ use crate::Dice;
 use crate::drive::{Draw, Shape, Target};
 
 /// Histograms of a rollup's block.
-pub const ROLLED_HISTOGRAMS: Target = target("rolled_histograms", histograms, || drawn(Key::Minute(block())));
+pub const ROLLED_HISTOGRAMS: Target = target("rolled_histograms", histograms, || drawn(Key::Minute(MINUTE)));
 /// Critical paths of a rollup's block.
-pub const ROLLED_PATHS: Target = target("rolled_paths", paths, || drawn(Key::RolledPaths(block())));
+pub const ROLLED_PATHS: Target = target("rolled_paths", paths, || drawn(Key::RolledPaths(MINUTE)));
 /// What a rollup says about itself.
 pub const ROLLUP_META: Target = Target {
     shape: Shape::Protobuf,
@@ -26,18 +26,19 @@ pub const ROLLUP_META: Target = Target {
 const TIER: Tier = Tier::Minute;
 
 /// The block that all drawn spans lie in.
-fn block() -> u32 {
-    TIER.block(MINUTE)
+fn block() -> RollupBlock {
+    let meta = RollupMeta { format: 2, histogram_blocks: vec![MINUTE], ..RollupMeta::default() };
+    RollupBlock::of_histograms(TIER, &meta)[0]
 }
 
 struct Given {
-    histograms: HistogramRows,
+    histograms: BTreeMap<u32, HistogramRows>,
     paths: PathRows,
 }
 
 impl RollupSource for Given {
-    fn histograms(&mut self, _: u32) -> Result<HistogramRows, ReadError> {
-        Ok(self.histograms.clone())
+    fn histograms(&mut self, bucket: u32) -> Result<HistogramRows, ReadError> {
+        Ok(self.histograms.get(&bucket).cloned().unwrap_or_default())
     }
 
     fn paths(&mut self, _: u32) -> Result<PathRows, ReadError> {
@@ -48,14 +49,15 @@ impl RollupSource for Given {
 fn given(dice: &mut Dice) -> Given {
     let mut table = HistogramTable::default();
     batch(dice).rows.iter().for_each(|row| table.record(row));
-    let rows = table.iter().map(|(minute, operation, status, histogram, exemplars)| {
-        ((minute, operation, status), (histogram.clone(), exemplars.clone()))
-    });
-    let histograms = rows.collect();
+    let mut histograms: BTreeMap<u32, HistogramRows> = BTreeMap::new();
+    for (minute, operation, status, histogram, exemplars) in table.iter() {
+        let rows = histograms.entry(minute).or_default();
+        rows.insert((operation, status), (histogram.clone(), exemplars.clone()));
+    }
     let mut paths = PathRows::new();
     for nth in 0..1 + dice.below(6) as u8 {
         let row = analysis(dice, nth);
-        paths.entry((MINUTE, row.root)).or_default().add(&row, &row.shares, PathGrouping::Operation);
+        paths.entry(row.root).or_default().add(&row, &row.shares, PathGrouping::Operation);
     }
     Given { histograms, paths }
 }
@@ -67,8 +69,8 @@ fn value(dice: &mut Dice, key: Key) -> Vec<u8> {
         end: UnixNanos(BASE + 1),
         segments: vec![1, 2],
         sources: vec![3],
-        histogram_blocks: BTreeSet::from([block()]),
-        path_blocks: BTreeSet::from([block()]),
+        histogram_buckets: BTreeSet::from([MINUTE]),
+        path_buckets: BTreeSet::from([MINUTE]),
         names: &Numbered,
     };
     let mut memory = Memory::default();
@@ -91,28 +93,35 @@ fn drawn(key: Key) -> Draw {
 }
 
 fn histograms(input: &[u8]) -> bool {
-    let blocks = damaged(Key::Minute(block()), input);
-    let Ok(rows) = rolled_histograms(&blocks, TIER, block(), &|_, _, _| true) else { return false };
-    for row in &rows {
-        assert!(TIER.buckets(block()).contains(&row.bucket));
+    let (blocks, block) = (damaged(Key::Minute(MINUTE), input), block());
+    let read = rolled_histograms(&blocks, block, &|_, _, _| true, &mut |row| {
+        assert!((block.first..block.end).contains(&row.bucket));
         values::use_histogram(&row.histogram);
         values::use_exemplars(&row.exemplars);
-    }
-    true
+    });
+    read.is_ok()
 }
 
 fn paths(input: &[u8]) -> bool {
-    let blocks = damaged(Key::RolledPaths(block()), input);
-    let Ok(rows) = rolled_paths(&blocks, TIER, block(), &|_, _| true) else { return false };
-    for row in &rows {
-        assert!(TIER.buckets(block()).contains(&row.bucket));
+    let (blocks, block) = (damaged(Key::RolledPaths(MINUTE), input), block());
+    let mut rows = 0;
+    let read = rolled_paths(&blocks, block, PathGrouping::Both, &|_, _| true, &mut |row| {
+        assert!((block.first..block.end).contains(&row.bucket));
         values::use_histogram(&row.sums.latency);
         // As a question over many buckets does.
         let mut twice = row.sums.clone();
         twice.merge(&row.sums, PathGrouping::Operation);
         twice.merge(&row.sums, PathGrouping::Service);
+        rows += 1;
+    });
+    // Whoever wants less finds as many rows, and no damage where there was none.
+    for by in [PathGrouping::Service, PathGrouping::Operation] {
+        let mut fewer = 0;
+        let part = rolled_paths(&blocks, block, by, &|_, _| true, &mut |_| fewer += 1);
+        assert!(part.is_ok() || read.is_err());
+        assert!(read.is_err() || fewer == rows);
     }
-    true
+    read.is_ok()
 }
 
 fn meta(input: &[u8]) -> bool {

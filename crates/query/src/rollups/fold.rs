@@ -149,8 +149,8 @@ fn fold(state: &State, store: &SpanStore, tier: Tier, rollups: &[Arc<Rollup>]) -
         end,
         segments: Vec::new(),
         sources: sources(rollups),
-        histogram_blocks: source.blocks(Kind::Histograms),
-        path_blocks: source.blocks(Kind::Paths),
+        histogram_buckets: source.buckets(Kind::Histograms),
+        path_buckets: source.buckets(Kind::Paths),
         names: &*state.names,
     };
     let mut meta = RollupMeta::default();

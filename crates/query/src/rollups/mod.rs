@@ -14,8 +14,9 @@ pub(crate) use window::{Kind, coarse_points, widen};
 
 use std::sync::Arc;
 
+use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
-use segment::{ItemKey, PathSums, ReadError, RollupMeta, Tier, decode_meta};
+use segment::{ItemKey, ItemSums, PathSums, ReadError, RollupBlock, RollupMeta, Tier, decode_meta};
 use span_store::{RollupHandle, SegmentId, SpanStore, StoreError, StoredRollup};
 use trace_model::{OperationId, ServiceId, SpanKind};
 
@@ -68,31 +69,35 @@ impl Rollup {
         &self.operations
     }
 
+    /// The blocks in which one of its buckets is wanted, rising.
+    pub(crate) fn blocks_with(&self, kind: Kind, wanted: impl Fn(u32) -> bool) -> Vec<RollupBlock> {
+        let buckets = kind.buckets(self);
+        let mut blocks = kind.blocks(self);
+        blocks.retain(|block| block.of(buckets).iter().any(|bucket| wanted(*bucket)));
+        blocks
+    }
+
     fn service(&self, local: ServiceId) -> ServiceId {
         self.services.get(local.0 as usize).copied().unwrap_or(ServiceId(u32::MAX))
     }
 
     /// Sums with process-wide numbers.
     pub(crate) fn globalize(&self, sums: PathSums) -> PathSums {
-        let mut items = HashMap::with_capacity(sums.items.len());
+        let mut items: HashMap<ItemKey, ItemSums> = HashMap::with_capacity(sums.items.len());
         for (key, item) in sums.items {
             let key = ItemKey {
                 service: self.service(key.service),
                 operation: key.operation.map(|operation| self.operation(operation.0)),
                 edge: key.edge.map(|(client, server)| (self.service(client), self.service(server))),
             };
-            items.entry(key).or_insert_with(segment::ItemSums::default).merge(&item);
+            match items.entry(key) {
+                Entry::Vacant(entry) => drop(entry.insert(item)),
+                // Only damage gives two of its names one number.
+                Entry::Occupied(mut entry) => entry.get_mut().merge(&item),
+            }
         }
         PathSums { items, ..sums }
     }
-}
-
-/// Blocks of the buckets that `wanted` says, rising.
-pub(crate) fn blocks_of(tier: Tier, buckets: &[u32], wanted: impl Fn(u32) -> bool) -> Vec<u32> {
-    let mut blocks: Vec<u32> =
-        buckets.iter().filter(|&&bucket| wanted(bucket)).map(|&bucket| tier.block(bucket)).collect();
-    blocks.dedup();
-    blocks
 }
 
 impl State {

@@ -134,11 +134,11 @@ fn build(
         end: partition.end,
         segments: segments.iter().map(|segment| segment.id.0).collect(),
         sources: Vec::new(),
-        histogram_blocks: source.histogram_blocks(),
-        path_blocks: source.path_blocks(),
+        histogram_buckets: source.histogram_buckets(),
+        path_buckets: source.path_buckets(),
         names: &*state.names,
     };
-    if input.histogram_blocks.is_empty() && input.path_blocks.is_empty() {
+    if input.histogram_buckets.is_empty() && input.path_buckets.is_empty() {
         return Ok(None);
     }
     let mut meta = RollupMeta::default();

@@ -1,4 +1,5 @@
-//! What rollups are made of: the segments of a partition, or finer rollups.
+//! What rollups are made of: the segments of a partition, or finer rollups. Bucket by bucket, because those of an hour of
+//! full load do not fit into memory together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,12 +11,12 @@ use segment::{
 };
 use trace_model::{TraceId, UnixNanos};
 
-use crate::rollups::{Kind, Rollup, blocks_of};
+use crate::rollups::{Kind, Rollup};
 use crate::sealed::{Detail, SealedSegment};
 use crate::search::{globalize, globalize_share};
 use crate::state::{State, View};
 
-/// Traces whose sums are held at one time, unless one block has more.
+/// Traces whose sums are held at one time, unless one minute has more.
 const TRACES_HELD: u64 = 50_000;
 
 /// The segments of a partition, by minute.
@@ -28,9 +29,11 @@ pub(super) struct PartitionSource<'a> {
     left_out: HashSet<TraceId>,
     /// What cannot be read is left out and reported.
     lenient: bool,
-    /// Traces by block.
+    /// Segments with histograms, by minute.
+    minutes: BTreeMap<u32, Vec<&'a Arc<SealedSegment>>>,
+    /// Traces by minute.
     traces: BTreeMap<u32, u64>,
-    /// Blocks that were read together with one that was asked for.
+    /// Minutes that were read together with one that was asked for.
     ahead: BTreeMap<u32, PathRows>,
 }
 
@@ -44,8 +47,12 @@ impl<'a> PartitionSource<'a> {
         left_out: HashSet<TraceId>,
         lenient: bool,
     ) -> Result<Self, ReadError> {
+        let mut minutes: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+        for segment in segments {
+            segment.meta.minutes.iter().for_each(|minute| minutes.entry(*minute).or_default().push(segment));
+        }
         let (traces, ahead) = (BTreeMap::new(), BTreeMap::new());
-        let mut source = Self { state, view, segments, left_out, lenient, traces, ahead };
+        let mut source = Self { state, view, segments, left_out, lenient, minutes, traces, ahead };
         let mut traces: BTreeMap<u32, u64> = BTreeMap::new();
         for segment in segments {
             let Some(detail) = source.detail(segment)? else { continue };
@@ -54,7 +61,7 @@ impl<'a> PartitionSource<'a> {
                     continue;
                 };
                 for row in heads.rows.iter().filter(|row| source.counts(row, segment)) {
-                    *traces.entry(MINUTE.block(MINUTE.bucket(row.start))).or_default() += 1;
+                    *traces.entry(MINUTE.bucket(row.start)).or_default() += 1;
                 }
             }
         }
@@ -62,12 +69,11 @@ impl<'a> PartitionSource<'a> {
         Ok(source)
     }
 
-    pub(super) fn histogram_blocks(&self) -> BTreeSet<u32> {
-        let minutes = self.segments.iter().flat_map(|segment| &segment.meta.minutes);
-        minutes.map(|&minute| MINUTE.block(minute)).collect()
+    pub(super) fn histogram_buckets(&self) -> BTreeSet<u32> {
+        self.minutes.keys().copied().collect()
     }
 
-    pub(super) fn path_blocks(&self) -> BTreeSet<u32> {
+    pub(super) fn path_buckets(&self) -> BTreeSet<u32> {
         self.traces.keys().copied().collect()
     }
 
@@ -94,22 +100,22 @@ impl<'a> PartitionSource<'a> {
         }
     }
 
-    /// The blocks from `first` on that are few enough to be read together.
+    /// The minutes from `first` on that are few enough to be read together.
     fn batch(&self, first: u32) -> std::ops::RangeInclusive<u32> {
         let (mut last, mut sum) = (first, 0);
-        for (&block, &traces) in self.traces.range(first..) {
+        for (&minute, &traces) in self.traces.range(first..) {
             sum += traces;
-            if block > first && sum > TRACES_HELD {
+            if minute > first && sum > TRACES_HELD {
                 break;
             }
-            last = block;
+            last = minute;
         }
         first..=last
     }
 
-    fn read_paths(&mut self, blocks: &std::ops::RangeInclusive<u32>) -> Result<(), ReadError> {
-        let from = MINUTE.start(MINUTE.buckets(*blocks.start()).start);
-        let upto = MINUTE.start(MINUTE.buckets(*blocks.end()).end);
+    fn read_paths(&mut self, minutes: &std::ops::RangeInclusive<u32>) -> Result<(), ReadError> {
+        let from = MINUTE.start(*minutes.start());
+        let upto = MINUTE.start(minutes.end().saturating_add(1));
         let mut found: BTreeMap<u32, PathRows> = BTreeMap::new();
         for segment in self.segments {
             let Some(detail) = self.detail(segment)? else { continue };
@@ -121,14 +127,13 @@ impl<'a> PartitionSource<'a> {
                 let paths = self.kept(segment, TracePaths::read(&segment.handle, number as u32))?;
                 let (Some(heads), Some(paths)) = (heads, paths) else { continue };
                 for (mut row, mut shares) in heads.rows.into_iter().zip(paths.rows) {
-                    let bucket = MINUTE.bucket(row.start);
-                    let block = MINUTE.block(bucket);
-                    if !blocks.contains(&block) || !self.counts(&row, segment) {
+                    let minute = MINUTE.bucket(row.start);
+                    if !minutes.contains(&minute) || !self.counts(&row, segment) {
                         continue;
                     }
                     globalize(&mut row, segment, &detail);
                     shares.iter_mut().for_each(|share| globalize_share(share, segment, &detail));
-                    let sums = found.entry(block).or_default().entry((bucket, row.root)).or_default();
+                    let sums = found.entry(minute).or_default().entry(row.root).or_default();
                     sums.add(&row, &shares, PathGrouping::Both);
                 }
             }
@@ -139,30 +144,27 @@ impl<'a> PartitionSource<'a> {
 }
 
 impl RollupSource for PartitionSource<'_> {
-    fn histograms(&mut self, block: u32) -> Result<HistogramRows, ReadError> {
+    fn histograms(&mut self, minute: u32) -> Result<HistogramRows, ReadError> {
         let mut rows = HistogramRows::new();
-        for segment in self.segments {
+        for segment in self.minutes.get(&minute).into_iter().flatten() {
             let Some(detail) = self.detail(segment)? else { continue };
-            let minutes = segment.meta.minutes.iter().filter(|&&minute| MINUTE.block(minute) == block);
-            for &minute in minutes {
-                let read = decode_minute(&segment.handle, minute, &|_, _| true);
-                for row in self.kept(segment, read)?.into_iter().flatten() {
-                    let key = (minute, detail.operation(row.operation), row.status);
-                    let (histogram, exemplars) = rows.entry(key).or_default();
-                    histogram.merge(&row.histogram);
-                    exemplars.merge(&row.exemplars);
-                }
+            let read = decode_minute(&segment.handle, minute, &|_, _| true);
+            for row in self.kept(segment, read)?.into_iter().flatten() {
+                let key = (detail.operation(row.operation), row.status);
+                let (histogram, exemplars) = rows.entry(key).or_default();
+                histogram.merge(&row.histogram);
+                exemplars.merge(&row.exemplars);
             }
         }
         Ok(rows)
     }
 
-    fn paths(&mut self, block: u32) -> Result<PathRows, ReadError> {
-        if !self.ahead.contains_key(&block) {
-            let batch = self.batch(block);
+    fn paths(&mut self, minute: u32) -> Result<PathRows, ReadError> {
+        if !self.ahead.contains_key(&minute) {
+            let batch = self.batch(minute);
             self.read_paths(&batch)?;
         }
-        Ok(self.ahead.remove(&block).unwrap_or_default())
+        Ok(self.ahead.remove(&minute).unwrap_or_default())
     }
 }
 
@@ -173,9 +175,9 @@ pub(super) struct RollupsSource<'a> {
 }
 
 impl RollupsSource<'_> {
-    pub(super) fn blocks(&self, kind: Kind) -> BTreeSet<u32> {
+    pub(super) fn buckets(&self, kind: Kind) -> BTreeSet<u32> {
         let of = |rollup: &Arc<Rollup>| {
-            let coarse = |&bucket: &u32| self.tier.block(self.coarse(rollup, bucket));
+            let coarse = |&bucket: &u32| self.coarse(rollup, bucket);
             kind.buckets(rollup).iter().map(coarse).collect::<Vec<_>>()
         };
         self.rollups.iter().flat_map(of).collect()
@@ -184,40 +186,35 @@ impl RollupsSource<'_> {
     fn coarse(&self, rollup: &Rollup, bucket: u32) -> u32 {
         self.tier.bucket(rollup.tier.start(bucket))
     }
-
-    fn in_block(&self, rollup: &Rollup, bucket: u32, block: u32) -> bool {
-        self.tier.block(self.coarse(rollup, bucket)) == block
-    }
 }
 
 impl RollupSource for RollupsSource<'_> {
-    fn histograms(&mut self, block: u32) -> Result<HistogramRows, ReadError> {
+    fn histograms(&mut self, bucket: u32) -> Result<HistogramRows, ReadError> {
         let mut rows = HistogramRows::new();
         for rollup in self.rollups {
-            let fits = |bucket| self.in_block(rollup, bucket, block);
-            for finer in blocks_of(rollup.tier, &rollup.meta.histogram_buckets, fits) {
-                let wanted = |bucket, _, _| fits(bucket);
-                for row in rolled_histograms(&rollup.handle, rollup.tier, finer, &wanted)? {
-                    let key = (self.coarse(rollup, row.bucket), rollup.operation(row.operation), row.status);
+            let fits = |finer| self.coarse(rollup, finer) == bucket;
+            for block in rollup.blocks_with(Kind::Histograms, fits) {
+                rolled_histograms(&rollup.handle, block, &|finer, _, _| fits(finer), &mut |row| {
+                    let key = (rollup.operation(row.operation), row.status);
                     let (histogram, exemplars) = rows.entry(key).or_default();
                     histogram.merge(&row.histogram);
                     exemplars.merge(&row.exemplars);
-                }
+                })?;
             }
         }
         Ok(rows)
     }
 
-    fn paths(&mut self, block: u32) -> Result<PathRows, ReadError> {
+    fn paths(&mut self, bucket: u32) -> Result<PathRows, ReadError> {
         let mut rows = PathRows::new();
         for rollup in self.rollups {
-            let fits = |bucket| self.in_block(rollup, bucket, block);
-            for finer in blocks_of(rollup.tier, &rollup.meta.path_buckets, fits) {
-                for row in rolled_paths(&rollup.handle, rollup.tier, finer, &|bucket, _| fits(bucket))? {
+            let fits = |finer| self.coarse(rollup, finer) == bucket;
+            for block in rollup.blocks_with(Kind::Paths, fits) {
+                let by = PathGrouping::Both;
+                rolled_paths(&rollup.handle, block, by, &|finer, _| fits(finer), &mut |row| {
                     let root = row.root.map(|root| rollup.operation(root));
-                    let sums = rows.entry((self.coarse(rollup, row.bucket), root)).or_default();
-                    sums.merge(&rollup.globalize(row.sums), PathGrouping::Both);
-                }
+                    rows.entry(root).or_default().merge(&rollup.globalize(row.sums), by);
+                })?;
             }
         }
         Ok(rows)

@@ -1,5 +1,6 @@
 //! Windows over rollups: whole buckets or nothing.
 
+use segment::RollupBlock;
 use trace_model::{NanoDuration, UnixNanos};
 
 use crate::answer::Incomplete;
@@ -19,6 +20,13 @@ impl Kind {
         match self {
             Self::Histograms => &rollup.meta.histogram_buckets,
             Self::Paths => &rollup.meta.path_buckets,
+        }
+    }
+
+    pub(crate) fn blocks(self, rollup: &Rollup) -> Vec<RollupBlock> {
+        match self {
+            Self::Histograms => RollupBlock::of_histograms(rollup.tier, &rollup.meta),
+            Self::Paths => RollupBlock::of_paths(rollup.tier, &rollup.meta),
         }
     }
 }

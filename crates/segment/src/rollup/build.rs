@@ -1,4 +1,4 @@
-//! Builds a rollup, a block at a time, so that memory depends on what is in a block and not in the whole.
+//! Builds a rollup, a bucket at a time, so that memory depends on what is in a bucket and a block, and not in the whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,27 +17,30 @@ use crate::names::{LocalNames, Names};
 use crate::rollup::paths::{ItemKey, ItemSums, PathSums};
 use crate::rollup::{ROLLUP_FORMAT, RollupMeta, Tier};
 
-/// Histograms by bucket, operation and status.
-pub type HistogramRows = BTreeMap<(u32, OperationId, StatusCode), (LatencyHistogram, ExemplarSet)>;
-/// Critical paths by bucket and root operation; no root for traces without one.
-pub type PathRows = BTreeMap<(u32, Option<OperationId>), PathSums>;
+/// A block of more bytes ends, so that who reads one bucket does not inflate many.
+const BLOCK_BYTES: usize = 512 << 10;
+
+/// The histograms of a bucket, by operation and status.
+pub type HistogramRows = BTreeMap<(OperationId, StatusCode), (LatencyHistogram, ExemplarSet)>;
+/// The critical paths of a bucket by root operation; no root for traces without one.
+pub type PathRows = BTreeMap<Option<OperationId>, PathSums>;
 
 /// What a rollup is made of.
 pub trait RollupSource {
-    /// All histograms of a block's buckets.
+    /// All histograms of a bucket. Buckets are asked for in rising order.
     ///
     /// # Errors
     /// If what they are made of cannot be read.
-    fn histograms(&mut self, block: u32) -> Result<HistogramRows, ReadError>;
+    fn histograms(&mut self, bucket: u32) -> Result<HistogramRows, ReadError>;
 
-    /// All critical paths of a block's buckets.
+    /// All critical paths of a bucket. Buckets are asked for in rising order.
     ///
     /// # Errors
     /// If what they are made of cannot be read.
-    fn paths(&mut self, block: u32) -> Result<PathRows, ReadError>;
+    fn paths(&mut self, bucket: u32) -> Result<PathRows, ReadError>;
 }
 
-/// What a rollup says of itself, and which blocks its source has.
+/// What a rollup says of itself, and which buckets its source has.
 #[derive(Clone)]
 pub struct RollupInput<'a> {
     /// The width of its buckets.
@@ -50,10 +53,10 @@ pub struct RollupInput<'a> {
     pub segments: Vec<u32>,
     /// Numbers of the rollups that it is made of.
     pub sources: Vec<u64>,
-    /// Blocks with histograms.
-    pub histogram_blocks: BTreeSet<u32>,
-    /// Blocks with critical paths.
-    pub path_blocks: BTreeSet<u32>,
+    /// Buckets with histograms.
+    pub histogram_buckets: BTreeSet<u32>,
+    /// Buckets with critical paths.
+    pub path_buckets: BTreeSet<u32>,
     /// The names behind the numbers.
     pub names: &'a dyn Names,
 }
@@ -73,7 +76,6 @@ pub fn build_rollup(
     source: &mut dyn RollupSource,
     sink: Sink<'_>,
 ) -> Result<RollupMeta, BuildError> {
-    let mut packer = Packer::new()?;
     let mut names = LocalNames::new(input.names);
     let mut meta = RollupMeta {
         format: ROLLUP_FORMAT,
@@ -84,16 +86,30 @@ pub fn build_rollup(
         sources: input.sources.clone(),
         ..RollupMeta::default()
     };
-    for &block in &input.histogram_blocks {
-        let rows = source.histograms(block)?;
-        let raw = write_histograms(&rows, input.tier.buckets(block).start, &mut names, &mut meta);
-        sink(Key::Minute(block), &packer.pack(&raw)?).map_err(BuildError::Sink)?;
+    let mut blocks = BlockWriter::new(input.tier, Key::Minute)?;
+    for &bucket in &input.histogram_buckets {
+        let rows = source.histograms(bucket)?;
+        if rows.is_empty() {
+            continue;
+        }
+        meta.histogram_buckets.push(bucket);
+        meta.spans += rows.values().map(|(histogram, _)| histogram.count()).sum::<u64>();
+        blocks.begin(bucket, sink)?;
+        write_histograms(&rows, &mut blocks, bucket, &mut names);
     }
-    for &block in &input.path_blocks {
-        let rows = source.paths(block)?;
-        let raw = write_paths(&rows, input.tier.buckets(block).start, &mut names, &mut meta);
-        sink(Key::RolledPaths(block), &packer.pack(&raw)?).map_err(BuildError::Sink)?;
+    meta.histogram_blocks = blocks.finish(sink)?;
+    let mut blocks = BlockWriter::new(input.tier, Key::RolledPaths)?;
+    for &bucket in &input.path_buckets {
+        let rows = source.paths(bucket)?;
+        if rows.is_empty() {
+            continue;
+        }
+        meta.path_buckets.push(bucket);
+        meta.traces += rows.values().map(|sums| sums.traces + sums.excluded).sum::<u64>();
+        blocks.begin(bucket, sink)?;
+        write_paths(&rows, &mut blocks, bucket, &mut names);
     }
+    meta.path_blocks = blocks.finish(sink)?;
     meta.services = names.service_list.iter().map(ToString::to_string).collect();
     let operation = |(service, kind, name): &(u32, trace_model::SpanKind, std::sync::Arc<str>)| {
         proto::Operation { service: *service, kind: *kind as u32, name: name.to_string() }
@@ -103,45 +119,74 @@ pub fn build_rollup(
     Ok(meta)
 }
 
-/// `{ bucket within the block, operation, status u8, sized histogram, sized exemplars } ...`
-fn write_histograms(
-    rows: &HistogramRows,
-    first: u32,
-    names: &mut LocalNames<'_>,
-    meta: &mut RollupMeta,
-) -> Vec<u8> {
-    let mut raw = Vec::new();
-    for ((bucket, operation, status), (histogram, exemplars)) in rows {
-        if meta.histogram_buckets.last() != Some(bucket) {
-            meta.histogram_buckets.push(*bucket);
-        }
-        meta.spans += histogram.count();
-        put(&mut raw, u64::from(bucket - first));
-        put(&mut raw, u64::from(names.operation(*operation)));
-        raw.push(*status as u8);
-        write_sized(&mut raw, |out| histogram.encode(out));
-        write_sized(&mut raw, |out| exemplars.encode(out));
+/// The block that is being written.
+struct BlockWriter {
+    packer: Packer,
+    tier: Tier,
+    key: fn(u32) -> Key,
+    raw: Vec<u8>,
+    /// The first buckets of all blocks.
+    firsts: Vec<u32>,
+}
+
+impl BlockWriter {
+    fn new(tier: Tier, key: fn(u32) -> Key) -> Result<Self, BuildError> {
+        Ok(Self { packer: Packer::new()?, tier, key, raw: Vec::new(), firsts: Vec::new() })
     }
-    raw
+
+    /// Rows of this bucket come next.
+    fn begin(&mut self, bucket: u32, sink: Sink<'_>) -> Result<(), BuildError> {
+        let is_over = |first: u32| bucket - first >= self.tier.per_block() || self.raw.len() >= BLOCK_BYTES;
+        if !self.firsts.last().is_some_and(|first| !is_over(*first)) {
+            self.write(sink)?;
+            self.firsts.push(bucket);
+        }
+        Ok(())
+    }
+
+    /// Begins a row.
+    fn row(&mut self, bucket: u32) -> &mut Vec<u8> {
+        let first = self.firsts.last().copied().unwrap_or(bucket);
+        put(&mut self.raw, u64::from(bucket - first));
+        &mut self.raw
+    }
+
+    fn write(&mut self, sink: Sink<'_>) -> Result<(), BuildError> {
+        if let Some(first) = self.firsts.last() {
+            sink((self.key)(*first), &self.packer.pack(&self.raw)?).map_err(BuildError::Sink)?;
+            self.raw.clear();
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, sink: Sink<'_>) -> Result<Vec<u32>, BuildError> {
+        self.write(sink)?;
+        Ok(self.firsts)
+    }
+}
+
+/// `{ bucket within the block, operation, status u8, sized histogram, sized exemplars } ...`
+fn write_histograms(rows: &HistogramRows, blocks: &mut BlockWriter, bucket: u32, names: &mut LocalNames<'_>) {
+    for ((operation, status), (histogram, exemplars)) in rows {
+        let raw = blocks.row(bucket);
+        put(raw, u64::from(names.operation(*operation)));
+        raw.push(*status as u8);
+        write_sized(raw, |out| histogram.encode(out));
+        write_sized(raw, |out| exemplars.encode(out));
+    }
 }
 
 /// `{ bucket within the block, root operation + 1 or 0, traces, excluded, flagged, sized latency, items } ...`
-fn write_paths(rows: &PathRows, first: u32, names: &mut LocalNames<'_>, meta: &mut RollupMeta) -> Vec<u8> {
-    let mut raw = Vec::new();
-    for ((bucket, root), sums) in rows {
-        if meta.path_buckets.last() != Some(bucket) {
-            meta.path_buckets.push(*bucket);
-        }
-        meta.traces += sums.traces + sums.excluded;
-        put(&mut raw, u64::from(bucket - first));
-        put(&mut raw, root.map_or(0, |root| u64::from(names.operation(root)) + 1));
+fn write_paths(rows: &PathRows, blocks: &mut BlockWriter, bucket: u32, names: &mut LocalNames<'_>) {
+    for (root, sums) in rows {
+        let raw = blocks.row(bucket);
+        put(raw, root.map_or(0, |root| u64::from(names.operation(root)) + 1));
         for number in [sums.traces, sums.excluded, sums.flagged] {
-            put(&mut raw, number);
+            put(raw, number);
         }
-        write_sized(&mut raw, |out| sums.latency.encode(out));
-        write_items(&mut raw, sums, names);
+        write_sized(raw, |out| sums.latency.encode(out));
+        write_items(raw, sums, names);
     }
-    raw
 }
 
 /// A service's item that just repeats its only operation's is left out.

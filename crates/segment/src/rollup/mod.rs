@@ -4,16 +4,19 @@
 //!
 //! | first byte | then | value |
 //! | --- | --- | --- |
-//! | `50` | block u32 | latency histograms of the buckets of that block |
-//! | `51` | block u32 | what the critical paths of traces that began in these buckets are made of |
+//! | `50` | first bucket u32 | latency histograms of the buckets of a block |
+//! | `51` | first bucket u32 | what the critical paths of traces that began in these buckets are made of |
 //! | `ff` | | [`RollupMeta`], which commits the rollup |
 //!
-//! A block is an hour of minutes, a day of hours, or 32 days.
+//! A block ends when it has 512 KiB, but only between two buckets, and otherwise after an hour of minutes, a day of hours, or
+//! 32 days. In format 1 it always had all of these, and its number in the place of its first bucket.
 
+mod blocks;
 mod build;
 mod paths;
 mod read;
 
+pub use blocks::RollupBlock;
 pub use build::{HistogramRows, PathRows, RollupInput, RollupSource, build_rollup};
 pub use longpole_proto::rollup::RollupMeta;
 pub use paths::{ItemKey, ItemSums, PathExemplar, PathGrouping, PathSums};
@@ -21,8 +24,8 @@ pub use read::{RolledHistogram, RolledPaths, decode_meta, rolled_histograms, rol
 
 use trace_model::UnixNanos;
 
-/// The format of rollups written now. Readers take this one.
-pub const ROLLUP_FORMAT: u32 = 1;
+/// The format of rollups written now. Readers take this one and those before it.
+pub const ROLLUP_FORMAT: u32 = 2;
 
 /// How wide the buckets of a rollup are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,23 +85,12 @@ impl Tier {
         UnixNanos((bucket as u64).saturating_mul(self.width()))
     }
 
-    /// Buckets of a block.
+    /// Buckets of a block at most.
     pub(crate) const fn per_block(self) -> u32 {
         match self {
             Self::Minute => 60,
             Self::Hour => 24,
             Self::Day => 32,
         }
-    }
-
-    /// The block of a bucket.
-    pub const fn block(self, bucket: u32) -> u32 {
-        bucket / self.per_block()
-    }
-
-    /// The buckets of a block.
-    pub const fn buckets(self, block: u32) -> std::ops::Range<u32> {
-        let first = block.saturating_mul(self.per_block());
-        first..first.saturating_add(self.per_block())
     }
 }

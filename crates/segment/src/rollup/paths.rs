@@ -97,7 +97,7 @@ pub enum PathGrouping {
 }
 
 impl PathGrouping {
-    fn takes(self, key: &ItemKey) -> bool {
+    pub(crate) fn takes(self, key: &ItemKey) -> bool {
         match self {
             Self::Service => key.operation.is_none(),
             Self::Operation => key.operation.is_some(),

@@ -1,13 +1,14 @@
 //! Reads a rollup's values. In what is read, services and operations are the rollup's own numbers.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use latency::{BucketSums, ExemplarSet, LatencyHistogram};
 use prost::Message;
 use trace_model::{NanoDuration, OperationId, ServiceId, StatusCode, TraceId};
 
 use crate::codec::{Blocks, Cursor, ReadError, fetch, unpack};
 use crate::keys::Key;
-use crate::rollup::paths::{ItemKey, ItemSums, PathExemplar, PathSums};
+use crate::rollup::blocks::RollupBlock;
+use crate::rollup::paths::{ItemKey, ItemSums, PathExemplar, PathGrouping, PathSums};
 use crate::rollup::{ROLLUP_FORMAT, RollupMeta, Tier};
 
 /// One stored histogram.
@@ -32,7 +33,7 @@ pub struct RolledPaths {
     pub bucket: u32,
     /// Number of their root's operation within the rollup, `None` for traces without one.
     pub root: Option<u32>,
-    /// The sums, with items by service and by operation.
+    /// The sums, with the items that were asked for.
     pub sums: PathSums,
 }
 
@@ -49,66 +50,67 @@ pub fn decode_meta(bytes: &[u8]) -> Result<(Tier, RollupMeta), ReadError> {
     Ok((Tier::from_stored(meta.tier).ok_or_else(damaged)?, meta))
 }
 
-/// The histograms of a block, for the buckets, operations and statuses that `wanted` says.
+/// Tells `each` the histograms of a block, for the buckets, operations and statuses that `wanted` says, one at a time.
 ///
 /// # Errors
-/// If the store fails or the block is damaged.
+/// If the store fails or the block is damaged; `each` may have been told some of it.
 pub fn rolled_histograms(
     blocks: &dyn Blocks,
-    tier: Tier,
-    block: u32,
+    block: RollupBlock,
     wanted: &dyn Fn(u32, u32, StatusCode) -> bool,
-) -> Result<Vec<RolledHistogram>, ReadError> {
+    each: &mut dyn FnMut(RolledHistogram),
+) -> Result<(), ReadError> {
     const WHAT: &str = "rolled up histograms";
-    let raw = unpack(&fetch(blocks, Key::Minute(block))?, None, WHAT)?;
+    let raw = unpack(&fetch(blocks, Key::Minute(block.number))?, None, WHAT)?;
     let mut cursor = Cursor::new(&raw, WHAT);
-    let mut rows = Vec::new();
     while !cursor.is_empty() {
-        let bucket = read_bucket(&mut cursor, tier, block)?;
+        let bucket = read_bucket(&mut cursor, block)?;
         let operation = cursor.u32()?;
         let status = StatusCode::from_wire(u64::from(cursor.array::<1>()?[0]));
         let (mut histogram, mut exemplars) = (cursor.sized()?, cursor.sized()?);
         if wanted(bucket, operation, status) {
             let histogram = LatencyHistogram::decode(&mut histogram).map_err(|_| cursor.damaged())?;
             let exemplars = ExemplarSet::decode(&mut exemplars).map_err(|_| cursor.damaged())?;
-            rows.push(RolledHistogram { bucket, operation, status, histogram, exemplars });
+            each(RolledHistogram { bucket, operation, status, histogram, exemplars });
         }
     }
-    Ok(rows)
+    Ok(())
 }
 
-fn read_bucket(cursor: &mut Cursor<'_>, tier: Tier, block: u32) -> Result<u32, ReadError> {
-    let buckets = tier.buckets(block);
-    let bucket = buckets.start.checked_add(cursor.u32()?).filter(|bucket| buckets.contains(bucket));
+fn read_bucket(cursor: &mut Cursor<'_>, block: RollupBlock) -> Result<u32, ReadError> {
+    let bucket = block.first.checked_add(cursor.u32()?).filter(|bucket| *bucket < block.end);
     bucket.ok_or_else(|| cursor.damaged())
 }
 
-/// The critical paths of a block, for the buckets and roots that `wanted` says.
+/// Tells `each` the critical paths of a block, for the buckets and roots that `wanted` says, one at a time, with the items
+/// that `by` tells apart.
 ///
 /// # Errors
-/// If the store fails or the block is damaged.
+/// If the store fails or the block is damaged; `each` may have been told some of it.
 pub fn rolled_paths(
     blocks: &dyn Blocks,
-    tier: Tier,
-    block: u32,
+    block: RollupBlock,
+    by: PathGrouping,
     wanted: &dyn Fn(u32, Option<u32>) -> bool,
-) -> Result<Vec<RolledPaths>, ReadError> {
+    each: &mut dyn FnMut(RolledPaths),
+) -> Result<(), ReadError> {
     const WHAT: &str = "rolled up critical paths";
-    let raw = unpack(&fetch(blocks, Key::RolledPaths(block))?, None, WHAT)?;
+    let raw = unpack(&fetch(blocks, Key::RolledPaths(block.number))?, None, WHAT)?;
     let mut cursor = Cursor::new(&raw, WHAT);
-    let mut rows = Vec::new();
     while !cursor.is_empty() {
-        let bucket = read_bucket(&mut cursor, tier, block)?;
+        let bucket = read_bucket(&mut cursor, block)?;
         let root = cursor.u32()?.checked_sub(1);
-        let sums = read_sums(&mut cursor)?;
-        if wanted(bucket, root) {
-            rows.push(RolledPaths { bucket, root, sums });
+        let by = wanted(bucket, root).then_some(by);
+        let sums = read_sums(&mut cursor, by)?;
+        if by.is_some() {
+            each(RolledPaths { bucket, root, sums });
         }
     }
-    Ok(rows)
+    Ok(())
 }
 
-fn read_sums(cursor: &mut Cursor<'_>) -> Result<PathSums, ReadError> {
+/// Sums with the items that `by` tells apart; nothing of them is of use without it.
+fn read_sums(cursor: &mut Cursor<'_>, by: Option<PathGrouping>) -> Result<PathSums, ReadError> {
     let mut sums = PathSums {
         traces: cursor.u64()?,
         excluded: cursor.u64()?,
@@ -116,44 +118,98 @@ fn read_sums(cursor: &mut Cursor<'_>) -> Result<PathSums, ReadError> {
         ..PathSums::default()
     };
     let mut latency = cursor.sized()?;
-    sums.latency = LatencyHistogram::decode(&mut latency).map_err(|_| cursor.damaged())?;
+    if by.is_some() {
+        sums.latency = LatencyHistogram::decode(&mut latency).map_err(|_| cursor.damaged())?;
+    }
+    let mut items = Items { found: HashMap::new(), services: HashSet::new() };
     for _ in 0..cursor.count()? {
-        let (key, item) = read_item(cursor)?;
-        if sums.items.insert(key, item).is_some() {
-            return Err(cursor.damaged());
+        let item = StoredItem::read(cursor)?;
+        if let Some(by) = by {
+            items.add(&item, by)?;
         }
     }
-    add_services(&mut sums);
+    sums.items = items.found;
     Ok(sums)
 }
 
-/// Puts the items of services back that were left out because they repeat their only operation's.
-fn add_services(sums: &mut PathSums) {
-    let mut only: HashMap<ItemKey, ItemSums> = HashMap::new();
-    for (key, item) in &sums.items {
-        let service = ItemKey { operation: None, ..*key };
-        if !sums.items.contains_key(&service) {
-            only.entry(service).or_default().merge(item);
-        }
-    }
-    sums.items.extend(only);
+/// The items that are wanted. Those of services that were left out because they repeat their only operation's are put
+/// back: of a service, its own items come first.
+struct Items {
+    found: HashMap<ItemKey, ItemSums>,
+    /// Services that have an item of their own.
+    services: HashSet<ItemKey>,
 }
 
-fn read_item(cursor: &mut Cursor<'_>) -> Result<(ItemKey, ItemSums), ReadError> {
-    let operation = cursor.u32()?.checked_sub(1).map(OperationId);
-    let service = ServiceId(cursor.u32()?);
-    let edge = match cursor.u32()?.checked_sub(1) {
-        None => None,
-        Some(client) => Some((ServiceId(client), ServiceId(cursor.u32()?))),
-    };
-    let sum = u128::from(cursor.u64()?) | u128::from(cursor.u64()?) << 64;
-    let (spans, errors) = (cursor.u64()?, cursor.u64()?);
-    let (mut present, mut by_root) = (cursor.sized()?, cursor.sized()?);
-    let present = LatencyHistogram::decode(&mut present).map_err(|_| cursor.damaged())?;
-    let by_root = BucketSums::decode(&mut by_root).map_err(|_| cursor.damaged())?;
-    let exemplars = (0..cursor.count()?).map(|_| read_exemplar(cursor)).collect::<Result<_, _>>()?;
-    let key = ItemKey { service, operation, edge };
-    Ok((key, ItemSums { sum, present, spans, errors, by_root, exemplars }))
+impl Items {
+    fn add(&mut self, item: &StoredItem<'_>, by: PathGrouping) -> Result<(), ReadError> {
+        let service = ItemKey { operation: None, ..item.key };
+        let is_own = item.key.operation.is_none();
+        if is_own && !self.services.insert(service) {
+            return Err(item.damaged());
+        }
+        let stands_for_service = !is_own && !self.services.contains(&service);
+        let (own, of_service) = (by.takes(&item.key), stands_for_service && by.takes(&service));
+        if !own && !of_service {
+            return Ok(());
+        }
+        let sums = item.decode()?;
+        if of_service {
+            self.found.entry(service).or_default().merge(&sums);
+        }
+        if own && self.found.insert(item.key, sums).is_some() {
+            return Err(item.damaged());
+        }
+        Ok(())
+    }
+}
+
+/// An item before its histograms are decoded.
+struct StoredItem<'a> {
+    key: ItemKey,
+    sum: u128,
+    spans: u64,
+    errors: u64,
+    present: &'a [u8],
+    by_root: &'a [u8],
+    exemplars: Vec<PathExemplar>,
+    what: &'static str,
+}
+
+impl<'a> StoredItem<'a> {
+    fn read(cursor: &mut Cursor<'a>) -> Result<Self, ReadError> {
+        let operation = cursor.u32()?.checked_sub(1).map(OperationId);
+        let service = ServiceId(cursor.u32()?);
+        let edge = match cursor.u32()?.checked_sub(1) {
+            None => None,
+            Some(client) => Some((ServiceId(client), ServiceId(cursor.u32()?))),
+        };
+        Ok(Self {
+            key: ItemKey { service, operation, edge },
+            sum: u128::from(cursor.u64()?) | u128::from(cursor.u64()?) << 64,
+            spans: cursor.u64()?,
+            errors: cursor.u64()?,
+            present: cursor.sized()?,
+            by_root: cursor.sized()?,
+            exemplars: (0..cursor.count()?).map(|_| read_exemplar(cursor)).collect::<Result<_, _>>()?,
+            what: cursor.what(),
+        })
+    }
+
+    fn damaged(&self) -> ReadError {
+        ReadError::Damaged(self.what)
+    }
+
+    fn decode(&self) -> Result<ItemSums, ReadError> {
+        let (mut present, mut by_root) = (self.present, self.by_root);
+        Ok(ItemSums {
+            sum: self.sum,
+            present: LatencyHistogram::decode(&mut present).map_err(|_| self.damaged())?,
+            spans: self.spans,
+            errors: self.errors,
+            by_root: BucketSums::decode(&mut by_root).map_err(|_| self.damaged())?,
+            exemplars: self.exemplars.clone(),
+        })
+    }
 }
 
 fn read_exemplar(cursor: &mut Cursor<'_>) -> Result<PathExemplar, ReadError> {

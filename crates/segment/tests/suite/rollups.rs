@@ -1,49 +1,49 @@
 //! A rollup reads back as what it was made of, and damage is an error and no panic.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use segment::{
-    HistogramRows, HistogramTable, PathGrouping, PathRows, PathSums, ReadError, RollupInput, RollupMeta,
-    RollupSource, Tier, TraceRow, build_rollup, decode_meta, rolled_histograms, rolled_paths,
+    HistogramRows, HistogramTable, Key, PathGrouping, PathRows, PathSums, ReadError, RollupBlock,
+    RollupInput, RollupMeta, RollupSource, Tier, TraceRow, build_rollup, decode_meta, rolled_histograms,
+    rolled_paths,
 };
-use trace_model::{OperationId, ServiceId, UnixNanos};
+use trace_model::{NanoDuration, OperationId, ServiceId, StatusCode, UnixNanos};
 
 use crate::sample::{Memory, Numbered, Sample, analyses, batch, samples};
 
-/// What a rollup is made of, all of it at hand.
+type Histograms = BTreeMap<u32, HistogramRows>;
+type Paths = BTreeMap<u32, PathRows>;
+
+/// What a rollup is made of, by bucket.
 struct Given {
     tier: Tier,
-    histograms: HistogramRows,
-    paths: PathRows,
+    histograms: Histograms,
+    paths: Paths,
 }
 
 impl RollupSource for Given {
-    fn histograms(&mut self, block: u32) -> Result<HistogramRows, ReadError> {
-        let buckets = self.tier.buckets(block);
-        let of_block = self.histograms.iter().filter(|((bucket, ..), _)| buckets.contains(bucket));
-        Ok(of_block.map(|(key, row)| (*key, row.clone())).collect())
+    fn histograms(&mut self, bucket: u32) -> Result<HistogramRows, ReadError> {
+        Ok(self.histograms.get(&bucket).cloned().unwrap_or_default())
     }
 
-    fn paths(&mut self, block: u32) -> Result<PathRows, ReadError> {
-        let buckets = self.tier.buckets(block);
-        let of_block = self.paths.iter().filter(|((bucket, _), _)| buckets.contains(bucket));
-        Ok(of_block.map(|(key, row)| (*key, row.clone())).collect())
+    fn paths(&mut self, bucket: u32) -> Result<PathRows, ReadError> {
+        Ok(self.paths.get(&bucket).cloned().unwrap_or_default())
     }
 }
 
 fn given(tier: Tier, samples: &[Sample], rows: &[Arc<TraceRow>]) -> Given {
     let mut table = HistogramTable::default();
     batch(1, samples).rows.iter().for_each(|row| table.record(row));
-    let mut histograms = HistogramRows::new();
+    let mut histograms = Histograms::new();
     for (minute, operation, status, histogram, exemplars) in table.iter() {
         let bucket = tier.bucket(Tier::Minute.start(minute));
-        let row = histograms.entry((bucket, operation, status)).or_default();
+        let row = histograms.entry(bucket).or_default().entry((operation, status)).or_default();
         row.0.merge(histogram);
         row.1.merge(exemplars);
     }
-    let mut paths = PathRows::new();
+    let mut paths = Paths::new();
     for (nth, row) in rows.iter().enumerate() {
         let mut shares = row.shares.clone();
         shares.iter_mut().for_each(|share| {
@@ -51,7 +51,8 @@ fn given(tier: Tier, samples: &[Sample], rows: &[Arc<TraceRow>]) -> Given {
             share.exclusive.0 >>= 8;
         });
         let bucket = tier.bucket(UnixNanos(nth as u64 * 9 * Tier::Minute.width()));
-        paths.entry((bucket, row.root)).or_default().add(row, &shares, PathGrouping::Both);
+        let of_bucket = paths.entry(bucket).or_default();
+        of_bucket.entry(row.root).or_default().add(row, &shares, PathGrouping::Both);
     }
     Given { tier, histograms, paths }
 }
@@ -64,8 +65,9 @@ fn built(given: &mut Given) -> (Memory, RollupMeta) {
         end: UnixNanos(6),
         segments: vec![1, 2],
         sources: vec![7],
-        histogram_blocks: given.histograms.keys().map(|(bucket, ..)| tier.block(*bucket)).collect(),
-        path_blocks: given.paths.keys().map(|(bucket, _)| tier.block(*bucket)).collect::<BTreeSet<_>>(),
+        // A source may turn out to have nothing of a bucket.
+        histogram_buckets: given.histograms.keys().copied().chain([7_000_000]).collect(),
+        path_buckets: given.paths.keys().copied().chain([7_000_000]).collect(),
         names: &Numbered,
     };
     let (mut memory, mut last) = (Memory::default(), Vec::new());
@@ -96,24 +98,93 @@ fn globalized(meta: &RollupMeta, sums: PathSums) -> PathSums {
     PathSums { items: items.collect(), ..sums }
 }
 
-fn read(memory: &Memory, tier: Tier, meta: &RollupMeta) -> Result<(HistogramRows, PathRows), ReadError> {
-    let blocks = |buckets: &[u32]| buckets.iter().map(|bucket| tier.block(*bucket)).collect::<BTreeSet<_>>();
-    let (mut histograms, mut paths) = (HistogramRows::new(), PathRows::new());
-    for block in blocks(&meta.histogram_buckets) {
-        for row in rolled_histograms(memory, tier, block, &|_, _, _| true)? {
+fn read(memory: &Memory, tier: Tier, meta: &RollupMeta) -> Result<(Histograms, Paths), ReadError> {
+    let (mut histograms, mut paths) = (Histograms::new(), Paths::new());
+    for block in RollupBlock::of_histograms(tier, meta) {
+        rolled_histograms(memory, block, &|_, _, _| true, &mut |row| {
             let operation = meta.operations.get(row.operation as usize).map_or(0, |o| number(&o.name));
-            histograms
-                .insert((row.bucket, OperationId(operation), row.status), (row.histogram, row.exemplars));
-        }
+            let of_bucket = histograms.entry(row.bucket).or_default();
+            of_bucket.insert((OperationId(operation), row.status), (row.histogram, row.exemplars));
+        })?;
     }
-    for block in blocks(&meta.path_buckets) {
-        for row in rolled_paths(memory, tier, block, &|_, _| true)? {
+    for block in RollupBlock::of_paths(tier, meta) {
+        rolled_paths(memory, block, PathGrouping::Both, &|_, _| true, &mut |row| {
             let root = row.root.and_then(|root| meta.operations.get(root as usize));
             let root = root.map(|operation| OperationId(number(&operation.name)));
-            paths.insert((row.bucket, root), row.sums);
-        }
+            paths.entry(row.bucket).or_default().insert(root, row.sums);
+        })?;
     }
     Ok((histograms, paths))
+}
+
+/// As format 1 had it: blocks of all the buckets that they can have, by number.
+fn downgraded(memory: &Memory, tier: Tier, meta: &RollupMeta) -> (Memory, RollupMeta) {
+    let width = match tier {
+        Tier::Minute => 60,
+        Tier::Hour => 24,
+        Tier::Day => 32,
+    };
+    let mut old = Memory::default();
+    let mut take = |firsts: &[u32], key: fn(u32) -> Key| {
+        let mut blocks: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        for first in firsts {
+            let stored = &memory.0[&key(*first).to_bytes()];
+            let length = u32::from_le_bytes(stored[..4].try_into().unwrap()) as usize;
+            let raw = zstd::bulk::decompress(&stored[4..], length).unwrap();
+            assert_eq!(first % width, 0, "a test of whole blocks");
+            blocks.entry(first / width).or_default().extend(raw);
+        }
+        for (number, raw) in blocks {
+            let mut stored = (raw.len() as u32).to_le_bytes().to_vec();
+            stored.extend(zstd::bulk::compress(&raw, 1).unwrap());
+            old.0.insert(key(number).to_bytes(), stored);
+        }
+    };
+    take(&meta.histogram_blocks, Key::Minute);
+    take(&meta.path_blocks, Key::RolledPaths);
+    let (histogram_blocks, path_blocks) = (Vec::new(), Vec::new());
+    (old, RollupMeta { format: 1, histogram_blocks, path_blocks, ..meta.clone() })
+}
+
+/// Many series in each of `buckets`.
+fn large(tier: Tier, buckets: &[u32], series: u32) -> Given {
+    let mut histograms = Histograms::new();
+    for bucket in buckets {
+        let rows = histograms.entry(*bucket).or_default();
+        for n in 0..series {
+            let mut histogram = latency::LatencyHistogram::new();
+            (0..20).for_each(|k| histogram.record(NanoDuration(u64::from(n * k + bucket) << 9), k == 7));
+            rows.insert((OperationId(n), StatusCode::Unset), (histogram, latency::ExemplarSet::default()));
+        }
+    }
+    Given { tier, histograms, paths: Paths::new() }
+}
+
+#[test]
+fn a_block_of_many_bytes_ends_after_its_bucket() {
+    let tier = Tier::Minute;
+    let mut given = large(tier, &[120, 121, 122, 123, 170], 6_000);
+    let (memory, meta) = built(&mut given);
+    assert!(
+        meta.histogram_blocks.len() > 1 && meta.histogram_blocks.len() < 5,
+        "{:?}",
+        meta.histogram_blocks
+    );
+    assert_eq!(read(&memory, tier, &meta).unwrap().0, given.histograms);
+    let mut small = large(tier, &[120, 121, 179, 180, 400], 2);
+    let (memory, meta) = built(&mut small);
+    assert_eq!(meta.histogram_blocks, [120, 180, 400], "an hour at most");
+    assert_eq!(read(&memory, tier, &meta).unwrap().0, small.histograms);
+}
+
+#[test]
+fn rollups_of_format_1_are_read() {
+    for tier in Tier::ALL {
+        let mut given = large(tier, &[960, 961, 1920], 5);
+        let (memory, meta) = built(&mut given);
+        let (memory, meta) = downgraded(&memory, tier, &meta);
+        assert_eq!(read(&memory, tier, &meta).unwrap().0, given.histograms);
+    }
 }
 
 proptest! {
@@ -129,8 +200,29 @@ proptest! {
         prop_assert_eq!((meta.spans, meta.traces), (samples.len() as u64, rows.len() as u64));
         let (histograms, paths) = read(&memory, tier, &meta).unwrap();
         prop_assert_eq!(histograms, given.histograms);
-        let paths: PathRows = paths.into_iter().map(|(key, sums)| (key, globalized(&meta, sums))).collect();
+        let globalize = |rows: PathRows| -> PathRows {
+            rows.into_iter().map(|(root, sums)| (root, globalized(&meta, sums))).collect()
+        };
+        let paths: Paths = paths.into_iter().map(|(bucket, rows)| (bucket, globalize(rows))).collect();
         prop_assert_eq!(paths, given.paths);
+    }
+
+    /// Of what is read for one grouping nothing is missing, and nothing is there that it does not tell apart.
+    #[test]
+    fn one_grouping_reads_its_part_of_both(rows in analyses(), by_service in any::<bool>()) {
+        let by = if by_service { PathGrouping::Service } else { PathGrouping::Operation };
+        let (memory, meta) = built(&mut given(Tier::Hour, &[], &rows));
+        for block in RollupBlock::of_paths(Tier::Hour, &meta) {
+            let all = |by| {
+                let mut all = Vec::new();
+                let mut each = |row: segment::RolledPaths| all.push((row.bucket, row.root, row.sums));
+                rolled_paths(&memory, block, by, &|_, _| true, &mut each).unwrap();
+                all
+            };
+            let mut both = all(PathGrouping::Both);
+            both.iter_mut().for_each(|(.., sums)| sums.items.retain(|key, _| key.operation.is_none() == by_service));
+            prop_assert_eq!(all(by), both);
+        }
     }
 
     #[test]
@@ -139,8 +231,11 @@ proptest! {
         let (left, right) = rows.split_at(cut.min(rows.len()));
         // The bucket is by place in the list; a day holds all of them.
         let mut merged = given(Tier::Day, &[], right).paths;
-        for (key, sums) in given(Tier::Day, &[], left).paths {
-            merged.entry(key).or_default().merge(&sums, PathGrouping::Both);
+        for (bucket, rows) in given(Tier::Day, &[], left).paths {
+            for (root, sums) in rows {
+                let of_bucket = merged.entry(bucket).or_default();
+                of_bucket.entry(root).or_default().merge(&sums, PathGrouping::Both);
+            }
         }
         prop_assert_eq!(merged, all);
     }
