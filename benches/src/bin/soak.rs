@@ -18,8 +18,6 @@ use longpole_benches::soak::Soak;
 use longpole_benches::verdict::{Finding, json, judge, table};
 use serde_json::{Value, json as value};
 
-/// What a span takes on disk, for a guess at when the store is full.
-const KEPT_PER_SPAN: u64 = 45;
 /// In a lull, of the rate.
 const LULL_PART: u64 = 100;
 /// Spans of a request and of the pool in a lull: small requests, as few clients send them.
@@ -30,11 +28,12 @@ struct Args {
     /// Seconds under load; the lulls come on top.
     #[arg(long, default_value_t = 600)]
     seconds: u64,
-    /// Spans a second that Longpole can take. Without it, a burst at full speed measures it.
+    /// Spans a second that Longpole can take. Without it, a burst at full speed measures it, with the same questions and
+    /// settings.
     #[arg(long)]
     limit: Option<u64>,
-    /// Seconds of that burst.
-    #[arg(long, default_value_t = 90)]
+    /// Seconds of that burst. In the second half of them retention should be at work.
+    #[arg(long, default_value_t = 150)]
     burst: u64,
     /// Of the limit, in hundredths.
     #[arg(long, default_value_t = 80)]
@@ -54,9 +53,9 @@ struct Args {
     /// Seconds of a partition; a lull is two of them and a half.
     #[arg(long, default_value_t = 12)]
     slice: u64,
-    /// MiB above which the oldest partitions go [default: so that this begins after a fifth of the time].
-    #[arg(long)]
-    bytes_max: Option<u64>,
+    /// MiB above which the oldest partitions go; what is judged begins then.
+    #[arg(long, default_value_t = 1_024)]
+    bytes_max: u64,
     /// A setting of Longpole, such as LONGPOLE_MEMORY=1GiB.
     #[arg(long, value_name = "KEY=VALUE")]
     env: Vec<String>,
@@ -78,13 +77,14 @@ fn main() -> Result<ExitCode> {
     ensure!(args.seconds > 0 && args.percent > 0, "a soak without time or load shows nothing");
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     std::fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    let settings = settings(&args)?;
     let limit = match args.limit {
         Some(limit) => limit,
-        None => measure_limit(&args, &parent)?,
+        None => measure_limit(&args, &parent, settings.clone())?,
     };
     let rate = (limit * args.percent / 100).max(1);
     println!("{rate} spans/s, {} % of {limit}, for {} s", args.percent, args.seconds);
-    let server = Server::start(Target::Longpole, &parent, settings(&args, rate)?)?;
+    let server = Server::start(Target::Longpole, &parent, settings)?;
     let soak = run(&server, &args, rate)?;
     let end = HttpClient::new(server.address("http")?).json("/api/v1/status")?;
     let faults = report(&soak, &args, rate, &end, resource::peak_rss_mib(server.pid())?)?;
@@ -95,10 +95,10 @@ fn main() -> Result<ExitCode> {
 }
 
 /// What it takes at full speed with the same questions beside the load, which have the processors as well: in the second
-/// half of the time, when there is as much to look at as a question wants.
-fn measure_limit(args: &Args, parent: &Path) -> Result<u64> {
+/// half of the time, when there is as much to look at as there will be.
+fn measure_limit(args: &Args, parent: &Path, settings: Settings) -> Result<u64> {
     eprintln!("measuring the limit for {} s, with questions", args.burst);
-    let server = Server::start(Target::Longpole, parent, Settings::new())?;
+    let server = Server::start(Target::Longpole, parent, settings)?;
     let asking = ask(server.address("http")?, args);
     let load = loadgen(&sending(&server, args, args.burst, None)?)?;
     asking.into_iter().try_for_each(|asking| asking.stop().map(drop))?;
@@ -119,11 +119,9 @@ fn ask(http: &str, args: &Args) -> [Asking; 2] {
     [quick, Asking::start(http, &Question::LONG, args.questions / 60.0)]
 }
 
-fn settings(args: &Args, rate: u64) -> Result<Settings> {
-    let filled = (rate * args.seconds / 5 * KEPT_PER_SPAN) >> 20;
-    let bytes_max = args.bytes_max.unwrap_or(filled.max(64));
+fn settings(args: &Args) -> Result<Settings> {
     let own = [
-        ("LONGPOLE_STORE__BYTES_MAX", format!("{bytes_max}MiB")),
+        ("LONGPOLE_STORE__BYTES_MAX", format!("{}MiB", args.bytes_max)),
         ("LONGPOLE_STORE__SLICE", format!("{}s", args.slice.max(1))),
         ("LONGPOLE_SEAL__INTERVAL", "1s".to_owned()),
     ];

@@ -10,10 +10,10 @@ use hashbrown::{HashMap, HashSet};
 use latency::LatencyHistogram;
 use segment::rolled_paths;
 use segment::{
-    ItemKey, ItemSums, Names, PathExemplar, PathGrouping, PathSums, Tier, TraceHeads, TracePaths, TraceRow,
+    ItemKey, ItemSums, Names, PathExemplar, PathGrouping, PathSumming, PathSums, Tier, TraceHeads,
+    TracePaths, TraceRow,
 };
 use span_store::in_parts;
-use trace_analyze::PathShare;
 use trace_assemble::Phase;
 use trace_model::{NanoDuration, OperationId, TraceId};
 
@@ -112,14 +112,15 @@ impl Selection<'_> {
             BottleneckGroup::Service => PathGrouping::Service,
             BottleneckGroup::Operation => PathGrouping::Operation,
         };
-        let (mut sums, mut scanned, mut entries) = (PathSums::default(), Scanned::default(), Entries::new());
+        let (mut summing, mut scanned, mut entries) =
+            (PathSumming::new(by), Scanned::default(), Entries::new());
         for row in self.live.iter().filter(|row| self.wanted(row, &mut entries)) {
-            sums.add(row, &row.shares, by);
+            summing.add(row, &row.shares);
         }
+        let mut sums = summing.finish();
         let parts = in_parts(&self.view.sealed, SEGMENTS_WORTH, |part| {
-            let (mut sums, mut scanned) = (PathSums::default(), Scanned::default());
-            let mut add = |row: &TraceRow, shares: &[PathShare]| sums.add(row, shares, by);
-            self.sealed(part, &mut scanned, &mut add).map(|()| (sums, scanned))
+            let (mut summing, mut scanned) = (PathSumming::new(by), Scanned::default());
+            self.sealed(part, &mut scanned, &mut summing).map(|()| (summing.finish(), scanned))
         });
         for part in parts {
             let (of_part, read) = part?;
@@ -145,12 +146,12 @@ impl Selection<'_> {
         })
     }
 
-    /// Tells `each` the traces of these segments that are asked for, ids process-wide.
+    /// Adds the traces of these segments that are asked for.
     fn sealed(
         &self,
         segments: &[Arc<SealedSegment>],
         scanned: &mut Scanned,
-        each: &mut dyn FnMut(&TraceRow, &[PathShare]),
+        summing: &mut PathSumming,
     ) -> Result<(), QueryError> {
         let mut entries = Entries::new();
         for segment in segments {
@@ -169,7 +170,7 @@ impl Selection<'_> {
                 if meta.start_min >= window.end.0 || meta.start_max < window.start.0 {
                     continue;
                 }
-                match self.block((segment, &detail), number as u32, &mut entries, scanned, each) {
+                match self.block((segment, &detail), number as u32, &mut entries, scanned, summing) {
                     Err(_) if segment.handle.is_dropped() => break,
                     other => other?,
                 }
@@ -184,23 +185,31 @@ impl Selection<'_> {
         number: u32,
         entries: &mut Entries,
         scanned: &mut Scanned,
-        each: &mut dyn FnMut(&TraceRow, &[PathShare]),
+        summing: &mut PathSumming,
     ) -> Result<(), QueryError> {
-        let heads = TraceHeads::read(&segment.handle, number)?;
-        let mut paths = TracePaths::read(&segment.handle, number)?.rows;
-        scanned.blocks += 2;
-        for (at, mut row) in heads.rows.into_iter().enumerate() {
-            scanned.rows += 1;
-            if self.held.replaces(&row) || self.view.is_replaced(&row.trace_id, segment.id) {
-                continue;
-            }
-            globalize(&mut row, segment, detail);
-            if !self.wanted(&row, entries) {
-                continue;
-            }
+        let mut heads = TraceHeads::read_without_services(&segment.handle, number)?.rows;
+        scanned.blocks += 1;
+        scanned.rows += heads.len() as u64;
+        let wanted: Vec<bool> = heads
+            .iter_mut()
+            .map(|row| {
+                globalize(row, segment, detail);
+                // Most are of other roots, which is soon told.
+                self.wanted(row, entries)
+                    && !self.held.replaces(row)
+                    && !self.view.is_replaced(&row.trace_id, segment.id)
+            })
+            .collect();
+        if !wanted.contains(&true) {
+            return Ok(());
+        }
+        let is_wanted = |at: usize| wanted.get(at).copied().unwrap_or(false);
+        let mut paths = TracePaths::read_of(&segment.handle, number, is_wanted)?.rows;
+        scanned.blocks += 1;
+        for (at, row) in heads.iter().enumerate().filter(|(at, _)| is_wanted(*at)) {
             let mut shares = paths.get_mut(at).map(std::mem::take).unwrap_or_default();
             shares.iter_mut().for_each(|share| globalize_share(share, segment, detail));
-            each(&row, &shares);
+            summing.add(row, &shares);
         }
         Ok(())
     }

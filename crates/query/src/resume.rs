@@ -86,7 +86,12 @@ fn named(state: &State, view: &View) -> Result<HashMap<TraceId, UnixNanos>, Read
         }
         let detail = state.blocks.detail(segment, &state.names)?;
         for number in 0..detail.meta.trace_blocks.len() as u32 {
-            analysed.extend(TraceHeads::read(&segment.handle, number)?.rows.iter().map(|row| row.trace_id));
+            analysed.extend(
+                TraceHeads::read_without_services(&segment.handle, number)?
+                    .rows
+                    .iter()
+                    .map(|row| row.trace_id),
+            );
         }
     }
     Ok(open)

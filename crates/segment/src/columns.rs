@@ -213,12 +213,57 @@ impl Packed {
         {
             value = self.listed[found].1;
         }
+        self.unscaled(value)
+    }
+
+    #[inline]
+    fn unscaled(&self, value: u64) -> u64 {
         value.wrapping_add(self.base).wrapping_mul(self.scale)
+    }
+
+    /// All of `count` values, which takes a third of getting one after the other.
+    fn all(&self, bits: &[u8], count: usize) -> Vec<u64> {
+        /// So wide a value lies in eight bytes wherever it begins in the first.
+        const ONE_LOAD: u32 = 57;
+        if self.width == 0 && self.listed.is_empty() {
+            return vec![self.unscaled(0); count];
+        }
+        let bits = bits.get(self.start..).unwrap_or_default();
+        let mask = if self.width < ONE_LOAD { (1 << self.width) - 1 } else { 0 };
+        let value = |nth: usize| {
+            let at = nth * self.width as usize;
+            let value = match bits.get(at / 8..).and_then(|rest| rest.first_chunk()) {
+                Some(chunk) if mask > 0 => u64::from_le_bytes(*chunk) >> (at % 8) & mask,
+                _ => bits_at(bits, at, self.width),
+            };
+            self.unscaled(value)
+        };
+        let mut values: Vec<u64> = (0..count).map(value).collect();
+        for &(at, value) in &self.listed {
+            if let Some(place) = values.get_mut(at as usize) {
+                *place = self.unscaled(value);
+            }
+        }
+        values
     }
 
     /// Bytes of memory beside the block's own.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + self.listed.len() * 16
+    }
+}
+
+/// A [`Packed`] column with its bits.
+#[derive(Debug)]
+pub(crate) struct PackedColumn<'a> {
+    column: Packed,
+    bits: &'a [u8],
+}
+
+impl PackedColumn<'_> {
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> u64 {
+        self.column.get(self.bits, at)
     }
 }
 
@@ -254,33 +299,73 @@ fn put_by_length(streams: &mut Streams, values: &[u64]) {
     writer.finish();
 }
 
-/// Reads a column of `count` values that was written by [`put_lengths`].
-pub(crate) fn read_lengths(
-    heads: &mut Cursor<'_>,
-    lengths: &mut Cursor<'_>,
-    bits: &[u8],
-    bits_start: &mut usize,
-    count: usize,
-) -> Result<Vec<u64>, ReadError> {
-    let scale = *SCALES.get(heads.u64()? as usize).ok_or_else(|| heads.damaged())?;
-    let lengths = lengths.bytes(count)?;
-    let mut at = *bits_start * 8;
-    let mut values = Vec::with_capacity(count);
-    for &length in lengths {
-        let value = match u32::from(length) {
-            0 => 0,
-            length @ 1..=64 => {
-                let low = bits_at(bits, at, length - 1);
-                at += length as usize - 1;
-                low | 1 << (length - 1)
-            }
-            _ => return Err(heads.damaged()),
-        };
-        values.push(value.wrapping_mul(scale));
-    }
-    *bits_start = at.div_ceil(8);
-    if *bits_start > bits.len() { Err(heads.damaged()) } else { Ok(values) }
+/// A column that was written by [`put_lengths`]. It is read from its beginning, and passes over what is not wanted.
+#[derive(Debug)]
+pub(crate) struct LengthColumn<'a> {
+    bits: &'a [u8],
+    /// Of the values that are left.
+    lengths: &'a [u8],
+    /// The bit where they begin.
+    at: usize,
+    scale: u64,
 }
+
+impl<'a> LengthColumn<'a> {
+    /// Reads the head of a column of `count` values, whose bits begin at `bits_start` of `bits`; moves that to
+    /// their end.
+    pub(crate) fn read(
+        heads: &mut Cursor<'_>,
+        lengths: &mut Cursor<'a>,
+        bits: &'a [u8],
+        bits_start: &mut usize,
+        count: usize,
+    ) -> Result<Self, ReadError> {
+        let scale = *SCALES.get(heads.u64()? as usize).ok_or_else(|| heads.damaged())?;
+        let lengths = lengths.bytes(count)?;
+        let at = *bits_start * 8;
+        *bits_start = (at + bits_of(lengths)).div_ceil(8);
+        let too_long = lengths.iter().fold(0, |most, length| most.max(*length)) > 64;
+        if too_long || *bits_start > bits.len() {
+            return Err(heads.damaged());
+        }
+        Ok(Self { bits, lengths, at, scale })
+    }
+
+    /// Passes over so many values.
+    pub(crate) fn pass(&mut self, count: usize) {
+        let (passed, rest) = self.lengths.split_at(count.min(self.lengths.len()));
+        self.at += bits_of(passed);
+        self.lengths = rest;
+    }
+}
+
+/// The highest bit of a value is known from its length.
+fn bits_of(lengths: &[u8]) -> usize {
+    // By few enough that the sum of bytes fits 16 bits, which is many at once for the processor.
+    let sum = |part: &[u8]| part.iter().map(|length| u16::from(length.saturating_sub(1))).sum::<u16>();
+    lengths.chunks(128).map(|part| usize::from(sum(part))).sum()
+}
+
+impl Iterator for LengthColumn<'_> {
+    type Item = u64;
+
+    #[inline]
+    fn next(&mut self) -> Option<u64> {
+        let (&length, rest) = self.lengths.split_first()?;
+        self.lengths = rest;
+        let width = u32::from(length.saturating_sub(1));
+        let low = bits_at(self.bits, self.at, width);
+        self.at += width as usize;
+        let value = if length == 0 { 0 } else { low | 1 << width };
+        Some(value.wrapping_mul(self.scale))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.lengths.len(), Some(self.lengths.len()))
+    }
+}
+
+impl ExactSizeIterator for LengthColumn<'_> {}
 
 /// Reads the columns of a block one after the other, whole. Counts are checked before memory is taken.
 #[derive(Debug)]
@@ -322,17 +407,30 @@ impl<'a> ColumnReader<'a> {
 
     pub(crate) fn packed(&mut self, count: usize) -> Result<Vec<u64>, ReadError> {
         let column = Packed::read(&mut self.heads, self.bits, &mut self.bits_start, count)?;
-        Ok((0..count).map(|at| column.get(self.bits, at)).collect())
+        Ok(column.all(self.bits, count))
     }
 
     pub(crate) fn packed_u32(&mut self, count: usize) -> Result<Vec<u32>, ReadError> {
+        let numbers = self.packed(count)?;
+        if numbers.iter().fold(0, |all, number| all | number) > u64::from(u32::MAX) {
+            return Err(self.heads.damaged());
+        }
+        Ok(numbers.into_iter().map(|number| number as u32).collect())
+    }
+
+    /// A column of values in places that are looked up.
+    pub(crate) fn packed_later(&mut self, count: usize) -> Result<PackedColumn<'a>, ReadError> {
         let column = Packed::read(&mut self.heads, self.bits, &mut self.bits_start, count)?;
-        let numbers = (0..count).map(|at| u32::try_from(column.get(self.bits, at)));
-        numbers.collect::<Result<_, _>>().map_err(|_| self.heads.damaged())
+        Ok(PackedColumn { column, bits: self.bits })
     }
 
     pub(crate) fn lengths(&mut self, count: usize) -> Result<Vec<u64>, ReadError> {
-        read_lengths(&mut self.heads, &mut self.lengths, self.bits, &mut self.bits_start, count)
+        Ok(self.lengths_later(count)?.collect())
+    }
+
+    /// A column of which not every value is wanted.
+    pub(crate) fn lengths_later(&mut self, count: usize) -> Result<LengthColumn<'a>, ReadError> {
+        LengthColumn::read(&mut self.heads, &mut self.lengths, self.bits, &mut self.bits_start, count)
     }
 
     pub(crate) fn falling(&mut self, first: u64, count: usize) -> Result<Vec<u64>, ReadError> {
@@ -392,8 +490,20 @@ mod tests {
             let packed = Packed::read(&mut heads, &streams.bits, &mut start, values.len()).unwrap();
             let read: Vec<_> = (0..values.len()).map(|at| packed.get(&streams.bits, at)).collect();
             prop_assert_eq!(&read, &values);
-            let read = read_lengths(&mut heads, &mut lengths, &streams.bits, &mut start, values.len()).unwrap();
-            prop_assert_eq!(read, values);
+            prop_assert_eq!(&packed.all(&streams.bits, values.len()), &values);
+            let (again, begin) = (&mut Cursor::new(&streams.lengths, "x"), start);
+            let column = LengthColumn::read(&mut heads, &mut lengths, &streams.bits, &mut start, values.len()).unwrap();
+            prop_assert_eq!(column.len(), values.len());
+            prop_assert_eq!(&column.collect::<Vec<_>>(), &values);
+            // Every other value is passed over, then all that are left.
+            let mut head = Cursor::new(&streams.heads[streams.heads.len() - 1..], "x");
+            let mut column = LengthColumn::read(&mut head, again, &streams.bits, &mut begin.clone(), values.len()).unwrap();
+            for value in values.iter().step_by(2) {
+                prop_assert_eq!(column.next(), Some(*value));
+                column.pass(1);
+            }
+            column.pass(values.len());
+            prop_assert_eq!(column.next(), None);
             prop_assert_eq!(start, streams.bits.len());
             prop_assert!(heads.is_empty() && lengths.is_empty());
         }

@@ -113,6 +113,24 @@ impl TraceHeads {
     /// # Errors
     /// If the store fails or the block is damaged.
     pub fn read(blocks: &dyn Blocks, number: u32) -> Result<Self, ReadError> {
+        Self::read_with(blocks, number, read_counts)
+    }
+
+    /// Reads a block for who has no use for the services of its traces: there are none in it.
+    ///
+    /// # Errors
+    /// If the store fails or the block is damaged.
+    pub fn read_without_services(blocks: &dyn Blocks, number: u32) -> Result<Self, ReadError> {
+        Self::read_with(blocks, number, |columns, services| {
+            pass_counts(columns, services).map(|()| Vec::new())
+        })
+    }
+
+    fn read_with(
+        blocks: &dyn Blocks,
+        number: u32,
+        counts: impl FnOnce(&mut ColumnReader<'_>, &[u32]) -> Result<Vec<TraceServiceCount>, ReadError>,
+    ) -> Result<Self, ReadError> {
         let stored = fetch(blocks, Key::Traces(number))?;
         let Some(marked) = after_mark(&stored) else { return Ok(Self { rows: v1::read_heads(&stored)? }) };
         let unpacked = Unpacked::read(marked, "trace block")?;
@@ -126,7 +144,7 @@ impl TraceHeads {
         let (spans, errors) = (columns.packed_u32(count)?, columns.packed_u32(count)?);
         let (missing_parents, flags) = (columns.packed_u32(count)?, columns.packed_u32(count)?);
         let (revised, services) = (columns.packed_u32(count)?, columns.packed_u32(count)?);
-        let mut counts = read_counts(&mut columns, &services)?.into_iter();
+        let mut counts = counts(&mut columns, &services)?.into_iter();
         columns.finish()?;
         let row = |(at, id): (usize, &[u8])| {
             Ok(TraceRow {
@@ -165,6 +183,14 @@ fn read_counts(
         .collect())
 }
 
+fn pass_counts(columns: &mut ColumnReader<'_>, services: &[u32]) -> Result<(), ReadError> {
+    let count = columns.total(services)?;
+    columns.packed_later(count)?;
+    columns.packed_later(count)?;
+    columns.lengths_later(count)?;
+    Ok(())
+}
+
 /// A decoded block of critical-path shares.
 #[derive(Debug)]
 pub struct TracePaths {
@@ -179,6 +205,18 @@ impl TracePaths {
     /// # Errors
     /// If the store fails or the block is damaged.
     pub fn read(blocks: &dyn Blocks, number: u32) -> Result<Self, ReadError> {
+        Self::read_of(blocks, number, |_| true)
+    }
+
+    /// Reads of a block the lists of those traces that `wanted` says, by their place in it; the others are empty.
+    ///
+    /// # Errors
+    /// If the store fails or the block is damaged.
+    pub fn read_of(
+        blocks: &dyn Blocks,
+        number: u32,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Self, ReadError> {
         let stored = fetch(blocks, Key::Paths(number))?;
         let Some(marked) = after_mark(&stored) else { return Ok(Self { rows: v1::read_paths(&stored)? }) };
         let unpacked = Unpacked::read(marked, "path block")?;
@@ -187,26 +225,37 @@ impl TracePaths {
         let lists = columns.packed_u32(rows)?;
         let count = columns.total(&lists)?;
         let (operations, clients) = (columns.packed_u32(count)?, columns.packed_u32(count)?);
-        let mut servers =
-            columns.packed_u32(clients.iter().filter(|client| **client > 0).count())?.into_iter();
+        let edges = |clients: &[u32]| clients.iter().filter(|client| **client > 0).count();
+        let servers = columns.packed_u32(edges(&clients))?;
         let (spans, errors) = (columns.packed(count)?, columns.packed_u32(count)?);
-        let exclusive = columns.lengths(count)?;
+        let mut exclusive = columns.lengths_later(count)?;
         columns.finish()?;
-        let mut shares = (0..count).map(|at| {
-            let client = clients[at].checked_sub(1);
-            PathShare {
-                service: ServiceId(u32::MAX),
-                operation: OperationId(operations[at]),
-                edge: client
-                    .zip(client.and_then(|_| servers.next()))
-                    .map(|(a, b)| (ServiceId(a), ServiceId(b))),
-                exclusive: NanoDuration(exclusive[at]),
-                spans: (spans[at] >> 1) as u32,
-                errors: errors[at],
-                on_path: spans[at] & 1 == 1,
+        let (mut at, mut edge) = (0, 0);
+        let mut rows = Vec::with_capacity(lists.len());
+        for (row, &list) in lists.iter().enumerate() {
+            let places = at..at + list as usize;
+            at = places.end;
+            if !wanted(row) {
+                edge += edges(&clients[places]);
+                exclusive.pass(list as usize);
+                rows.push(Vec::new());
+                continue;
             }
-        });
-        let list = |length: &u32| shares.by_ref().take(*length as usize).collect();
-        Ok(Self { rows: lists.iter().map(list).collect() })
+            let share = |at: usize| {
+                let client = clients[at].checked_sub(1);
+                edge += usize::from(client.is_some());
+                PathShare {
+                    service: ServiceId(u32::MAX),
+                    operation: OperationId(operations[at]),
+                    edge: client.map(|client| (ServiceId(client), ServiceId(servers[edge - 1]))),
+                    exclusive: NanoDuration(exclusive.next().unwrap_or(0)),
+                    spans: (spans[at] >> 1) as u32,
+                    errors: errors[at],
+                    on_path: spans[at] & 1 == 1,
+                }
+            };
+            rows.push(places.map(share).collect());
+        }
+        Ok(Self { rows })
     }
 }

@@ -1,10 +1,10 @@
 //! What rollups are read from: histograms and critical paths by bucket.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use segment::{
-    HistogramRows, HistogramTable, Key, PathGrouping, PathRows, ReadError, RollupBlock, RollupInput,
-    RollupMeta, RollupSource, Tier, build_rollup, decode_meta, rolled_histograms, rolled_paths,
+    HistogramRows, HistogramTable, Key, PathGrouping, PathRows, PathSumming, ReadError, RollupBlock,
+    RollupInput, RollupMeta, RollupSource, Tier, build_rollup, decode_meta, rolled_histograms, rolled_paths,
 };
 use trace_model::UnixNanos;
 
@@ -54,11 +54,13 @@ fn given(dice: &mut Dice) -> Given {
         let rows = histograms.entry(minute).or_default();
         rows.insert((operation, status), (histogram.clone(), exemplars.clone()));
     }
-    let mut paths = PathRows::new();
+    let mut summing: HashMap<_, PathSumming> = HashMap::new();
     for nth in 0..1 + dice.below(6) as u8 {
         let row = analysis(dice, nth);
-        paths.entry(row.root).or_default().add(&row, &row.shares, PathGrouping::Operation);
+        let of_root = summing.entry(row.root);
+        of_root.or_insert_with(|| PathSumming::new(PathGrouping::Operation)).add(&row, &row.shares);
     }
+    let paths = summing.into_iter().map(|(root, summing)| (root, summing.finish())).collect();
     Given { histograms, paths }
 }
 

@@ -201,7 +201,7 @@ fn have_analyses(
         let counted = |id: &TraceId| suspects.contains(id) && !view.is_replaced(id, segment.id);
         let Ok(detail) = state.blocks.detail(segment, &state.names) else { return true };
         (0..detail.meta.trace_blocks.len() as u32).any(|number| {
-            match TraceHeads::read(&segment.handle, number) {
+            match TraceHeads::read_without_services(&segment.handle, number) {
                 Ok(heads) => heads.rows.iter().any(|row| counted(&row.trace_id)),
                 Err(_) => true,
             }

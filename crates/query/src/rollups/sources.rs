@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use segment::{
-    HistogramRows, PathGrouping, PathRows, ReadError, RollupSource, Tier, TraceHeads, TracePaths, TraceRow,
-    decode_minute, rolled_histograms, rolled_paths,
+    HistogramRows, PathGrouping, PathRows, PathSumming, ReadError, RollupSource, Tier, TraceHeads,
+    TracePaths, TraceRow, decode_minute, rolled_histograms, rolled_paths,
 };
-use trace_model::{TraceId, UnixNanos};
+use trace_model::{OperationId, TraceId, UnixNanos};
 
 use crate::rollups::{Kind, Rollup};
 use crate::sealed::{Detail, SealedSegment};
@@ -57,7 +57,9 @@ impl<'a> PartitionSource<'a> {
         for segment in segments {
             let Some(detail) = source.detail(segment)? else { continue };
             for number in 0..detail.meta.trace_blocks.len() as u32 {
-                let Some(heads) = source.kept(segment, TraceHeads::read(&segment.handle, number))? else {
+                let Some(heads) =
+                    source.kept(segment, TraceHeads::read_without_services(&segment.handle, number))?
+                else {
                     continue;
                 };
                 for row in heads.rows.iter().filter(|row| source.counts(row, segment)) {
@@ -116,14 +118,15 @@ impl<'a> PartitionSource<'a> {
     fn read_paths(&mut self, minutes: &std::ops::RangeInclusive<u32>) -> Result<(), ReadError> {
         let from = MINUTE.start(*minutes.start());
         let upto = MINUTE.start(minutes.end().saturating_add(1));
-        let mut found: BTreeMap<u32, PathRows> = BTreeMap::new();
+        let mut found: HashMap<(u32, Option<OperationId>), PathSumming> = HashMap::new();
         for segment in self.segments {
             let Some(detail) = self.detail(segment)? else { continue };
             for (number, meta) in detail.meta.trace_blocks.iter().enumerate() {
                 if meta.start_min >= upto.0 || meta.start_max < from.0 {
                     continue;
                 }
-                let heads = self.kept(segment, TraceHeads::read(&segment.handle, number as u32))?;
+                let heads =
+                    self.kept(segment, TraceHeads::read_without_services(&segment.handle, number as u32))?;
                 let paths = self.kept(segment, TracePaths::read(&segment.handle, number as u32))?;
                 let (Some(heads), Some(paths)) = (heads, paths) else { continue };
                 for (mut row, mut shares) in heads.rows.into_iter().zip(paths.rows) {
@@ -133,12 +136,15 @@ impl<'a> PartitionSource<'a> {
                     }
                     globalize(&mut row, segment, &detail);
                     shares.iter_mut().for_each(|share| globalize_share(share, segment, &detail));
-                    let sums = found.entry(minute).or_default().entry(row.root).or_default();
-                    sums.add(&row, &shares, PathGrouping::Both);
+                    let summing = found.entry((minute, row.root));
+                    summing.or_insert_with(|| PathSumming::new(PathGrouping::Both)).add(&row, &shares);
                 }
             }
         }
-        self.ahead = found;
+        self.ahead.clear();
+        for ((minute, root), summing) in found {
+            self.ahead.entry(minute).or_default().insert(root, summing.finish());
+        }
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use trace_model::{TraceId, UnixNanos};
 
 use super::{ChunkSpan, EXTERNAL, NO_PARENT, RAW_SHAPE, SPANS_MAX};
 use crate::codec::{Cursor, INFLATED_MAX, ReadError, after_mark};
-use crate::columns::{Packed, Unpacked, read_lengths};
+use crate::columns::{LengthColumn, Packed, Unpacked};
 use crate::dictionary::Dictionary;
 use crate::shape::{Core, Shape, Values};
 use crate::texts::{Source, TextColumn};
@@ -77,8 +77,9 @@ impl ColumnBlock {
         let traces = read_traces(&mut source, trace_ids, spans)?;
         let shapes = source.packed(spans)?;
         let starts = read_starts(&mut source, &mut lengths, &traces, spans)?;
-        let mut whole = |source: &mut Source<'_>| {
-            read_lengths(&mut source.heads, &mut lengths, bits, &mut source.bits_start, spans)
+        let mut whole = |source: &mut Source<'_>| -> Result<Vec<u64>, ReadError> {
+            let start = &mut source.bits_start;
+            Ok(LengthColumn::read(&mut source.heads, &mut lengths, bits, start, spans)?.collect())
         };
         let durations = whole(&mut source)?;
         let signed = source.heads.u64()? != 0;
@@ -230,16 +231,15 @@ fn read_traces(source: &mut Source<'_>, ids: &[u8], spans: usize) -> Result<Vec<
     if first == spans as u64 { Ok(traces) } else { Err(ReadError::Damaged(WHAT)) }
 }
 
-fn read_starts(
-    source: &mut Source<'_>,
-    lengths: &mut Cursor<'_>,
+fn read_starts<'a>(
+    source: &mut Source<'a>,
+    lengths: &mut Cursor<'a>,
     traces: &[(TraceId, u32)],
     spans: usize,
 ) -> Result<Vec<u64>, ReadError> {
     let firsts = source.packed(traces.len())?;
     let (bits, steps) = (source.bits, spans - traces.len());
-    let steps = read_lengths(&mut source.heads, lengths, bits, &mut source.bits_start, steps)?;
-    let mut steps = steps.into_iter();
+    let mut steps = LengthColumn::read(&mut source.heads, lengths, bits, &mut source.bits_start, steps)?;
     let mut starts = Vec::with_capacity(spans);
     for nth in 0..traces.len() {
         let end = traces.get(nth + 1).map_or(spans, |(_, next)| *next as usize);

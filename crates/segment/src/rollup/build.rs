@@ -137,7 +137,7 @@ impl BlockWriter {
     /// Rows of this bucket come next.
     fn begin(&mut self, bucket: u32, sink: Sink<'_>) -> Result<(), BuildError> {
         let is_over = |first: u32| bucket - first >= self.tier.per_block() || self.raw.len() >= BLOCK_BYTES;
-        if !self.firsts.last().is_some_and(|first| !is_over(*first)) {
+        if self.firsts.last().is_none_or(|first| is_over(*first)) {
             self.write(sink)?;
             self.firsts.push(bucket);
         }

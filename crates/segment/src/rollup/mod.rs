@@ -15,12 +15,14 @@ mod blocks;
 mod build;
 mod paths;
 mod read;
+mod summing;
 
 pub use blocks::RollupBlock;
 pub use build::{HistogramRows, PathRows, RollupInput, RollupSource, build_rollup};
 pub use longpole_proto::rollup::RollupMeta;
 pub use paths::{ItemKey, ItemSums, PathExemplar, PathGrouping, PathSums};
 pub use read::{RolledHistogram, RolledPaths, decode_meta, rolled_histograms, rolled_paths};
+pub use summing::PathSumming;
 
 use trace_model::UnixNanos;
 

@@ -2,7 +2,6 @@
 
 use hashbrown::HashMap;
 use latency::{BucketSums, LatencyHistogram};
-use trace_analyze::{Flags, PathShare};
 use trace_model::{NanoDuration, OperationId, ServiceId, TraceId};
 
 use crate::traces::TraceRow;
@@ -50,7 +49,7 @@ pub struct ItemSums {
 }
 
 impl ItemSums {
-    fn add(&mut self, row: &TraceRow, exclusive: u64, spans: u64, errors: u64) {
+    pub(crate) fn add(&mut self, row: &TraceRow, exclusive: u64, spans: u64, errors: u64) {
         self.sum = self.sum.saturating_add(u128::from(exclusive));
         self.spans = self.spans.saturating_add(spans);
         self.errors = self.errors.saturating_add(errors);
@@ -122,34 +121,6 @@ pub struct PathSums {
 }
 
 impl PathSums {
-    /// Adds a trace with the shares of its critical path.
-    pub fn add(&mut self, row: &TraceRow, shares: &[PathShare], by: PathGrouping) {
-        if row.root.is_none() || row.flags.contains(Flags::TOO_LARGE) {
-            self.excluded = self.excluded.saturating_add(1);
-            return;
-        }
-        self.traces = self.traces.saturating_add(1);
-        self.flagged =
-            self.flagged.saturating_add(u64::from(row.flags != Flags::default() || row.missing_parents > 0));
-        self.latency.record(row.root_duration, row.errors > 0);
-        let mut of_trace: HashMap<ItemKey, (u64, u64, u64)> = HashMap::new();
-        for share in shares {
-            let service = share.edge.map_or(share.service, |(client, _)| client);
-            for operation in [None, Some(share.operation)] {
-                let key = ItemKey { service, operation, edge: share.edge };
-                if by.takes(&key) {
-                    let sums = of_trace.entry(key).or_default();
-                    sums.0 = sums.0.saturating_add(share.exclusive.0);
-                    sums.1 = sums.1.saturating_add(u64::from(share.spans));
-                    sums.2 = sums.2.saturating_add(u64::from(share.errors));
-                }
-            }
-        }
-        for (key, (exclusive, spans, errors)) in of_trace {
-            self.items.entry(key).or_default().add(row, exclusive, spans, errors);
-        }
-    }
-
     /// Adds all of another, with the items that `by` tells apart.
     pub fn merge(&mut self, other: &Self, by: PathGrouping) {
         self.traces = self.traces.saturating_add(other.traces);

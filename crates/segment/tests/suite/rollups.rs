@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use segment::{
-    HistogramRows, HistogramTable, Key, PathGrouping, PathRows, PathSums, ReadError, RollupBlock,
-    RollupInput, RollupMeta, RollupSource, Tier, TraceRow, build_rollup, decode_meta, rolled_histograms,
-    rolled_paths,
+    HistogramRows, HistogramTable, Key, PathGrouping, PathRows, PathSumming, PathSums, ReadError,
+    RollupBlock, RollupInput, RollupMeta, RollupSource, Tier, TraceRow, build_rollup, decode_meta,
+    rolled_histograms, rolled_paths,
 };
 use trace_model::{NanoDuration, OperationId, ServiceId, StatusCode, UnixNanos};
 
@@ -43,7 +43,7 @@ fn given(tier: Tier, samples: &[Sample], rows: &[Arc<TraceRow>]) -> Given {
         row.0.merge(histogram);
         row.1.merge(exemplars);
     }
-    let mut paths = Paths::new();
+    let mut summing: BTreeMap<(u32, Option<OperationId>), PathSumming> = BTreeMap::new();
     for (nth, row) in rows.iter().enumerate() {
         let mut shares = row.shares.clone();
         shares.iter_mut().for_each(|share| {
@@ -51,8 +51,12 @@ fn given(tier: Tier, samples: &[Sample], rows: &[Arc<TraceRow>]) -> Given {
             share.exclusive.0 >>= 8;
         });
         let bucket = tier.bucket(UnixNanos(nth as u64 * 9 * Tier::Minute.width()));
-        let of_bucket = paths.entry(bucket).or_default();
-        of_bucket.entry(row.root).or_default().add(row, &shares, PathGrouping::Both);
+        let of_root = summing.entry((bucket, row.root));
+        of_root.or_insert_with(|| PathSumming::new(PathGrouping::Both)).add(row, &shares);
+    }
+    let mut paths = Paths::new();
+    for ((bucket, root), summing) in summing {
+        paths.entry(bucket).or_default().insert(root, summing.finish());
     }
     Given { tier, histograms, paths }
 }
