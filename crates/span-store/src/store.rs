@@ -71,6 +71,8 @@ pub struct SpanStore {
     pub(crate) options: StoreOptions,
     /// Taken after `frames` and before the database.
     pub(crate) log: Mutex<LogState>,
+    /// Held by who makes and drops generations: there is one spare. Taken before all others.
+    log_keeping: Mutex<()>,
     pub(crate) frames: Mutex<FrameWriter>,
     pub(crate) health: Health,
     /// Oldest first.
@@ -127,6 +129,7 @@ impl SpanStore {
             dir: dir.to_path_buf(),
             options,
             log: Mutex::new(log),
+            log_keeping: Mutex::default(),
             frames: Mutex::default(),
             health: Health::default(),
             partitions: RwLock::new(loaded.partitions),
@@ -321,6 +324,7 @@ impl SpanStore {
     }
 
     fn keep_log(&self) -> Result<(), StoreError> {
+        let _keeping = self.log_keeping.lock();
         if self.log.lock().spare.is_none() {
             let generation = self.new_generation()?;
             self.log.lock().spare = Some(generation);

@@ -4,7 +4,7 @@
 //! ingest --Admitted--> committer --Committed--> assembling --Cut--> sealer
 //!                        log                   live view            segments
 //! ```
-//! One thread a stage, and one that keeps the house of what is sealed. A stage that falls behind blocks the one
+//! One thread a stage, and two that keep the house: that of the log, and that of what is sealed. A stage that falls behind blocks the one
 //! before it, and in the end ingest refuses.
 
 mod assembling;
@@ -12,6 +12,7 @@ mod clock;
 mod committer;
 mod finishing;
 mod guard;
+mod house;
 mod keeper;
 #[cfg(test)]
 mod model;
@@ -28,6 +29,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use guard::Guard;
+use house::House;
 use ingest::Admitted;
 use pace::Pace;
 use query::State;
@@ -105,6 +107,7 @@ impl Pipeline {
         let clock = Clock::new(now);
         let sealer =
             sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store), clock.clone(), Arc::clone(&stopping));
+        let (house, sealed) = House::new(Arc::clone(&state), Arc::clone(&store));
         let pace = Arc::new(Pace::default());
         let sealers_pace = Arc::clone(&pace);
         let log_state = Arc::clone(&state);
@@ -116,7 +119,8 @@ impl Pipeline {
         let threads = vec![
             spawn("guard", move || guard.run())?,
             spawn("keeper", move || keeper.run())?,
-            spawn("sealer", move || sealer.run(&cuts, &sealers_pace))?,
+            spawn("house", move || house.run())?,
+            spawn("sealer", move || sealer.run(&cuts, &sealers_pace, &sealed))?,
             spawn("assembling", move || assembling.run(&committed, &pace))?,
             spawn("committer", move || {
                 committer::run(&store, &log_state, &watch, &clock, admitted, &to_assembling)

@@ -1,9 +1,9 @@
-//! The sealing stage: builds segments, publishes them, and keeps the log's house.
+//! The sealing stage: builds segments and publishes them.
 
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use query::{Refusal, State};
@@ -12,10 +12,9 @@ use span_store::{SpanStore, StoreError, StoredSegment};
 
 use super::Clock;
 use super::assembling::Cut;
+use super::house::Sealed;
 use super::pace::Pace;
 
-/// How often the store's house is kept while nothing is sealed.
-const HOUSEKEEPING: Duration = Duration::from_millis(500);
 /// The wait before a failed seal is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -37,20 +36,14 @@ impl Sealer {
         Self { state, store, clock, stopping }
     }
 
-    pub(super) fn run(self, cuts: &Receiver<Cut>, pace: &Pace) {
-        loop {
-            match cuts.recv_timeout(HOUSEKEEPING) {
-                Ok(cut) => {
-                    pace.begin();
-                    self.state.scans.set_sealing(true);
-                    self.seal(&cut);
-                    self.state.scans.set_sealing(false);
-                    pace.end();
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            self.keep_house();
+    pub(super) fn run(self, cuts: &Receiver<Cut>, pace: &Pace, sealed: &Sealed) {
+        while let Ok(cut) = cuts.recv() {
+            pace.begin();
+            self.state.scans.set_sealing(true);
+            self.seal(&cut);
+            self.state.scans.set_sealing(false);
+            pace.end();
+            sealed.tell();
         }
         if let Err(error) = self.store.retire_log() {
             tracing::error!(%error, "cannot let go of the log");
@@ -114,14 +107,6 @@ impl Sealer {
                 return None;
             }
             std::thread::sleep(RETRY);
-        }
-    }
-
-    fn keep_house(&self) {
-        let no_room = self.state.refuses(Refusal::Disk).is_some();
-        let kept = if no_room { self.store.give_up_sealed_log() } else { self.store.keep_house() };
-        if let Err(error) = kept {
-            tracing::error!(%error, "cannot keep the log's house");
         }
     }
 }
