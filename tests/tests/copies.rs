@@ -164,7 +164,36 @@ fn check_names_the_segment_that_is_damaged_and_the_server_serves_the_rest() {
     eventually("what is new is there", Duration::from_secs(10), || all_are_there(&server, &traces)).unwrap();
 }
 
-/// Files of segments, smallest first.
+#[test]
+fn check_reads_rollups_and_names_the_one_that_is_damaged() {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let options = ServerOptions::new().unwrap().hasty();
+    let options = options.env("LONGPOLE_STORE__SLICE", "2s").env("LONGPOLE_STORE__RETENTION", "4s");
+    let mut server = options.start().unwrap();
+    let traces = some_traces(&mut rng, 400);
+    server.exporter().unwrap().deliver(&request(&traces.concat())).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    server.exporter().unwrap().deliver(&request(&some_traces(&mut rng, 1).concat())).unwrap();
+    let spans: usize = traces.iter().map(Vec::len).sum();
+    let rolled_up = || -> Result<()> {
+        let status = server.api().json("/api/v1/status")?;
+        ensure!(status["housekeeping"]["rollups"]["minute"]["spans"] == spans, "{status}");
+        Ok(())
+    };
+    eventually("it is rolled up", Duration::from_secs(60), rolled_up).unwrap();
+    assert!(server.terminate().unwrap().success());
+    let clean = longpole(&["check", "--data-dir"], &server.data_dir()).unwrap();
+    assert!(clean.status.success(), "{}", said(&clean));
+    assert!(said(&clean).contains(&format!("1 rollups of {spans} spans")), "{}", said(&clean));
+
+    let rollup = tables(&server.data_dir()).unwrap().pop().unwrap();
+    OpenOptions::new().write(true).open(&rollup).unwrap().write_all_at(b"damage", 3_000).unwrap();
+    let found = longpole(&["check", "--data-dir"], &server.data_dir()).unwrap();
+    assert_eq!(found.status.code(), Some(1), "{}", said(&found));
+    assert!(said(&found).lines().any(|line| line.starts_with("rollup")), "{}", said(&found));
+}
+
+/// Files of segments and rollups, smallest first.
 fn tables(data: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(data.join("rocksdb"))? {

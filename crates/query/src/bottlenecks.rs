@@ -127,9 +127,13 @@ impl Selection<'_> {
             sums.merge(&of_part, by);
             scanned.add(read);
         }
+        let parts = in_parts(&self.view.rollups, 1, |part| self.rolled(part, by));
         let mut resolution = None;
-        for rollup in self.view.rollups.iter() {
-            resolution = resolution.max(self.rolled(rollup, by, &mut scanned, &mut entries, &mut sums)?);
+        for part in parts {
+            let (of_part, tier, read) = part?;
+            sums.merge(&of_part, by);
+            resolution = resolution.max(tier);
+            scanned.add(read);
         }
         let (items, other_share) = items(self.state, self.question, &sums);
         Ok(BottleneckAnswer {
@@ -214,34 +218,35 @@ impl Selection<'_> {
         Ok(())
     }
 
-    /// Adds what a rollup has of the traces asked for; its width if it has any.
+    /// What these rollups have of the traces asked for, and the width of the widest that has any.
     fn rolled(
         &self,
-        rollup: &Rollup,
+        rollups: &[Arc<Rollup>],
         by: PathGrouping,
-        scanned: &mut Scanned,
-        entries: &mut Entries,
-        sums: &mut PathSums,
-    ) -> Result<Option<Tier>, QueryError> {
-        let tier = rollup.tier;
-        let roots: Vec<bool> =
-            rollup.operations().iter().map(|&root| self.root_wanted(Some(root), entries)).collect();
-        let rootless = self.root_wanted(None, entries);
-        let in_window = |bucket| self.question.window.contains(tier.start(bucket));
-        let wanted = |bucket, root: Option<u32>| {
-            let root = root.map_or(rootless, |root| roots.get(root as usize).copied().unwrap_or(false));
-            root && in_window(bucket)
-        };
-        let mut found = None;
-        for block in rollup.blocks_with(Kind::Paths, in_window) {
-            scanned.blocks += 1;
-            rolled_paths(&rollup.handle, block, by, &wanted, &mut |row| {
-                scanned.rows += 1;
-                sums.merge(&rollup.globalize(row.sums), by);
-                found = Some(tier);
-            })?;
+    ) -> Result<(PathSums, Option<Tier>, Scanned), QueryError> {
+        let (mut sums, mut found, mut scanned) = (PathSums::default(), None, Scanned::default());
+        let mut entries = Entries::new();
+        for rollup in rollups {
+            let tier = rollup.tier;
+            let roots: Vec<bool> =
+                rollup.operations().iter().map(|&root| self.root_wanted(Some(root), &mut entries)).collect();
+            let rootless = self.root_wanted(None, &mut entries);
+            let in_window = |bucket| self.question.window.contains(tier.start(bucket));
+            let wanted = |bucket, root: Option<u32>| {
+                let root = root.map_or(rootless, |root| roots.get(root as usize).copied().unwrap_or(false));
+                root && in_window(bucket)
+            };
+            for block in rollup.blocks_with(Kind::Paths, in_window) {
+                let _turn = self.state.scans.turn();
+                scanned.blocks += 1;
+                rolled_paths(&rollup.handle, block, by, &wanted, &mut |row| {
+                    scanned.rows += 1;
+                    sums.merge(&rollup.globalize(row.sums), by);
+                    found = found.max(Some(tier));
+                })?;
+            }
         }
-        Ok(found)
+        Ok((sums, found, scanned))
     }
 
     fn wanted(&self, row: &TraceRow, entries: &mut Entries) -> bool {

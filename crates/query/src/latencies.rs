@@ -12,7 +12,7 @@ use trace_model::{NanoDuration, OperationId, SpanKind, StatusCode, UnixNanos};
 use crate::answer::*;
 use crate::engine::QueryError;
 use crate::request::*;
-use crate::rollups::{Kind, coarse_points, widen};
+use crate::rollups::{Kind, Rollup, coarse_points, widen};
 use crate::sealed::{SEGMENTS_WORTH, SealedSegment};
 use crate::state::{State, View};
 
@@ -125,29 +125,47 @@ impl<'a> Run<'a> {
     }
 
     fn rolled(&mut self, view: &View) -> Result<(), QueryError> {
-        for rollup in view.rollups.iter() {
-            let tier = rollup.tier;
-            let wanted: Vec<bool> = rollup.operations().iter().map(|&id| self.wanted(id).is_some()).collect();
-            let window = self.window;
-            let in_window = |bucket| window.contains(tier.start(bucket));
-            if !wanted.contains(&true) {
-                continue;
-            }
-            let question = self.question;
-            let fits = |bucket, local: u32, status| {
-                let operation = wanted.get(local as usize).copied().unwrap_or(false);
-                operation && in_window(bucket) && status_wanted(question, status)
-            };
-            for block in rollup.blocks_with(Kind::Histograms, in_window) {
-                rolled_histograms(&rollup.handle, block, &fits, &mut |row| {
-                    let (id, at) = (rollup.operation(row.operation), tier.start(row.bucket));
-                    self.resolution = self.resolution.max(Some(tier));
-                    if self.is_cut(at, tier) {
-                        self.cut_points = self.cut_points.max(Some(tier));
-                    }
-                    self.add(at, id, row.status, &row.histogram, &row.exemplars);
-                })?;
-            }
+        let (state, question, window) = (self.state, self.question, self.window);
+        let parts = in_parts(&view.rollups, 1, |part| {
+            let mut run = Run::new(state, question, window);
+            part.iter().try_for_each(|rollup| run.rollup(rollup)).map(|()| run)
+        });
+        for part in parts {
+            let part = part?;
+            self.resolution = self.resolution.max(part.resolution);
+            self.cut_points = self.cut_points.max(part.cut_points);
+            self.merge(part.series);
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, series: HashMap<Labels, Series>) {
+        for (labels, series) in series {
+            self.series.entry(labels).or_default().merge(series);
+        }
+    }
+
+    fn rollup(&mut self, rollup: &Rollup) -> Result<(), QueryError> {
+        let (tier, question, window) = (rollup.tier, self.question, self.window);
+        let wanted: Vec<bool> = rollup.operations().iter().map(|&id| self.wanted(id).is_some()).collect();
+        if !wanted.contains(&true) {
+            return Ok(());
+        }
+        let in_window = |bucket| window.contains(tier.start(bucket));
+        let fits = |bucket, local: u32, status| {
+            let operation = wanted.get(local as usize).copied().unwrap_or(false);
+            operation && in_window(bucket) && status_wanted(question, status)
+        };
+        for block in rollup.blocks_with(Kind::Histograms, in_window) {
+            let _turn = self.state.scans.turn();
+            rolled_histograms(&rollup.handle, block, &fits, &mut |row| {
+                let (id, at) = (rollup.operation(row.operation), tier.start(row.bucket));
+                self.resolution = self.resolution.max(Some(tier));
+                if self.is_cut(at, tier) {
+                    self.cut_points = self.cut_points.max(Some(tier));
+                }
+                self.add(at, id, row.status, &row.histogram, &row.exemplars);
+            })?;
         }
         Ok(())
     }
@@ -169,9 +187,7 @@ impl<'a> Run<'a> {
             part.iter().try_for_each(|segment| run.segment(segment)).map(|()| run.series)
         });
         for part in parts {
-            for (labels, series) in part? {
-                self.series.entry(labels).or_default().merge(series);
-            }
+            self.merge(part?);
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::options::StoreOptions;
 use crate::partition::SegmentHandle;
 use crate::partitions;
 use crate::retention;
+use crate::rollup::{self, RollupHandle, Rollups, StoredRollup};
 use crate::store::StoredSegment;
 use crate::wal;
 
@@ -27,6 +28,7 @@ pub struct Inspection {
     generations: Vec<Generation>,
     sealed: u64,
     next: u64,
+    rollups: Rollups,
 }
 
 impl Inspection {
@@ -57,7 +59,16 @@ impl Inspection {
         let last = noted.max(scan.last_frame.unwrap_or(0));
         let log = open::log_state(&*db.get()?, &families, sealed, last);
         let generations = log.generations.into_iter().collect();
-        Ok((Self { db, generations, sealed, next: log.next_seq }, segments, damaged))
+        let rollups = Rollups::load(&db).unwrap_or_else(|error| {
+            damaged.push(format!("rollups: {error}"));
+            Rollups::default()
+        });
+        Ok((Self { db, generations, sealed, next: log.next_seq, rollups }, segments, damaged))
+    }
+
+    /// The rollups, oldest number first; empty when asked again.
+    pub fn take_rollups(&self) -> Vec<StoredRollup> {
+        self.rollups.take_found()
     }
 
     /// Tells `each` the frames that no segment holds, in order, also those that are gone or damaged.
@@ -73,12 +84,23 @@ impl Inspection {
     /// # Errors
     /// What RocksDB says of the first block that is not as it was written.
     pub fn read_all(&self, segment: &SegmentHandle) -> Result<u64, StoreError> {
+        self.read_from(segment.partition_name(), &segment.id().0.to_be_bytes())
+    }
+
+    /// The same of a rollup's file.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn read_all_of_rollup(&self, rollup: &RollupHandle) -> Result<u64, StoreError> {
+        self.read_from(rollup::FAMILY, &rollup.number().to_be_bytes())
+    }
+
+    fn read_from(&self, family: &str, first: &[u8]) -> Result<u64, StoreError> {
         let db = self.db.get()?;
-        let Some(family) = db.cf_handle(segment.partition_name()) else { return Ok(0) };
-        let first = segment.id().0.to_be_bytes();
+        let Some(family) = db.cf_handle(family) else { return Ok(0) };
         let mut values = 0;
-        for item in db.iterator_cf(&family, IteratorMode::From(&first, rocksdb::Direction::Forward)) {
-            if !item?.0.starts_with(&first) {
+        for item in db.iterator_cf(&family, IteratorMode::From(first, rocksdb::Direction::Forward)) {
+            if !item?.0.starts_with(first) {
                 break;
             }
             values += 1;

@@ -17,7 +17,7 @@ use crate::store::{Sink, SpanStore, file_bytes};
 pub(crate) const FAMILY: &str = "rollup";
 
 /// The rollups of a store.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Rollups {
     /// Found at start, until they are asked for.
     found: Mutex<Vec<StoredRollup>>,
@@ -114,12 +114,17 @@ impl Rollups {
         found.reverse();
         Ok(Self { found: Mutex::new(found), next: AtomicU64::new(next), retired: Mutex::default() })
     }
+
+    /// Those that were there; empty when asked again.
+    pub(crate) fn take_found(&self) -> Vec<StoredRollup> {
+        std::mem::take(&mut self.found.lock())
+    }
 }
 
 impl SpanStore {
     /// The rollups that were there at start, oldest number first; empty when asked again.
     pub fn take_stored_rollups(&self) -> Vec<StoredRollup> {
-        std::mem::take(&mut self.rollups.found.lock())
+        self.rollups.take_found()
     }
 
     /// Builds a rollup and makes it part of the store in one atomic step.

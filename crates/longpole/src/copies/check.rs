@@ -7,13 +7,15 @@ use otlp_wire::WireLimits;
 use query::NameTable;
 use span_store::{FrameError, Inspection};
 
-use super::segment;
+use super::{rollup, segment};
 
 /// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     segments: u64,
     sealed_spans: u64,
+    rollups: u64,
+    rolled_spans: u64,
     frames: u64,
     log_spans: u64,
     problems: Vec<String>,
@@ -32,9 +34,11 @@ impl Report {
         }
         writeln!(
             out,
-            "{} segments with {} spans and {} log frames with {} spans read, {} problems",
+            "{} segments with {} spans, {} rollups of {} spans and {} log frames with {} spans read, {} problems",
             self.segments,
             self.sealed_spans,
+            self.rollups,
+            self.rolled_spans,
             self.frames,
             self.log_spans,
             self.problems.len()
@@ -55,6 +59,16 @@ pub(crate) fn check(dir: &Path) -> anyhow::Result<Report> {
         }
         let found = segment::problems(&stored.handle, &stored.meta);
         report.problems.extend(found.into_iter().map(|problem| format!("{of}: {problem}")));
+    }
+    for stored in store.take_rollups() {
+        let of = format!("rollup {}", stored.handle.number());
+        report.rollups += 1;
+        if let Err(error) = store.read_all_of_rollup(&stored.handle) {
+            report.problems.push(format!("{of}: {error}"));
+        }
+        let checked = rollup::check(&stored);
+        report.rolled_spans += checked.spans;
+        report.problems.extend(checked.problems.into_iter().map(|problem| format!("{of}: {problem}")));
     }
     read_log(&store, &mut report)?;
     Ok(report)

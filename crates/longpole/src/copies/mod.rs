@@ -3,6 +3,7 @@
 
 mod check;
 mod repair;
+mod rollup;
 mod segment;
 mod server;
 

@@ -11,6 +11,8 @@ pub struct RollupBlock {
     pub first: u32,
     /// The first bucket behind it.
     pub end: u32,
+    /// Whether the sums of its critical paths say how many bytes they have, as from format 2 on.
+    pub(crate) is_sized: bool,
 }
 
 impl RollupBlock {
@@ -36,10 +38,9 @@ fn blocks(tier: Tier, format: u32, firsts: &[u32], buckets: &[u32]) -> Vec<Rollu
     let most = tier.per_block();
     if format > 1 {
         let ends = firsts.iter().skip(1).copied().chain([u32::MAX]);
-        let block = |(&first, end): (&u32, u32)| RollupBlock {
-            number: first,
-            first,
-            end: end.min(first.saturating_add(most)),
+        let block = |(&first, end): (&u32, u32)| {
+            let end = end.min(first.saturating_add(most));
+            RollupBlock { number: first, first, end, is_sized: true }
         };
         return firsts.iter().zip(ends).map(block).collect();
     }
@@ -47,7 +48,7 @@ fn blocks(tier: Tier, format: u32, firsts: &[u32], buckets: &[u32]) -> Vec<Rollu
     numbers.dedup();
     let block = |number: u32| {
         let first = number.saturating_mul(most);
-        RollupBlock { number, first, end: first.saturating_add(most) }
+        RollupBlock { number, first, end: first.saturating_add(most), is_sized: false }
     };
     numbers.into_iter().map(block).collect()
 }
@@ -71,7 +72,7 @@ mod tests {
     fn a_block_ends_where_the_next_begins_and_has_an_hour_at_most() {
         assert_eq!(ranges(1, &[]), [(0, 0, 60), (1, 60, 120), (4, 240, 300)]);
         assert_eq!(ranges(2, &[59, 61, 240]), [(59, 59, 61), (61, 61, 121), (240, 240, 300)]);
-        let block = RollupBlock { number: 59, first: 59, end: 61 };
+        let block = RollupBlock { number: 59, first: 59, end: 61, is_sized: true };
         assert_eq!(block.of(&[59, 60, 61, 119]), [59, 60]);
         assert!(block.of(&[61]).is_empty() && block.of(&[]).is_empty());
     }

@@ -176,16 +176,19 @@ fn write_histograms(rows: &HistogramRows, blocks: &mut BlockWriter, bucket: u32,
     }
 }
 
-/// `{ bucket within the block, root operation + 1 or 0, traces, excluded, flagged, sized latency, items } ...`
+/// `{ bucket within the block, root operation + 1 or 0, length, traces, excluded, flagged, sized latency, items } ...`; the
+/// length is that of what follows, so that other roots are passed over.
 fn write_paths(rows: &PathRows, blocks: &mut BlockWriter, bucket: u32, names: &mut LocalNames<'_>) {
     for (root, sums) in rows {
         let raw = blocks.row(bucket);
         put(raw, root.map_or(0, |root| u64::from(names.operation(root)) + 1));
-        for number in [sums.traces, sums.excluded, sums.flagged] {
-            put(raw, number);
-        }
-        write_sized(raw, |out| sums.latency.encode(out));
-        write_items(raw, sums, names);
+        write_sized(raw, |out| {
+            for number in [sums.traces, sums.excluded, sums.flagged] {
+                put(out, number);
+            }
+            write_sized(out, |out| sums.latency.encode(out));
+            write_items(out, sums, names);
+        });
     }
 }
 

@@ -100,17 +100,28 @@ pub fn rolled_paths(
     while !cursor.is_empty() {
         let bucket = read_bucket(&mut cursor, block)?;
         let root = cursor.u32()?.checked_sub(1);
-        let by = wanted(bucket, root).then_some(by);
-        let sums = read_sums(&mut cursor, by)?;
-        if by.is_some() {
+        let is_wanted = wanted(bucket, root);
+        let sums = if block.is_sized {
+            let mut sized = Cursor::new(cursor.sized()?, WHAT);
+            if !is_wanted {
+                continue;
+            }
+            let sums = read_sums(&mut sized, by)?;
+            sized.end()?;
+            sums
+        } else {
+            // Where it ends is known only when it is read.
+            read_sums(&mut cursor, by)?
+        };
+        if is_wanted {
             each(RolledPaths { bucket, root, sums });
         }
     }
     Ok(())
 }
 
-/// Sums with the items that `by` tells apart; nothing of them is of use without it.
-fn read_sums(cursor: &mut Cursor<'_>, by: Option<PathGrouping>) -> Result<PathSums, ReadError> {
+/// Sums with the items that `by` tells apart.
+fn read_sums(cursor: &mut Cursor<'_>, by: PathGrouping) -> Result<PathSums, ReadError> {
     let mut sums = PathSums {
         traces: cursor.u64()?,
         excluded: cursor.u64()?,
@@ -118,15 +129,10 @@ fn read_sums(cursor: &mut Cursor<'_>, by: Option<PathGrouping>) -> Result<PathSu
         ..PathSums::default()
     };
     let mut latency = cursor.sized()?;
-    if by.is_some() {
-        sums.latency = LatencyHistogram::decode(&mut latency).map_err(|_| cursor.damaged())?;
-    }
+    sums.latency = LatencyHistogram::decode(&mut latency).map_err(|_| cursor.damaged())?;
     let mut items = Items { found: HashMap::new(), services: HashSet::new() };
     for _ in 0..cursor.count()? {
-        let item = StoredItem::read(cursor)?;
-        if let Some(by) = by {
-            items.add(&item, by)?;
-        }
+        items.add(&StoredItem::read(cursor)?, by)?;
     }
     sums.items = items.found;
     Ok(sums)
