@@ -51,7 +51,7 @@ struct Args {
     #[arg(long, default_value_t = 2)]
     lulls: u64,
     /// Seconds of a partition; a lull is two of them and a half.
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 20)]
     slice: u64,
     /// MiB above which the oldest partitions go; what is judged begins then.
     #[arg(long, default_value_t = 1_024)]
