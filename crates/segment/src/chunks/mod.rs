@@ -1,7 +1,7 @@
 //! Chunk blocks: traces in the order of their ids.
 //!
 //! Since format 2 a block is columns of some thousand spans: what varies in them lies together by kind of call
-//! (`shape.rs`), in as few bits as it takes (`columns.rs`, `texts.rs`), and what many share lies once in the
+//! (`shape.rs`), in as few bits as it takes (`columns`, `texts.rs`), and what many share lies once in the
 //! segment (`values.rs`). A trace of more spans than a block takes goes on in the next one. Format 1 had whole
 //! messages (`v1.rs`); a block says itself which it is.
 
