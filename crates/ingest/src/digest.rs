@@ -164,6 +164,7 @@ fn unreadable(error: &AdmitError) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffers::BodyBuffers;
 
     const TEXT: &[u8] =
         br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"4bf92f3577b34da6a3ce929d0e0e4736","name":"a"}]}]}]}"#;
@@ -173,7 +174,7 @@ mod tests {
         let budget = Budget::new(room + 1);
         let mut other = budget.charge();
         assert!(other.grow(1));
-        let mut body = Received::new(budget.charge());
+        let mut body = Received::new(budget.charge(), BodyBuffers::new(0));
         assert!(body.push(Bytes::from_static(text)));
         let message = Message { body, encoding: Encoding::Identity, json: true };
         let digested = message.digest(&IngestLimits::default(), &budget, &NameTable::default());

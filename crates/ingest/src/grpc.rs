@@ -142,6 +142,9 @@ impl GrpcService {
                 }
             };
             let mut body = self.server.may_come(Some(length))?;
+            if encoding == Encoding::Identity {
+                body = body.in_one_piece(Some(length));
+            }
             self.server.receive(chunks, first, &mut body).await?;
             whole(&body, length)?;
             Ok(Message { body, encoding, json: false })

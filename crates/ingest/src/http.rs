@@ -112,6 +112,9 @@ async fn receive(
     };
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let mut body = server.may_come(length)?;
+    if encoding == Encoding::Identity {
+        body = body.in_one_piece(length);
+    }
     in_time(server.body_limits().time, server.receive(chunks, Bytes::new(), &mut body)).await?;
     Ok(Message { body, encoding, json: format == Format::Json })
 }

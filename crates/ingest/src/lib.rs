@@ -12,6 +12,7 @@ mod activity;
 mod admit;
 mod body;
 mod budget;
+mod buffers;
 mod codec;
 mod connection;
 mod cors;

@@ -2,30 +2,55 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Read};
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::budget::Charge;
+use crate::buffers::{BodyBuffer, BodyBuffers, LARGE};
 
 /// A shorter chunk is copied behind the one before it, so that many tiny chunks cost no more than their bytes.
 const CHUNK_MIN: usize = 4 << 10;
 /// A body that came as one chunk at least this long is not copied; a shorter one might hold on to a larger buffer
 /// of the connection.
 const KEEP_MIN: usize = 64 << 10;
+/// Room for all that was announced is taken once so much of it is there, one part in so many: who only announces gets
+/// nothing.
+const THERE: usize = 8;
 
-/// A body, or the part of it that is there. It takes no memory before the bytes come, whatever was announced.
+/// A body, or the part of it that is there.
 #[derive(Debug)]
 pub(crate) struct Received {
+    /// What came before `whole` was taken.
     chunks: VecDeque<Bytes>,
     tail: BytesMut,
+    /// The body in one piece, as far as it is there.
+    whole: Option<BodyBuffer>,
+    buffers: Arc<BodyBuffers>,
+    /// The length that the body will have in one piece; `None` if it is not known, or is not wanted so.
+    announced: Option<usize>,
     len: usize,
     /// What it holds of the budget: the length.
     pub(crate) charge: Charge,
 }
 
 impl Received {
-    pub(crate) fn new(charge: Charge) -> Self {
-        Self { chunks: VecDeque::new(), tail: BytesMut::new(), len: 0, charge }
+    pub(crate) fn new(charge: Charge, buffers: Arc<BodyBuffers>) -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            tail: BytesMut::new(),
+            whole: None,
+            buffers,
+            announced: None,
+            len: 0,
+            charge,
+        }
+    }
+
+    /// It will be wanted in one piece, of this length if that is known.
+    pub(crate) fn in_one_piece(mut self, announced: Option<usize>) -> Self {
+        self.announced = announced.filter(|&length| length >= LARGE);
+        self
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -39,6 +64,17 @@ impl Received {
             return false;
         }
         self.len += chunk.len();
+        if self.whole.is_none()
+            && let Some(length) = self.announced
+            && self.len >= length / THERE
+            && self.len < length
+        {
+            self.whole = Some(self.gathered(length));
+        }
+        if let Some(whole) = &mut self.whole {
+            whole.extend_from_slice(&chunk);
+            return true;
+        }
         if chunk.len() < CHUNK_MIN {
             self.tail.extend_from_slice(&chunk);
             return true;
@@ -54,25 +90,37 @@ impl Received {
         }
     }
 
+    /// Moves what is there into one piece with room for so much.
+    fn gathered(&mut self, length: usize) -> BodyBuffer {
+        self.end_tail();
+        let mut whole = self.buffers.take(length);
+        while let Some(chunk) = self.chunks.pop_front() {
+            whole.extend_from_slice(&chunk);
+        }
+        whole
+    }
+
     /// All of it in one piece: as it came if it came so, else copied once.
     pub(crate) fn into_bytes(mut self) -> (Bytes, Charge) {
         self.end_tail();
-        if self.chunks.len() == 1
+        if self.whole.is_none()
+            && self.chunks.len() == 1
             && self.len >= KEEP_MIN
             && let Some(only) = self.chunks.pop_front()
         {
             return (only, self.charge);
         }
-        let mut whole = BytesMut::with_capacity(self.len);
-        while let Some(chunk) = self.chunks.pop_front() {
-            whole.extend_from_slice(&chunk);
-        }
+        let whole = match self.whole.take() {
+            Some(whole) => whole,
+            None => self.gathered(self.len),
+        };
         (whole.freeze(), self.charge)
     }
 
     /// A reader that lets go of chunks as it goes, and the charge.
     pub(crate) fn into_reader(mut self) -> (ChunkReader, Charge) {
         self.end_tail();
+        self.chunks.extend(self.whole.take().map(BodyBuffer::freeze));
         (ChunkReader(self.chunks), self.charge)
     }
 }
@@ -112,8 +160,15 @@ mod tests {
     use super::*;
     use crate::budget::Budget;
 
+    fn empty() -> Received {
+        Received::new(Budget::new(1 << 30).charge(), BodyBuffers::new(16 << 20))
+    }
+
     fn received(lengths: &[usize]) -> (Received, Vec<u8>) {
-        let mut received = Received::new(Budget::new(1 << 30).charge());
+        fill(empty(), lengths)
+    }
+
+    fn fill(mut received: Received, lengths: &[usize]) -> (Received, Vec<u8>) {
         let mut all = Vec::new();
         for (at, &length) in lengths.iter().enumerate() {
             let chunk = vec![at as u8; length];
@@ -139,9 +194,36 @@ mod tests {
     fn a_large_body_in_one_piece_is_not_copied() {
         let body = Bytes::from(vec![7; KEEP_MIN]);
         let at = body.as_ptr();
-        let mut received = Received::new(Budget::new(1 << 30).charge());
+        let mut received = empty();
         assert!(received.push(body));
         assert_eq!(received.into_bytes().0.as_ptr(), at);
+    }
+
+    #[test]
+    fn a_body_whose_length_is_known_is_written_where_it_stays() {
+        let length = 2 * LARGE;
+        let pieces = [length / 16, 100, length / 16 - 100, 1, length / 2, length / 4 + length / 8 - 1];
+        let (received, all) = fill(empty().in_one_piece(Some(length)), &pieces);
+        let at = received.whole.as_ref().map(|whole| whole.as_ref().as_ptr());
+        let whole = received.into_bytes().0;
+        assert!(whole == all);
+        assert_eq!(Some(whole.as_ptr()), at);
+        let mut read = Vec::new();
+        let (received, all) = fill(empty().in_one_piece(Some(length)), &pieces);
+        received.into_reader().0.read_to_end(&mut read).unwrap();
+        assert!(read == all);
+    }
+
+    #[test]
+    fn what_is_only_announced_takes_no_room() {
+        let length = 4 * LARGE;
+        let received = fill(empty().in_one_piece(Some(length)), &[length / THERE - 1]).0;
+        assert!(received.whole.is_none());
+        let received = fill(received, &[1]).0;
+        assert!(received.whole.is_some());
+        // More than was announced is no reason to lose any of it.
+        let (received, all) = fill(empty().in_one_piece(Some(length)), &[length / 2, length]);
+        assert!(received.into_bytes().0 == all);
     }
 
     #[test]
@@ -149,7 +231,7 @@ mod tests {
         let budget = Budget::new(10);
         let mut other = budget.charge();
         assert!(other.grow(5));
-        let mut received = Received::new(budget.charge());
+        let mut received = Received::new(budget.charge(), BodyBuffers::new(0));
         assert!(received.push(Bytes::from_static(b"12345")));
         assert!(!received.push(Bytes::from_static(b"6")));
         drop(received);
