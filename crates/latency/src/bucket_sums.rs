@@ -43,7 +43,17 @@ impl BucketSums {
 
     /// Adds all of another.
     pub fn merge(&mut self, other: &Self) {
-        other.iter().for_each(|(bucket, value)| self.add_to(bucket, value));
+        let mut at = 0;
+        for (bucket, value) in other.iter() {
+            // Both rise, so the next is near.
+            at += self.buckets[at..].iter().take_while(|own| **own < bucket).count();
+            if self.buckets.get(at) == Some(&bucket) {
+                self.sums[at] = self.sums[at].saturating_add(value);
+            } else {
+                self.buckets.insert(at, bucket);
+                self.sums.insert(at, value);
+            }
+        }
     }
 
     /// The sum over all durations.

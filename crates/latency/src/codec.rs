@@ -70,7 +70,22 @@ pub(crate) fn take_bytes<'a>(bytes: &mut &'a [u8], n: usize) -> Result<&'a [u8],
 }
 
 /// Takes a varint off the front.
+#[inline]
 pub(crate) fn take<T: TryFrom<u128>>(bytes: &mut &[u8]) -> Result<T, DecodeError> {
+    // Most are short: nine bytes fit 63 bits, whatever they are.
+    let mut value = 0u64;
+    for (at, &byte) in bytes.iter().take(9).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            *bytes = &bytes[at + 1..];
+            return T::try_from(u128::from(value)).map_err(|_| DecodeError::TooLarge);
+        }
+    }
+    take_long(bytes)
+}
+
+#[cold]
+fn take_long<T: TryFrom<u128>>(bytes: &mut &[u8]) -> Result<T, DecodeError> {
     let mut value = 0u128;
     for shift in (0..128).step_by(7) {
         let byte = take_byte(bytes)?;
@@ -203,7 +218,7 @@ impl LatencyHistogram {
             if bucket <= last || count == 0 {
                 return Err(DecodeError::Inconsistent("an empty or repeated bucket"));
             }
-            counts.add(bucket, count);
+            counts.push(bucket, count);
             last = bucket;
         }
         let HistogramParts { count, errors, zeros, overflow, sum, min, max } = *parts;

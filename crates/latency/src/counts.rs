@@ -43,6 +43,25 @@ impl Counts {
         }
     }
 
+    /// Adds a bucket that lies behind all there are.
+    pub(crate) fn push(&mut self, bucket: u16, count: u64) {
+        match (self, u32::try_from(count)) {
+            (Self::List(list), Ok(count)) if list.len() < LIST_MAX && bucket < BUCKETS => {
+                list.push((bucket, count));
+            }
+            (counts, _) => counts.add(bucket, count),
+        }
+    }
+
+    /// Adds all counts of another.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        let merged = match (&mut *self, other) {
+            (Self::List(list), Self::List(more)) => merge_lists(list, more),
+            _ => 0,
+        };
+        other.iter().skip(merged).for_each(|(bucket, count)| self.add(bucket, count));
+    }
+
     /// From the list to the array, from the array to the wide one.
     fn grow(&mut self) {
         *self = match self {
@@ -91,6 +110,25 @@ fn add_to_list(list: &mut Vec<(u16, u32)>, bucket: u16, more: u64) -> bool {
     }
 }
 
+/// Adds all of `more`, up to the first that is too much for a list; how many were added.
+fn merge_lists(list: &mut Vec<(u16, u32)>, more: &[(u16, u32)]) -> usize {
+    let mut at = 0;
+    for (nth, &(bucket, count)) in more.iter().enumerate() {
+        // Both rise, so the next is near.
+        at += list[at..].iter().take_while(|(own, _)| *own < bucket).count();
+        if list.get(at).is_some_and(|(own, _)| *own == bucket) {
+            if !add_narrow(&mut list[at].1, u64::from(count)) {
+                return nth;
+            }
+        } else if list.len() < LIST_MAX {
+            list.insert(at, (bucket, count));
+        } else {
+            return nth;
+        }
+    }
+    more.len()
+}
+
 /// False if the sum does not fit.
 fn add_narrow(count: &mut u32, more: u64) -> bool {
     let sum = u32::try_from(more).ok().and_then(|more| count.checked_add(more));
@@ -133,6 +171,11 @@ impl Eq for Counts {}
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::btree_map;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -151,6 +194,24 @@ mod tests {
         assert_eq!(all[400], (BUCKETS - 1, 3));
         counts.add(7, u64::MAX);
         assert_eq!(counts.iter().nth(6), Some((7, u64::MAX)));
+    }
+
+    proptest! {
+        #[test]
+        fn merging_is_adding_one_by_one(
+            own in btree_map(0..BUCKETS, 1..u64::from(u32::MAX) + 9, 0..400),
+            more in btree_map(0..BUCKETS, 1..u64::from(u32::MAX) + 9, 0..400),
+        ) {
+            let pushed = |of: &BTreeMap<u16, u64>| {
+                let mut counts = Counts::default();
+                of.iter().for_each(|(bucket, count)| counts.push(*bucket, *count));
+                counts
+            };
+            let (mut merged, mut added) = (pushed(&own), Counts::default());
+            own.iter().chain(&more).for_each(|(bucket, count)| added.add(*bucket, *count));
+            merged.merge(&pushed(&more));
+            prop_assert_eq!(merged, added);
+        }
     }
 
     #[test]

@@ -51,9 +51,7 @@ impl LatencyHistogram {
         if other.count == 0 {
             return;
         }
-        for (bucket, count) in other.counts.iter() {
-            self.counts.add(bucket, count);
-        }
+        self.counts.merge(&other.counts);
         self.widen(other.min, other.max);
         self.count = self.count.saturating_add(other.count);
         self.errors = self.errors.saturating_add(other.errors);

@@ -124,14 +124,14 @@ impl Selection<'_> {
         });
         for part in parts {
             let (of_part, read) = part?;
-            sums.merge(&of_part, by);
+            sums.merge(of_part, |key| key);
             scanned.add(read);
         }
         let parts = in_parts(&self.view.rollups, 1, |part| self.rolled(part, by));
         let mut resolution = None;
         for part in parts {
             let (of_part, tier, read) = part?;
-            sums.merge(&of_part, by);
+            sums.merge(of_part, |key| key);
             resolution = resolution.max(tier);
             scanned.add(read);
         }
@@ -241,7 +241,7 @@ impl Selection<'_> {
                 scanned.blocks += 1;
                 rolled_paths(&rollup.handle, block, by, &wanted, &mut |row| {
                     scanned.rows += 1;
-                    sums.merge(&rollup.globalize(row.sums), by);
+                    sums.merge(row.sums, |key| rollup.globalize(key));
                     found = found.max(Some(tier));
                 })?;
             }

@@ -14,9 +14,8 @@ pub(crate) use window::{Kind, coarse_points, widen};
 
 use std::sync::Arc;
 
-use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
-use segment::{ItemKey, ItemSums, PathSums, ReadError, RollupBlock, RollupMeta, Tier, decode_meta};
+use segment::{ItemKey, ReadError, RollupBlock, RollupMeta, Tier, decode_meta};
 use span_store::{RollupHandle, SegmentId, SpanStore, StoreError, StoredRollup};
 use trace_model::{OperationId, ServiceId, SpanKind};
 
@@ -81,22 +80,13 @@ impl Rollup {
         self.services.get(local.0 as usize).copied().unwrap_or(ServiceId(u32::MAX))
     }
 
-    /// Sums with process-wide numbers.
-    pub(crate) fn globalize(&self, sums: PathSums) -> PathSums {
-        let mut items: HashMap<ItemKey, ItemSums> = HashMap::with_capacity(sums.items.len());
-        for (key, item) in sums.items {
-            let key = ItemKey {
-                service: self.service(key.service),
-                operation: key.operation.map(|operation| self.operation(operation.0)),
-                edge: key.edge.map(|(client, server)| (self.service(client), self.service(server))),
-            };
-            match items.entry(key) {
-                Entry::Vacant(entry) => drop(entry.insert(item)),
-                // Only damage gives two of its names one number.
-                Entry::Occupied(mut entry) => entry.get_mut().merge(&item),
-            }
+    /// An item of its sums in process-wide numbers.
+    pub(crate) fn globalize(&self, key: ItemKey) -> ItemKey {
+        ItemKey {
+            service: self.service(key.service),
+            operation: key.operation.map(|operation| self.operation(operation.0)),
+            edge: key.edge.map(|(client, server)| (self.service(client), self.service(server))),
         }
-        PathSums { items, ..sums }
     }
 }
 

@@ -223,7 +223,7 @@ impl RollupSource for RollupsSource<'_> {
                 let by = PathGrouping::Both;
                 rolled_paths(&rollup.handle, block, by, &|finer, _| fits(finer), &mut |row| {
                     let root = row.root.map(|root| rollup.operation(root));
-                    rows.entry(root).or_default().merge(&rollup.globalize(row.sums), by);
+                    rows.entry(root).or_default().merge(row.sums, |key| rollup.globalize(key));
                 })?;
             }
         }

@@ -1,6 +1,7 @@
 //! What the critical paths of many traces are made of: sums that can be added to and merged in any order.
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use latency::{BucketSums, LatencyHistogram};
 use trace_model::{NanoDuration, OperationId, ServiceId, TraceId};
 
@@ -121,14 +122,17 @@ pub struct PathSums {
 }
 
 impl PathSums {
-    /// Adds all of another, with the items that `by` tells apart.
-    pub fn merge(&mut self, other: &Self, by: PathGrouping) {
+    /// Adds all of another, whose items are called what `name` says.
+    pub fn merge(&mut self, other: Self, name: impl Fn(ItemKey) -> ItemKey) {
         self.traces = self.traces.saturating_add(other.traces);
         self.excluded = self.excluded.saturating_add(other.excluded);
         self.flagged = self.flagged.saturating_add(other.flagged);
         self.latency.merge(&other.latency);
-        for (key, sums) in other.items.iter().filter(|(key, _)| by.takes(key)) {
-            self.items.entry(*key).or_default().merge(sums);
+        for (key, sums) in other.items {
+            match self.items.entry(name(key)) {
+                Entry::Vacant(entry) => drop(entry.insert(sums)),
+                Entry::Occupied(mut entry) => entry.get_mut().merge(&sums),
+            }
         }
     }
 }
@@ -145,7 +149,7 @@ mod tests {
         let mut most = PathSums { traces: u64::MAX, excluded: u64::MAX, flagged: 1, ..PathSums::default() };
         most.items.insert(key, item.clone());
         let mut sums = most.clone();
-        sums.merge(&most, PathGrouping::Both);
+        sums.merge(most, |key| key);
         assert_eq!((sums.traces, sums.excluded, sums.flagged), (u64::MAX, u64::MAX, 2));
         assert_eq!(sums.items[&key], item);
     }

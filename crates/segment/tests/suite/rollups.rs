@@ -238,7 +238,7 @@ proptest! {
         for (bucket, rows) in given(Tier::Day, &[], left).paths {
             for (root, sums) in rows {
                 let of_bucket = merged.entry(bucket).or_default();
-                of_bucket.entry(root).or_default().merge(&sums, PathGrouping::Both);
+                of_bucket.entry(root).or_default().merge(sums, |key| key);
             }
         }
         prop_assert_eq!(merged, all);
