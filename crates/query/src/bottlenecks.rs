@@ -226,6 +226,11 @@ impl Selection<'_> {
     ) -> Result<(PathSums, Option<Tier>, Scanned), QueryError> {
         let (mut sums, mut found, mut scanned) = (PathSums::default(), None, Scanned::default());
         let mut entries = Entries::new();
+        let names_a_root = self.question.service.is_some() || self.question.operation.is_some();
+        let kind = match by {
+            PathGrouping::Service if !names_a_root => Kind::PathsOfAll,
+            _ => Kind::Paths,
+        };
         for rollup in rollups {
             let tier = rollup.tier;
             let roots: Vec<bool> =
@@ -236,7 +241,7 @@ impl Selection<'_> {
                 let root = root.map_or(rootless, |root| roots.get(root as usize).copied().unwrap_or(false));
                 root && in_window(bucket)
             };
-            for block in rollup.blocks_with(Kind::Paths, in_window) {
+            for block in rollup.blocks_with(kind, in_window) {
                 let _turn = self.state.scans.turn();
                 scanned.blocks += 1;
                 rolled_paths(&rollup.handle, block, by, &wanted, &mut |row| {

@@ -21,6 +21,8 @@ pub enum Key {
     Minute(u32),
     /// In a rollup, a block of critical paths.
     RolledPaths(u32),
+    /// In a rollup, the critical paths of such a block, not told apart by their roots.
+    RolledPathsOfAll(u32),
     /// Which of the segment's traces were open at its cut, one bit a trace.
     Open,
     /// What the segment says about itself; greater than all other keys, so it is written last.
@@ -28,7 +30,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// The key's bytes: one of kind and, for most kinds, four of number.
+    /// The key's bytes: one of kind, for most kinds four of number, and one more behind what belongs to another key.
     pub fn to_bytes(self) -> Vec<u8> {
         let (kind, number) = match self {
             Self::Hashes => (0x02, None),
@@ -39,13 +41,16 @@ impl Key {
             Self::Paths(block) => (0x22, Some(block)),
             Self::Contexts(block) => (0x30, Some(block)),
             Self::Minute(minute) => (0x50, Some(minute)),
-            Self::RolledPaths(block) => (0x51, Some(block)),
+            Self::RolledPaths(block) | Self::RolledPathsOfAll(block) => (0x51, Some(block)),
             Self::Open => (0x61, None),
             Self::Meta => (0xff, None),
         };
         let mut bytes = vec![kind];
         if let Some(number) = number {
             bytes.extend_from_slice(&number.to_be_bytes());
+        }
+        if matches!(self, Self::RolledPathsOfAll(_)) {
+            bytes.push(1);
         }
         bytes
     }

@@ -20,7 +20,10 @@ pub(super) fn check(stored: &StoredRollup) -> Checked {
         Ok((tier, meta)) => {
             checked.spans = meta.spans;
             checked.histograms(&stored.handle, tier, &meta);
-            checked.paths(&stored.handle, tier, &meta);
+            checked.paths(&stored.handle, tier, &meta, RollupBlock::of_paths(tier, &meta));
+            if let Some(of_all) = RollupBlock::of_paths_of_all(tier, &meta) {
+                checked.paths(&stored.handle, tier, &meta, of_all);
+            }
         }
         Err(error) => checked.problems.push(error.to_string()),
     }
@@ -44,9 +47,9 @@ impl Checked {
         }
     }
 
-    fn paths(&mut self, blocks: &dyn Blocks, tier: Tier, meta: &RollupMeta) {
+    fn paths(&mut self, blocks: &dyn Blocks, tier: Tier, meta: &RollupMeta, stored: Vec<RollupBlock>) {
         let (mut traces, mut whole) = (0_u64, true);
-        for block in RollupBlock::of_paths(tier, meta) {
+        for block in stored {
             let read = rolled_paths(blocks, block, PathGrouping::Both, &|_, _| true, &mut |row| {
                 traces = traces.saturating_add(row.sums.traces).saturating_add(row.sums.excluded);
             });

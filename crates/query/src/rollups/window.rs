@@ -13,13 +13,15 @@ use crate::state::View;
 pub(crate) enum Kind {
     Histograms,
     Paths,
+    /// Critical paths whose roots and operations do not matter.
+    PathsOfAll,
 }
 
 impl Kind {
     pub(crate) fn buckets(self, rollup: &Rollup) -> &[u32] {
         match self {
             Self::Histograms => &rollup.meta.histogram_buckets,
-            Self::Paths => &rollup.meta.path_buckets,
+            Self::Paths | Self::PathsOfAll => &rollup.meta.path_buckets,
         }
     }
 
@@ -27,6 +29,8 @@ impl Kind {
         match self {
             Self::Histograms => RollupBlock::of_histograms(rollup.tier, &rollup.meta),
             Self::Paths => RollupBlock::of_paths(rollup.tier, &rollup.meta),
+            Self::PathsOfAll => RollupBlock::of_paths_of_all(rollup.tier, &rollup.meta)
+                .unwrap_or_else(|| RollupBlock::of_paths(rollup.tier, &rollup.meta)),
         }
     }
 }

@@ -2,6 +2,9 @@
 
 use crate::rollup::{RollupMeta, Tier};
 
+/// The first format with critical paths of all roots together.
+const OF_ALL: u32 = 3;
+
 /// A stored block of histograms or of critical paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RollupBlock {
@@ -13,6 +16,8 @@ pub struct RollupBlock {
     pub end: u32,
     /// Whether the sums of its critical paths say how many bytes they have, as from format 2 on.
     pub(crate) is_sized: bool,
+    /// Whether its critical paths are not told apart by their roots, and have items of services only.
+    pub(crate) is_of_all: bool,
 }
 
 impl RollupBlock {
@@ -24,6 +29,13 @@ impl RollupBlock {
     /// The blocks with critical paths, rising.
     pub fn of_paths(tier: Tier, meta: &RollupMeta) -> Vec<Self> {
         blocks(tier, meta.format, &meta.path_blocks, &meta.path_buckets)
+    }
+
+    /// The blocks with critical paths that are not told apart by their roots, rising; `None` if the rollup has none such.
+    /// They have no items of operations.
+    pub fn of_paths_of_all(tier: Tier, meta: &RollupMeta) -> Option<Vec<Self>> {
+        let of_all = |block| Self { is_of_all: true, ..block };
+        (meta.format >= OF_ALL).then(|| Self::of_paths(tier, meta).into_iter().map(of_all).collect())
     }
 
     /// Those of these buckets, which rise, that are in it.
@@ -40,7 +52,7 @@ fn blocks(tier: Tier, format: u32, firsts: &[u32], buckets: &[u32]) -> Vec<Rollu
         let ends = firsts.iter().skip(1).copied().chain([u32::MAX]);
         let block = |(&first, end): (&u32, u32)| {
             let end = end.min(first.saturating_add(most));
-            RollupBlock { number: first, first, end, is_sized: true }
+            RollupBlock { number: first, first, end, is_sized: true, is_of_all: false }
         };
         return firsts.iter().zip(ends).map(block).collect();
     }
@@ -48,7 +60,7 @@ fn blocks(tier: Tier, format: u32, firsts: &[u32], buckets: &[u32]) -> Vec<Rollu
     numbers.dedup();
     let block = |number: u32| {
         let first = number.saturating_mul(most);
-        RollupBlock { number, first, end: first.saturating_add(most), is_sized: false }
+        RollupBlock { number, first, end: first.saturating_add(most), is_sized: false, is_of_all: false }
     };
     numbers.into_iter().map(block).collect()
 }
@@ -72,7 +84,7 @@ mod tests {
     fn a_block_ends_where_the_next_begins_and_has_an_hour_at_most() {
         assert_eq!(ranges(1, &[]), [(0, 0, 60), (1, 60, 120), (4, 240, 300)]);
         assert_eq!(ranges(2, &[59, 61, 240]), [(59, 59, 61), (61, 61, 121), (240, 240, 300)]);
-        let block = RollupBlock { number: 59, first: 59, end: 61, is_sized: true };
+        let block = RollupBlock { number: 59, first: 59, end: 61, is_sized: true, is_of_all: false };
         assert_eq!(block.of(&[59, 60, 61, 119]), [59, 60]);
         assert!(block.of(&[61]).is_empty() && block.of(&[]).is_empty());
     }

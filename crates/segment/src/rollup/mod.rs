@@ -5,7 +5,8 @@
 //! | first byte | then | value |
 //! | --- | --- | --- |
 //! | `50` | first bucket u32 | latency histograms of the buckets of a block |
-//! | `51` | first bucket u32 | what the critical paths of traces that began in these buckets are made of |
+//! | `51` | first bucket u32 | what the critical paths of traces that began in these buckets are made of, by their roots |
+//! | `51` | first bucket u32, `01` | the same of all roots together, without operations; from format 3 on |
 //! | `ff` | | [`RollupMeta`], which commits the rollup |
 //!
 //! A block ends when it has 512 KiB, but only between two buckets, and otherwise after an hour of minutes, a day of hours, or
@@ -27,7 +28,7 @@ pub use summing::PathSumming;
 use trace_model::UnixNanos;
 
 /// The format of rollups written now. Readers take this one and those before it.
-pub const ROLLUP_FORMAT: u32 = 2;
+pub const ROLLUP_FORMAT: u32 = 3;
 
 /// How wide the buckets of a rollup are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

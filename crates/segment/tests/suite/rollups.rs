@@ -230,6 +230,28 @@ proptest! {
     }
 
     #[test]
+    fn all_roots_together_are_the_sum_of_each(rows in analyses(), width in 0..3_usize) {
+        let tier = Tier::ALL[width];
+        let (memory, meta) = built(&mut given(tier, &[], &rows));
+        let summed = |blocks: Vec<RollupBlock>| {
+            let (mut sums, mut roots) = (BTreeMap::<u32, PathSums>::new(), 0);
+            for block in blocks {
+                let mut each = |row: segment::RolledPaths| {
+                    roots += usize::from(row.root.is_some());
+                    sums.entry(row.bucket).or_default().merge(row.sums, |key| key);
+                };
+                rolled_paths(&memory, block, PathGrouping::Service, &|_, _| true, &mut each).unwrap();
+            }
+            (sums, roots)
+        };
+        let (by_root, _) = summed(RollupBlock::of_paths(tier, &meta));
+        let (of_all, roots) = summed(RollupBlock::of_paths_of_all(tier, &meta).unwrap());
+        prop_assert_eq!((of_all, roots), (by_root, 0));
+        let older = RollupMeta { format: 2, ..meta };
+        prop_assert_eq!(RollupBlock::of_paths_of_all(tier, &older), None);
+    }
+
+    #[test]
     fn sums_do_not_depend_on_how_they_are_split(rows in analyses(), cut in 0..30_usize) {
         let all = given(Tier::Day, &[], &rows).paths;
         let (left, right) = rows.split_at(cut.min(rows.len()));
