@@ -9,9 +9,9 @@
 //! 25..   payload: { varint length, ExportTraceServiceRequest } ...
 //! ```
 //! Integers are little-endian. The payload is cut into blocks of [`BLOCK`] bytes, the last one shorter, each stored as
-//! `{ u32 stored length, LZ4 block }`. A block is copied and compressed while it is in the nearest cache, and its
-//! positions fit 16 bits: a quarter less time than one block of megabytes, for an eighth more bytes. The checksum is of
-//! what is stored, which is a fifth of what would be inflated. Version 1 ([`v1`]) is read, and not written any more.
+//! `{ u32 stored length, LZ4 block }`. A block fits the nearest caches, and its positions fit 16 bits: a quarter less
+//! time than one block of megabytes, for an eighth more bytes. The checksum is of what is stored, which is a fifth of what
+//! would be inflated. Version 1 ([`v1`]) is read, and not written any more.
 
 use bytes::Bytes;
 use trace_model::UnixNanos;
@@ -64,7 +64,7 @@ pub enum FrameError {
 /// Builds frames, keeping its buffers.
 #[derive(Debug, Default)]
 pub(crate) struct FrameWriter {
-    /// The block that is being filled.
+    /// The block that is being filled, where it is not a piece of one request.
     block: Vec<u8>,
     frame: Vec<u8>,
     /// Bytes of `frame` that are written.
@@ -116,7 +116,12 @@ impl FrameWriter {
     fn push(&mut self, mut bytes: &[u8]) -> Option<()> {
         while !bytes.is_empty() {
             let (fits, rest) = bytes.split_at(bytes.len().min(BLOCK - self.block.len()));
-            self.block.extend_from_slice(fits);
+            if fits.len() == BLOCK {
+                // As it lies there: most of a large request is never copied.
+                put_block(&mut self.frame, &mut self.end, fits)?;
+            } else {
+                self.block.extend_from_slice(fits);
+            }
             if self.block.len() == BLOCK {
                 self.close_block()?;
             }
@@ -126,16 +131,21 @@ impl FrameWriter {
     }
 
     fn close_block(&mut self) -> Option<()> {
-        if self.block.is_empty() {
-            return Some(());
+        if !self.block.is_empty() {
+            put_block(&mut self.frame, &mut self.end, &self.block)?;
+            self.block.clear();
         }
-        let (head, packed) = self.frame.get_mut(self.end..)?.split_at_mut_checked(BLOCK_HEAD)?;
-        let stored = lz4_flex::block::compress_into(&self.block, packed).ok()?;
-        head.copy_from_slice(&(stored as u32).to_le_bytes());
-        self.end += BLOCK_HEAD + stored;
-        self.block.clear();
         Some(())
     }
+}
+
+/// Compresses a block to where the frame ends so far.
+fn put_block(frame: &mut [u8], end: &mut usize, block: &[u8]) -> Option<()> {
+    let (head, packed) = frame.get_mut(*end..)?.split_at_mut_checked(BLOCK_HEAD)?;
+    let stored = lz4_flex::block::compress_into(block, packed).ok()?;
+    head.copy_from_slice(&(stored as u32).to_le_bytes());
+    *end += BLOCK_HEAD + stored;
+    Some(())
 }
 
 /// The inflated bytes of a frame's payload, as it says itself; 0 if that cannot be.
