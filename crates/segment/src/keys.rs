@@ -19,10 +19,10 @@ pub enum Key {
     Contexts(u32),
     /// The histograms of a minute since the epoch; in a rollup, of a block of buckets.
     Minute(u32),
-    /// In a rollup, a block of critical paths.
+    /// In a rollup up to format 2, a block of critical paths.
     RolledPaths(u32),
-    /// In a rollup, the critical paths of such a block, not told apart by their roots.
-    RolledPathsOfAll(u32),
+    /// In a rollup, what a block of critical paths has of some roots.
+    RolledPathsOf(u32, u32),
     /// Which of the segment's traces were open at its cut, one bit a trace.
     Open,
     /// What the segment says about itself; greater than all other keys, so it is written last.
@@ -30,7 +30,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// The key's bytes: one of kind, for most kinds four of number, and one more behind what belongs to another key.
+    /// The key's bytes: one of kind, for most kinds four of number, and four more for a part of what has that number.
     pub fn to_bytes(self) -> Vec<u8> {
         let (kind, number) = match self {
             Self::Hashes => (0x02, None),
@@ -41,7 +41,7 @@ impl Key {
             Self::Paths(block) => (0x22, Some(block)),
             Self::Contexts(block) => (0x30, Some(block)),
             Self::Minute(minute) => (0x50, Some(minute)),
-            Self::RolledPaths(block) | Self::RolledPathsOfAll(block) => (0x51, Some(block)),
+            Self::RolledPaths(block) | Self::RolledPathsOf(block, _) => (0x51, Some(block)),
             Self::Open => (0x61, None),
             Self::Meta => (0xff, None),
         };
@@ -49,8 +49,8 @@ impl Key {
         if let Some(number) = number {
             bytes.extend_from_slice(&number.to_be_bytes());
         }
-        if matches!(self, Self::RolledPathsOfAll(_)) {
-            bytes.push(1);
+        if let Self::RolledPathsOf(_, roots) = self {
+            bytes.extend_from_slice(&roots.to_be_bytes());
         }
         bytes
     }

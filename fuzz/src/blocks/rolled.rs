@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use longpole_proto::rollup::PathPart;
 use segment::{
-    HistogramRows, HistogramTable, Key, PathGrouping, PathRows, PathSumming, ReadError, RollupBlock,
+    HistogramRows, HistogramTable, ItemKey, Key, PathGrouping, PathRows, PathSumming, ReadError, RollupBlock,
     RollupInput, RollupMeta, RollupSource, Tier, build_rollup, decode_meta, rolled_histograms, rolled_paths,
 };
 use trace_model::UnixNanos;
@@ -16,7 +17,7 @@ use crate::drive::{Draw, Shape, Target};
 /// Histograms of a rollup's block.
 pub const ROLLED_HISTOGRAMS: Target = target("rolled_histograms", histograms, || drawn(Key::Minute(MINUTE)));
 /// Critical paths of a rollup's block.
-pub const ROLLED_PATHS: Target = target("rolled_paths", paths, || drawn(Key::RolledPaths(MINUTE)));
+pub const ROLLED_PATHS: Target = target("rolled_paths", paths, || drawn(Key::RolledPathsOf(MINUTE, 0)));
 /// What a rollup says about itself.
 pub const ROLLUP_META: Target = Target {
     shape: Shape::Protobuf,
@@ -25,10 +26,15 @@ pub const ROLLUP_META: Target = Target {
 
 const TIER: Tier = Tier::Minute;
 
-/// The block that all drawn spans lie in.
-fn block() -> RollupBlock {
-    let meta = RollupMeta { format: 2, histogram_blocks: vec![MINUTE], ..RollupMeta::default() };
-    RollupBlock::of_histograms(TIER, &meta)[0]
+/// What says of itself that it has the block that all drawn spans lie in.
+fn said() -> RollupMeta {
+    RollupMeta {
+        format: 3,
+        histogram_blocks: vec![MINUTE],
+        path_blocks: vec![MINUTE],
+        path_parts: vec![PathPart { first: MINUTE, roots: 0 }],
+        ..RollupMeta::default()
+    }
 }
 
 struct Given {
@@ -95,7 +101,7 @@ fn drawn(key: Key) -> Draw {
 }
 
 fn histograms(input: &[u8]) -> bool {
-    let (blocks, block) = (damaged(Key::Minute(MINUTE), input), block());
+    let (blocks, block) = (damaged(Key::Minute(MINUTE), input), RollupBlock::of_histograms(TIER, &said())[0]);
     let read = rolled_histograms(&blocks, block, &|_, _, _| true, &mut |row| {
         assert!((block.first..block.end).contains(&row.bucket));
         values::use_histogram(&row.histogram);
@@ -105,15 +111,15 @@ fn histograms(input: &[u8]) -> bool {
 }
 
 fn paths(input: &[u8]) -> bool {
-    let (blocks, block) = (damaged(Key::RolledPaths(MINUTE), input), block());
+    let blocks = damaged(Key::RolledPathsOf(MINUTE, 0), input);
+    let block = RollupBlock::of_paths_together(TIER, &said()).unwrap()[0];
     let mut rows = 0;
     let read = rolled_paths(&blocks, block, PathGrouping::Both, &|_, _| true, &mut |row| {
         assert!((block.first..block.end).contains(&row.bucket));
         values::use_histogram(&row.sums.latency);
         // As a question over many buckets does.
         let mut twice = row.sums.clone();
-        twice.merge(&row.sums, PathGrouping::Operation);
-        twice.merge(&row.sums, PathGrouping::Service);
+        twice.merge(row.sums, |key| ItemKey { operation: None, ..key });
         rows += 1;
     });
     // Whoever wants less finds as many rows, and no damage where there was none.

@@ -21,8 +21,8 @@ pub(super) fn check(stored: &StoredRollup) -> Checked {
             checked.spans = meta.spans;
             checked.histograms(&stored.handle, tier, &meta);
             checked.paths(&stored.handle, tier, &meta, RollupBlock::of_paths(tier, &meta));
-            if let Some(of_all) = RollupBlock::of_paths_of_all(tier, &meta) {
-                checked.paths(&stored.handle, tier, &meta, of_all);
+            if let Some(together) = RollupBlock::of_paths_together(tier, &meta) {
+                checked.paths(&stored.handle, tier, &meta, together);
             }
         }
         Err(error) => checked.problems.push(error.to_string()),

@@ -76,7 +76,8 @@ impl Rollup {
         blocks
     }
 
-    fn service(&self, local: ServiceId) -> ServiceId {
+    /// The process-wide number of a service of this rollup.
+    pub(crate) fn service(&self, local: ServiceId) -> ServiceId {
         self.services.get(local.0 as usize).copied().unwrap_or(ServiceId(u32::MAX))
     }
 

@@ -29,7 +29,7 @@ impl Kind {
         match self {
             Self::Histograms => RollupBlock::of_histograms(rollup.tier, &rollup.meta),
             Self::Paths => RollupBlock::of_paths(rollup.tier, &rollup.meta),
-            Self::PathsOfAll => RollupBlock::of_paths_of_all(rollup.tier, &rollup.meta)
+            Self::PathsOfAll => RollupBlock::of_paths_together(rollup.tier, &rollup.meta)
                 .unwrap_or_else(|| RollupBlock::of_paths(rollup.tier, &rollup.meta)),
         }
     }

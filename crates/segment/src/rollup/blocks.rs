@@ -1,9 +1,44 @@
 //! Where the blocks of a rollup begin and end.
 
+use longpole_proto::rollup::PathPart;
+
 use crate::rollup::{RollupMeta, Tier};
 
-/// The first format with critical paths of all roots together.
-const OF_ALL: u32 = 3;
+/// The first format whose blocks with critical paths are cut by roots.
+const PARTED: u32 = 3;
+
+/// Whose roots' critical paths a block has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roots {
+    /// All, each by itself, as up to format 2.
+    Each,
+    /// All together, without items of operations.
+    Together,
+    /// None: those of traces without a root.
+    None,
+    /// Those of a service, each by itself; the service's number within the rollup.
+    Of(u32),
+}
+
+impl Roots {
+    /// The number in keys and in the meta.
+    pub(crate) const fn stored(self) -> Option<u32> {
+        match self {
+            Self::Each => None,
+            Self::Together => Some(0),
+            Self::None => Some(1),
+            Self::Of(service) => Some(service.saturating_add(2)),
+        }
+    }
+
+    const fn from_stored(number: u32) -> Self {
+        match number {
+            0 => Self::Together,
+            1 => Self::None,
+            _ => Self::Of(number - 2),
+        }
+    }
+}
 
 /// A stored block of histograms or of critical paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,10 +49,10 @@ pub struct RollupBlock {
     pub first: u32,
     /// The first bucket behind it.
     pub end: u32,
+    /// Of critical paths.
+    pub roots: Roots,
     /// Whether the sums of its critical paths say how many bytes they have, as from format 2 on.
     pub(crate) is_sized: bool,
-    /// Whether its critical paths are not told apart by their roots, and have items of services only.
-    pub(crate) is_of_all: bool,
 }
 
 impl RollupBlock {
@@ -26,16 +61,22 @@ impl RollupBlock {
         blocks(tier, meta.format, &meta.histogram_blocks, &meta.histogram_buckets)
     }
 
-    /// The blocks with critical paths, rising.
+    /// The blocks with critical paths by root, rising.
     pub fn of_paths(tier: Tier, meta: &RollupMeta) -> Vec<Self> {
-        blocks(tier, meta.format, &meta.path_blocks, &meta.path_buckets)
+        if meta.format < PARTED {
+            return blocks(tier, meta.format, &meta.path_blocks, &meta.path_buckets);
+        }
+        let mut parts = parts(tier, meta);
+        parts.retain(|part| part.roots != Roots::Together);
+        parts
     }
 
-    /// The blocks with critical paths that are not told apart by their roots, rising; `None` if the rollup has none such.
-    /// They have no items of operations.
-    pub fn of_paths_of_all(tier: Tier, meta: &RollupMeta) -> Option<Vec<Self>> {
-        let of_all = |block| Self { is_of_all: true, ..block };
-        (meta.format >= OF_ALL).then(|| Self::of_paths(tier, meta).into_iter().map(of_all).collect())
+    /// The blocks with critical paths of all roots together, rising; `None` if the rollup has none such. They have no items
+    /// of operations.
+    pub fn of_paths_together(tier: Tier, meta: &RollupMeta) -> Option<Vec<Self>> {
+        let mut parts = (meta.format >= PARTED).then(|| parts(tier, meta))?;
+        parts.retain(|part| part.roots == Roots::Together);
+        Some(parts)
     }
 
     /// Those of these buckets, which rise, that are in it.
@@ -46,13 +87,23 @@ impl RollupBlock {
     }
 }
 
+/// The parts of the blocks with critical paths.
+fn parts(tier: Tier, meta: &RollupMeta) -> Vec<RollupBlock> {
+    let whole = blocks(tier, meta.format, &meta.path_blocks, &meta.path_buckets);
+    let part = |part: &PathPart| {
+        let at = whole.binary_search_by_key(&part.first, |block| block.first).ok()?;
+        Some(RollupBlock { roots: Roots::from_stored(part.roots), ..whole[at] })
+    };
+    meta.path_parts.iter().filter_map(part).collect()
+}
+
 fn blocks(tier: Tier, format: u32, firsts: &[u32], buckets: &[u32]) -> Vec<RollupBlock> {
     let most = tier.per_block();
     if format > 1 {
         let ends = firsts.iter().skip(1).copied().chain([u32::MAX]);
         let block = |(&first, end): (&u32, u32)| {
             let end = end.min(first.saturating_add(most));
-            RollupBlock { number: first, first, end, is_sized: true, is_of_all: false }
+            RollupBlock { number: first, first, end, roots: Roots::Each, is_sized: true }
         };
         return firsts.iter().zip(ends).map(block).collect();
     }
@@ -60,7 +111,7 @@ fn blocks(tier: Tier, format: u32, firsts: &[u32], buckets: &[u32]) -> Vec<Rollu
     numbers.dedup();
     let block = |number: u32| {
         let first = number.saturating_mul(most);
-        RollupBlock { number, first, end: first.saturating_add(most), is_sized: false, is_of_all: false }
+        RollupBlock { number, first, end: first.saturating_add(most), roots: Roots::Each, is_sized: false }
     };
     numbers.into_iter().map(block).collect()
 }
@@ -84,7 +135,7 @@ mod tests {
     fn a_block_ends_where_the_next_begins_and_has_an_hour_at_most() {
         assert_eq!(ranges(1, &[]), [(0, 0, 60), (1, 60, 120), (4, 240, 300)]);
         assert_eq!(ranges(2, &[59, 61, 240]), [(59, 59, 61), (61, 61, 121), (240, 240, 300)]);
-        let block = RollupBlock { number: 59, first: 59, end: 61, is_sized: true, is_of_all: false };
+        let block = RollupBlock { number: 59, first: 59, end: 61, roots: Roots::Each, is_sized: true };
         assert_eq!(block.of(&[59, 60, 61, 119]), [59, 60]);
         assert!(block.of(&[61]).is_empty() && block.of(&[]).is_empty());
     }

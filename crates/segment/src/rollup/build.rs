@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 use latency::{ExemplarSet, LatencyHistogram};
-use longpole_proto::rollup as proto;
+use longpole_proto::rollup::{self as proto, PathPart};
 use prost::Message;
 use trace_model::{OperationId, StatusCode, UnixNanos};
 
@@ -15,10 +15,12 @@ use crate::histograms::write_sized;
 use crate::keys::Key;
 use crate::names::{LocalNames, Names};
 use crate::rollup::paths::{ItemKey, ItemSums, PathGrouping, PathSums};
-use crate::rollup::{ROLLUP_FORMAT, RollupMeta, Tier};
+use crate::rollup::{ROLLUP_FORMAT, RollupMeta, Roots, Tier};
 
 /// A block of more bytes ends, so that who reads one bucket does not inflate many.
 const BLOCK_BYTES: usize = 512 << 10;
+/// The part of a block in one part.
+const WHOLE: u32 = 0;
 
 /// The histograms of a bucket, by operation and status.
 pub type HistogramRows = BTreeMap<(OperationId, StatusCode), (LatencyHistogram, ExemplarSet)>;
@@ -86,7 +88,7 @@ pub fn build_rollup(
         sources: input.sources.clone(),
         ..RollupMeta::default()
     };
-    let mut blocks = BlockWriter::new(input.tier, &[Key::Minute])?;
+    let mut blocks = BlockWriter::new(input.tier, |first, _| Key::Minute(first))?;
     for &bucket in &input.histogram_buckets {
         let rows = source.histograms(bucket)?;
         if rows.is_empty() {
@@ -97,8 +99,9 @@ pub fn build_rollup(
         blocks.begin(bucket, sink)?;
         write_histograms(&rows, &mut blocks, bucket, &mut names);
     }
-    meta.histogram_blocks = blocks.finish(sink)?;
-    let mut blocks = BlockWriter::new(input.tier, &[Key::RolledPaths, Key::RolledPathsOfAll])?;
+    blocks.write(sink)?;
+    meta.histogram_blocks = blocks.firsts;
+    let mut blocks = BlockWriter::new(input.tier, Key::RolledPathsOf)?;
     for &bucket in &input.path_buckets {
         let rows = source.paths(bucket)?;
         if rows.is_empty() {
@@ -109,7 +112,9 @@ pub fn build_rollup(
         blocks.begin(bucket, sink)?;
         write_paths(rows, &mut blocks, bucket, &mut names);
     }
-    meta.path_blocks = blocks.finish(sink)?;
+    blocks.write(sink)?;
+    meta.path_blocks = blocks.firsts;
+    meta.path_parts = blocks.written.iter().map(|&(first, roots)| PathPart { first, roots }).collect();
     meta.services = names.service_list.iter().map(ToString::to_string).collect();
     let operation = |(service, kind, name): &(u32, trace_model::SpanKind, std::sync::Arc<str>)| {
         proto::Operation { service: *service, kind: *kind as u32, name: name.to_string() }
@@ -119,25 +124,28 @@ pub fn build_rollup(
     Ok(meta)
 }
 
-/// The block that is being written, or several of the same buckets under keys that follow one another.
+/// The block that is being written, in one part or several.
 struct BlockWriter {
     packer: Packer,
     tier: Tier,
-    keys: &'static [fn(u32) -> Key],
-    /// What is written under each of the keys.
-    raw: Vec<Vec<u8>>,
+    /// The key of a part of the block with this first bucket.
+    key: fn(u32, u32) -> Key,
+    parts: BTreeMap<u32, Vec<u8>>,
     /// The first buckets of all blocks.
     firsts: Vec<u32>,
+    /// What was written: first buckets, and parts.
+    written: Vec<(u32, u32)>,
 }
 
 impl BlockWriter {
-    fn new(tier: Tier, keys: &'static [fn(u32) -> Key]) -> Result<Self, BuildError> {
-        Ok(Self { packer: Packer::new()?, tier, keys, raw: vec![Vec::new(); keys.len()], firsts: Vec::new() })
+    fn new(tier: Tier, key: fn(u32, u32) -> Key) -> Result<Self, BuildError> {
+        let (firsts, written) = (Vec::new(), Vec::new());
+        Ok(Self { packer: Packer::new()?, tier, key, parts: BTreeMap::new(), firsts, written })
     }
 
     /// Rows of this bucket come next.
     fn begin(&mut self, bucket: u32, sink: Sink<'_>) -> Result<(), BuildError> {
-        let is_full = self.raw.iter().any(|raw| raw.len() >= BLOCK_BYTES);
+        let is_full = self.parts.values().map(Vec::len).sum::<usize>() >= BLOCK_BYTES;
         let is_over = |first: u32| bucket - first >= self.tier.per_block() || is_full;
         if self.firsts.last().is_none_or(|first| is_over(*first)) {
             self.write(sink)?;
@@ -146,34 +154,28 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// Begins a row under the key of this place.
-    fn row(&mut self, key: usize, bucket: u32) -> &mut Vec<u8> {
+    /// Begins a row in a part of the block.
+    fn row(&mut self, part: u32, bucket: u32) -> &mut Vec<u8> {
         let first = self.firsts.last().copied().unwrap_or(bucket);
-        let raw = &mut self.raw[key];
+        let raw = self.parts.entry(part).or_default();
         put(raw, u64::from(bucket - first));
         raw
     }
 
     fn write(&mut self, sink: Sink<'_>) -> Result<(), BuildError> {
-        if let Some(first) = self.firsts.last() {
-            for (key, raw) in self.keys.iter().zip(&mut self.raw) {
-                sink(key(*first), &self.packer.pack(raw)?).map_err(BuildError::Sink)?;
-                raw.clear();
-            }
+        let Some(&first) = self.firsts.last() else { return Ok(()) };
+        for (part, raw) in std::mem::take(&mut self.parts) {
+            sink((self.key)(first, part), &self.packer.pack(&raw)?).map_err(BuildError::Sink)?;
+            self.written.push((first, part));
         }
         Ok(())
-    }
-
-    fn finish(mut self, sink: Sink<'_>) -> Result<Vec<u32>, BuildError> {
-        self.write(sink)?;
-        Ok(self.firsts)
     }
 }
 
 /// `{ bucket within the block, operation, status u8, sized histogram, sized exemplars } ...`
 fn write_histograms(rows: &HistogramRows, blocks: &mut BlockWriter, bucket: u32, names: &mut LocalNames<'_>) {
     for ((operation, status), (histogram, exemplars)) in rows {
-        let raw = blocks.row(0, bucket);
+        let raw = blocks.row(WHOLE, bucket);
         put(raw, u64::from(names.operation(*operation)));
         raw.push(*status as u8);
         write_sized(raw, |out| histogram.encode(out));
@@ -187,13 +189,15 @@ fn write_histograms(rows: &HistogramRows, blocks: &mut BlockWriter, bucket: u32,
 fn write_paths(rows: PathRows, blocks: &mut BlockWriter, bucket: u32, names: &mut LocalNames<'_>) {
     let mut all = PathSums::default();
     for (root, mut sums) in rows {
-        let raw = blocks.row(0, bucket);
-        put(raw, root.map_or(0, |root| u64::from(names.operation(root)) + 1));
+        let root = root.map(|root| names.operation(root));
+        let roots = root.map_or(Roots::None, |root| Roots::Of(names.operation_list[root as usize].0));
+        let raw = blocks.row(roots.stored().unwrap_or(WHOLE), bucket);
+        put(raw, root.map_or(0, |root| u64::from(root) + 1));
         write_sums(raw, &sums, names);
         sums.items.retain(|key, _| PathGrouping::Service.takes(key));
         all.merge(sums, |key| key);
     }
-    let raw = blocks.row(1, bucket);
+    let raw = blocks.row(Roots::Together.stored().unwrap_or(WHOLE), bucket);
     put(raw, 0);
     write_sums(raw, &all, names);
 }

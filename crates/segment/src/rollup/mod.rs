@@ -5,12 +5,12 @@
 //! | first byte | then | value |
 //! | --- | --- | --- |
 //! | `50` | first bucket u32 | latency histograms of the buckets of a block |
-//! | `51` | first bucket u32 | what the critical paths of traces that began in these buckets are made of, by their roots |
-//! | `51` | first bucket u32, `01` | the same of all roots together, without operations; from format 3 on |
+//! | `51` | first bucket u32, roots u32 | what the critical paths of traces that began in these buckets are made of: of all roots together, without operations; or by root, of those that belong to one service |
 //! | `ff` | | [`RollupMeta`], which commits the rollup |
 //!
 //! A block ends when it has 512 KiB, but only between two buckets, and otherwise after an hour of minutes, a day of hours, or
-//! 32 days. In format 1 it always had all of these, and its number in the place of its first bucket.
+//! 32 days. Up to format 2 critical paths were not cut by roots. In format 1 a block always had all of these buckets, and its
+//! number in the place of its first bucket.
 
 mod blocks;
 mod build;
@@ -18,7 +18,7 @@ mod paths;
 mod read;
 mod summing;
 
-pub use blocks::RollupBlock;
+pub use blocks::{RollupBlock, Roots};
 pub use build::{HistogramRows, PathRows, RollupInput, RollupSource, build_rollup};
 pub use longpole_proto::rollup::RollupMeta;
 pub use paths::{ItemKey, ItemSums, PathExemplar, PathGrouping, PathSums};

@@ -31,7 +31,7 @@ pub struct RolledHistogram {
 pub struct RolledPaths {
     /// The bucket of the traces' starts.
     pub bucket: u32,
-    /// Number of their root's operation within the rollup, `None` for traces without one and for all of a bucket.
+    /// Number of their root's operation within the rollup, `None` for traces without one and for all together.
     pub root: Option<u32>,
     /// The sums, with the items that were asked for.
     pub sums: PathSums,
@@ -83,7 +83,7 @@ fn read_bucket(cursor: &mut Cursor<'_>, block: RollupBlock) -> Result<u32, ReadE
 }
 
 /// Tells `each` the critical paths of a block, for the buckets and roots that `wanted` says, one at a time, with the items
-/// that `by` tells apart. In a block of all roots together there is one without a root for each bucket.
+/// that `by` tells apart. Of all roots together there is one without a root for each bucket.
 ///
 /// # Errors
 /// If the store fails or the block is damaged; `each` may have been told some of it.
@@ -95,8 +95,11 @@ pub fn rolled_paths(
     each: &mut dyn FnMut(RolledPaths),
 ) -> Result<(), ReadError> {
     const WHAT: &str = "rolled up critical paths";
-    let key = if block.is_of_all { Key::RolledPathsOfAll } else { Key::RolledPaths };
-    let raw = unpack(&fetch(blocks, key(block.number))?, None, WHAT)?;
+    let key = match block.roots.stored() {
+        Some(roots) => Key::RolledPathsOf(block.number, roots),
+        None => Key::RolledPaths(block.number),
+    };
+    let raw = unpack(&fetch(blocks, key)?, None, WHAT)?;
     let mut cursor = Cursor::new(&raw, WHAT);
     while !cursor.is_empty() {
         let bucket = read_bucket(&mut cursor, block)?;

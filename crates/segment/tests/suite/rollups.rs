@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use segment::{
     HistogramRows, HistogramTable, Key, PathGrouping, PathRows, PathSumming, PathSums, ReadError,
-    RollupBlock, RollupInput, RollupMeta, RollupSource, Tier, TraceRow, build_rollup, decode_meta,
+    RollupBlock, RollupInput, RollupMeta, RollupSource, Roots, Tier, TraceRow, build_rollup, decode_meta,
     rolled_histograms, rolled_paths,
 };
 use trace_model::{NanoDuration, OperationId, ServiceId, StatusCode, UnixNanos};
@@ -245,10 +245,26 @@ proptest! {
             (sums, roots)
         };
         let (by_root, _) = summed(RollupBlock::of_paths(tier, &meta));
-        let (of_all, roots) = summed(RollupBlock::of_paths_of_all(tier, &meta).unwrap());
+        let (of_all, roots) = summed(RollupBlock::of_paths_together(tier, &meta).unwrap());
         prop_assert_eq!((of_all, roots), (by_root, 0));
         let older = RollupMeta { format: 2, ..meta };
-        prop_assert_eq!(RollupBlock::of_paths_of_all(tier, &older), None);
+        prop_assert_eq!(RollupBlock::of_paths_together(tier, &older), None);
+    }
+
+    #[test]
+    fn roots_are_in_the_block_of_their_service(rows in analyses(), width in 0..3_usize) {
+        let tier = Tier::ALL[width];
+        let (memory, meta) = built(&mut given(tier, &[], &rows));
+        for block in RollupBlock::of_paths(tier, &meta) {
+            let service = |root: u32| meta.operations[root as usize].service;
+            let mut found = 0;
+            let mut each = |row: segment::RolledPaths| {
+                found += 1;
+                assert_eq!(row.root.map_or(Roots::None, |root| Roots::Of(service(root))), block.roots);
+            };
+            rolled_paths(&memory, block, PathGrouping::Both, &|_, _| true, &mut each).unwrap();
+            prop_assert!(found > 0);
+        }
     }
 
     #[test]
