@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use otlp_wire::{read_span, service_name};
 use segment::{ContextBlock, LiveBatch, ReadError};
 use trace_assemble::{Location, Phase};
-use trace_model::{SpanNode, TraceId};
+use trace_model::{SpanNode, TraceId, UnixNanos};
 
 use crate::answer::TraceState;
 use crate::engine::QueryError;
@@ -217,6 +217,18 @@ pub(crate) fn chunks_of(detail: &Detail, id: &TraceId) -> std::ops::Range<u32> {
         begin -= 1;
     }
     begin..end
+}
+
+/// When the spans of a trace of a segment started, by its number there; in the order in which rows number them.
+pub(crate) fn starts_of(
+    state: &State,
+    segment: &SealedSegment,
+    number: u32,
+) -> Result<Vec<UnixNanos>, ReadError> {
+    let id = trace_id(state, segment, number)?;
+    let mut starts = Vec::new();
+    try_sealed_spans(state, segment, id, &mut |span| starts.push(span.node.start))?;
+    Ok(starts)
 }
 
 /// The id of a trace from its number within a segment.

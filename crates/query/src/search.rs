@@ -52,6 +52,11 @@ impl Bound {
         Self { rank: rank_of(order, longest, UnixNanos(start_max)), start: Reverse(UnixNanos(start_min)) }
     }
 
+    /// Of what is at this place.
+    pub(crate) fn at(rank: u64, start: UnixNanos) -> Self {
+        Self { rank, start: Reverse(start) }
+    }
+
     /// Whether nothing within the bound comes before this place, or beside it.
     pub(crate) fn is_after(self, rank: u64, start: UnixNanos) -> bool {
         (rank, Reverse(start)) > (self.rank, self.start)

@@ -38,13 +38,12 @@ struct SpanFilter<'a> {
 }
 
 impl SpanFilter<'_> {
-    fn fits(&self, kind_fits: bool, status: StatusCode, duration: NanoDuration, start: UnixNanos) -> bool {
+    fn fits(&self, kind_fits: bool, status: StatusCode, duration: NanoDuration) -> bool {
         let search = self.search;
         kind_fits
             && search.status.is_none_or(|wanted| wanted == status)
             && search.min_duration.is_none_or(|min| duration >= min)
             && search.max_duration.is_none_or(|max| duration <= max)
-            && search.window.contains(start)
     }
 
     /// Whether service, span name and kind of an operation are what was asked for.
@@ -62,7 +61,7 @@ impl SpanFilter<'_> {
 
     fn node_fits(&mut self, state: &State, node: &SpanNode) -> bool {
         let kind_fits = self.operation_fits(state, node.operation);
-        self.fits(kind_fits, node.status, node.duration(), node.start)
+        self.search.window.contains(node.start) && self.fits(kind_fits, node.status, node.duration())
     }
 }
 
@@ -77,6 +76,7 @@ enum Source {
 /// stands for the segment itself, whose blocks have not been looked at.
 type Next = (Bound, usize, Option<(u32, usize)>);
 
+/// A trace that may be in the answer, no earlier than at this place: a row does not tell exactly when its span started.
 /// Greater comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
@@ -154,8 +154,9 @@ impl Run<'_> {
         let mut fetches = 0;
         loop {
             // Everything above the bound is known: these are next, in order.
-            let settled = self.candidates.settled(next.peek().map(|&(bound, ..)| bound));
-            if self.settle(&settled, &mut given, &mut fetches)? {
+            let unread = next.peek().map(|&(bound, ..)| bound);
+            let settled = self.candidates.settled(unread);
+            if self.settle(&settled, unread, &mut given, &mut fetches)? {
                 break;
             }
             match next.pop() {
@@ -177,18 +178,17 @@ impl Run<'_> {
         Ok(self.answer)
     }
 
-    /// Fetches settled candidates in order; true when there is one more than was asked for, and no candidate of
-    /// the same rank is left that could come before it.
+    /// Fetches settled candidates in order; true when there is one more than was asked for, and nothing is left that could
+    /// come before the last of those that were.
     fn settle(
         &mut self,
         settled: &[Candidate],
+        unread: Option<Bound>,
         given: &mut HashSet<TraceId>,
         fetches: &mut usize,
     ) -> Result<bool, QueryError> {
-        let mut last_rank = None;
         for candidate in settled {
-            let enough = self.answer.traces.len() > self.filter.search.limit;
-            if enough && last_rank != Some((candidate.rank, candidate.start)) {
+            if self.is_complete(Bound::at(candidate.rank, candidate.start.0)) {
                 return Ok(true);
             }
             if *fetches >= FETCHES_MAX {
@@ -198,7 +198,6 @@ impl Run<'_> {
                 });
                 return Ok(true);
             }
-            last_rank = Some((candidate.rank, candidate.start));
             let Some(id) = self.trace_id(candidate.source)? else { continue };
             if given.insert(id) {
                 *fetches += 1;
@@ -206,7 +205,19 @@ impl Run<'_> {
                 self.answer.traces.extend(found);
             }
         }
-        Ok(self.answer.traces.len() > self.filter.search.limit)
+        Ok(unread.is_some_and(|unread| self.is_complete(unread)))
+    }
+
+    /// Whether nothing within the bound, which is all that is to come, belongs among those that were asked for.
+    fn is_complete(&self, to_come: Bound) -> bool {
+        let search = self.filter.search;
+        if self.answer.traces.len() <= search.limit {
+            return false;
+        }
+        let mut places: Vec<Place> = self.answer.traces.iter().map(|hit| place_of(search, hit)).collect();
+        let last = search.limit.saturating_sub(1);
+        let (_, last, _) = places.select_nth_unstable_by_key(last, Place::sort_key);
+        to_come.is_after(last.rank, last.start)
     }
 
     fn trace_id(&mut self, source: Source) -> Result<Option<TraceId>, QueryError> {
@@ -265,11 +276,23 @@ impl Run<'_> {
         Ok(trace_fits(search, row.duration).then(|| hit(self.state, &row, trace_state, Some(matched))))
     }
 
-    fn consider(&mut self, candidate: Candidate) {
+    /// Takes in a match that started between these two.
+    fn consider(
+        &mut self,
+        source: Source,
+        duration: NanoDuration,
+        (earliest, latest): (UnixNanos, UnixNanos),
+    ) {
+        let search = self.filter.search;
+        let (best, worst) = match search.order {
+            Order::Slowest => (earliest, latest),
+            Order::Newest => (latest, earliest),
+        };
+        let place = |start| (rank_of(search.order, duration.0, start), Reverse(start));
         // What comes before the cursor was given out, or is the lesser span of a trace that was.
-        let cursor = self.filter.search.cursor;
-        if cursor.is_none_or(|last| (candidate.rank, candidate.start) <= (last.rank, Reverse(last.start))) {
-            self.candidates.add(candidate);
+        if search.cursor.is_none_or(|last| place(worst) <= (last.rank, Reverse(last.start))) {
+            let (rank, start) = place(best);
+            self.candidates.add(Candidate { rank, start, source });
         }
     }
 
@@ -280,12 +303,8 @@ impl Run<'_> {
             self.answer.scanned.rows += batch.rows.len() as u64;
             for row in &batch.rows {
                 if self.filter.node_fits(self.state, &row.node) {
-                    let rank = rank_of(self.filter.search.order, row.node.duration().0, row.node.start);
-                    self.consider(Candidate {
-                        rank,
-                        start: Reverse(row.node.start),
-                        source: Source::Live(row.trace_id),
-                    });
+                    let start = row.node.start;
+                    self.consider(Source::Live(row.trace_id), row.node.duration(), (start, start));
                 }
             }
         }
@@ -361,23 +380,22 @@ impl Run<'_> {
         self.answer.scanned.blocks += 1;
         let fits: Vec<bool> =
             detail.operations.iter().map(|id| self.filter.operation_fits(self.state, *id)).collect();
-        let order = self.filter.search.order;
+        let (order, window) = (self.filter.search.order, self.filter.search.window);
         let mut matches = 0;
         for row in from..block.len() {
-            let (duration, start) = (block.durations[row], block.starts[row]);
+            let (duration, starts) = (block.durations[row], block.start_between(row));
             if order == Order::Slowest && matches >= ROWS_AT_ONCE {
                 let as_slow = (row..block.len()).take_while(|at| block.durations[*at] == duration);
-                let earliest = as_slow.map(|at| block.starts[at].0).min().unwrap_or(0);
-                let bound = Bound::new(order, duration.0, earliest, start.0);
+                let earliest = as_slow.map(|at| block.start_between(at).0.0).min().unwrap_or(0);
+                let bound = Bound::new(order, duration.0, earliest, starts.1.0);
                 return Ok(Some((bound, at, Some((number, row)))));
             }
             self.answer.scanned.rows += 1;
             let kind_fits = fits.get(block.operations[row] as usize).copied().unwrap_or(false);
-            if self.filter.fits(kind_fits, block.status(row), duration, start) {
+            let may_be_in = window.start <= starts.1 && starts.0 < window.end;
+            if may_be_in && self.filter.fits(kind_fits, block.status(row), duration) {
                 matches += 1;
-                let source = Source::Sealed { segment: at, trace: block.traces[row] };
-                let rank = rank_of(order, duration.0, start);
-                self.consider(Candidate { rank, start: Reverse(start), source });
+                self.consider(Source::Sealed { segment: at, trace: block.traces[row] }, duration, starts);
             }
         }
         Ok(None)

@@ -1,11 +1,13 @@
 //! Services and operations, with what is stored of them.
 
 use hashbrown::HashMap;
-use segment::{Names, RowBlock};
+use hashbrown::hash_map::Entry;
+use segment::{Names, ReadError, RowBlock};
 use trace_model::{OperationId, ServiceId, SpanKind, StatusCode, UnixNanos};
 
 use crate::answer::*;
 use crate::engine::QueryError;
+use crate::fetch;
 use crate::request::Window;
 use crate::sealed::SealedSegment;
 use crate::state::State;
@@ -81,6 +83,7 @@ fn partly(
         Err(_) if segment.handle.is_dropped() => return Ok(()),
         Err(error) => return Err(error.into()),
     };
+    let mut exact = ExactStarts { state, segment, traces: HashMap::new() };
     for (number, meta) in detail.meta.row_blocks.iter().enumerate() {
         if meta.start_min >= window.end.0 || meta.start_max < window.start.0 {
             continue;
@@ -90,14 +93,56 @@ fn partly(
             Err(_) if segment.handle.is_dropped() => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        for row in (0..block.len()).filter(|&row| window.contains(block.starts[row])) {
+        let total = totals.entry(segment.service(meta.service)).or_insert(Total::NONE);
+        match block_partly(&block, window, &mut exact, total) {
+            Err(_) if segment.handle.is_dropped() => return Ok(()),
+            other => other?,
+        }
+    }
+    totals.retain(|_, total| total.spans > 0);
+    Ok(())
+}
+
+/// Counts the rows in the window. Rows do not tell exactly when their spans started; it is looked up where that matters.
+fn block_partly(
+    block: &RowBlock,
+    window: Window,
+    exact: &mut ExactStarts<'_>,
+    total: &mut Total,
+) -> Result<(), ReadError> {
+    for row in 0..block.len() {
+        let (mut earliest, mut latest) = block.start_between(row);
+        if latest < window.start || earliest >= window.end {
+            continue;
+        }
+        let is_extreme = earliest.0 < total.first || latest.0 > total.last;
+        if is_extreme || !window.contains(earliest) || !window.contains(latest) {
+            earliest = exact.start(block.traces[row], block.spans[row])?;
+            latest = earliest;
+        }
+        if window.contains(earliest) {
             let error = u64::from(block.status(row) == StatusCode::Error);
-            let start = block.starts[row].0;
-            let id = segment.service(meta.service);
-            totals.entry(id).or_insert(Total::NONE).add(1, error, start, start);
+            total.add(1, error, earliest.0, latest.0);
         }
     }
     Ok(())
+}
+
+/// Exact starts of a segment's spans. Of a trace that was looked at all are kept, for it may be large.
+struct ExactStarts<'a> {
+    state: &'a State,
+    segment: &'a SealedSegment,
+    traces: HashMap<u32, Vec<UnixNanos>>,
+}
+
+impl ExactStarts<'_> {
+    fn start(&mut self, trace: u32, span: u32) -> Result<UnixNanos, ReadError> {
+        let starts = match self.traces.entry(trace) {
+            Entry::Occupied(starts) => starts.into_mut(),
+            Entry::Vacant(entry) => entry.insert(fetch::starts_of(self.state, self.segment, trace)?),
+        };
+        starts.get(span as usize).copied().ok_or(ReadError::Damaged("row block"))
+    }
 }
 
 pub(crate) fn operations(

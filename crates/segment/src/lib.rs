@@ -67,4 +67,4 @@ pub use traces::{TraceHeads, TracePaths, TraceRow, TraceServiceCount};
 pub use values::ChunkTables;
 
 /// The format written now. Readers take it and those before it.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;

@@ -104,13 +104,13 @@ pub(crate) fn read_rows(stored: &[u8]) -> Result<RowBlock, ReadError> {
     }
     let mut starts = Vec::with_capacity(count);
     for _ in 0..count {
-        starts.push(UnixNanos(start_min.saturating_add(cursor.u64()?)));
+        starts.push(start_min.saturating_add(cursor.u64()?));
     }
     let mut numbers = || (0..count).map(|_| cursor.u32()).collect::<Result<Vec<_>, _>>();
     let (traces, spans, operations) = (numbers()?, numbers()?, numbers()?);
     let flags = cursor.bytes(count)?.to_vec();
     cursor.end()?;
-    Ok(RowBlock { durations, starts, traces, spans, operations, flags })
+    Ok(RowBlock { durations, starts, dropped: 0, traces, spans, operations, flags })
 }
 
 pub(crate) fn read_heads(stored: &[u8]) -> Result<Vec<TraceRow>, ReadError> {

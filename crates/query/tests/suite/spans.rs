@@ -123,7 +123,9 @@ pub(crate) fn random_spans(dice: &mut Dice) -> Vec<Span> {
         for nth in 1..=count {
             let own = if nth > 1 && dice.one_in(12) { nth - 1 } else { nth };
             let root = nth == 1 && !dice.one_in(6) || dice.one_in(25);
-            let start = BASE + dice.below(9) * 20 * SECOND;
+            // Apart by less than what rows tell apart, and by more.
+            let beside = dice.pick(&[0, 0, 1, 2, 900, 1_000_000, 30_000_000]);
+            let start = BASE + dice.below(9) * 20 * SECOND + beside;
             let length = dice.pick(&[0, 1, 1, 2, 3, 300]) * SECOND / 10;
             let end = if dice.one_in(30) { start - SECOND } else { start + length };
             spans.push(Span {

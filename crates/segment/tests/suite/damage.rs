@@ -132,7 +132,7 @@ proptest! {
         let (mut whole, meta) = sealed(&[batch(1, &samples)], &rows);
         let mut keys = vec![Key::Hashes, Key::Chunk(0), Key::Rows(0), Key::Contexts(0), Key::Meta];
         if old {
-            whole = downgraded(&whole, &meta);
+            whole = downgraded(&whole, &meta, &samples);
         } else {
             keys.push(Key::Tables);
         }

@@ -91,11 +91,13 @@ pub(crate) fn check_rows(memory: &Memory, meta: &SegmentMeta, sorted: &[Sample])
         assert_eq!(block.len(), block_meta.rows as usize);
         assert_eq!(block.durations[0].0, block_meta.duration_max);
         assert_eq!(block.durations[block.len() - 1].0, block_meta.duration_min);
-        assert_eq!(block.starts.iter().min().unwrap().0, block_meta.start_min);
-        assert_eq!(block.starts.iter().max().unwrap().0, block_meta.start_max);
+        let range = block_meta.start_max - block_meta.start_min;
         for row in 0..block.len() {
             let span = &traces[block.traces[row] as usize][block.spans[row] as usize].node;
-            assert_eq!((block.durations[row], block.starts[row]), (span.duration(), span.start));
+            let (earliest, latest) = block.start_between(row);
+            assert!(earliest <= span.start && span.start <= latest);
+            assert!(latest.0 - earliest.0 <= range >> 11, "a start is not a two-thousandth of the block off");
+            assert_eq!(block.durations[row], span.duration());
             assert_eq!(block.status(row), span.status);
             assert_eq!(block.flags[row] & ROOT_FLAG != 0, span.parent.is_none());
             let operation = &meta.operations[block.operations[row] as usize];

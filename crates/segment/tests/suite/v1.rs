@@ -8,7 +8,7 @@ use segment::{
 
 use crate::messages::messages;
 use crate::round_trip::{check_chunks, check_minutes, check_rows, in_order};
-use crate::sample::{Memory, analyses, batch, samples, sealed};
+use crate::sample::{Memory, Sample, analyses, batch, samples, sealed};
 
 fn put(out: &mut Vec<u8>, value: impl Into<u64>) {
     let mut value = value.into();
@@ -46,16 +46,20 @@ fn chunk(memory: &Memory, number: u32) -> Vec<u8> {
     packed(&out)
 }
 
-fn rows(memory: &Memory, number: u32) -> Vec<u8> {
+/// `traces` have the starts to the nanosecond, which rows had then.
+fn rows(memory: &Memory, number: u32, traces: &[&[Sample]]) -> Vec<u8> {
     let block = RowBlock::read(memory, number).unwrap();
     let mut out = Vec::new();
-    let start = block.starts.iter().min().unwrap().0;
+    let places = block.traces.iter().zip(&block.spans);
+    let starts: Vec<u64> =
+        places.map(|(trace, span)| traces[*trace as usize][*span as usize].node.start.0).collect();
+    let start = *starts.iter().min().unwrap();
     put(&mut out, block.len() as u64);
     put(&mut out, start);
     put(&mut out, block.durations[0].0);
     let before = block.durations.iter().take(1).chain(&block.durations);
     before.zip(&block.durations).for_each(|(before, duration)| put(&mut out, before.0 - duration.0));
-    block.starts.iter().for_each(|at| put(&mut out, at.0 - start));
+    starts.iter().for_each(|at| put(&mut out, at - start));
     for column in [&block.traces, &block.spans, &block.operations] {
         column.iter().for_each(|value| put(&mut out, *value));
     }
@@ -121,7 +125,9 @@ fn minute(memory: &Memory, number: u32) -> Vec<u8> {
 }
 
 /// The same segment as format 1 had it.
-pub(crate) fn downgraded(memory: &Memory, meta: &SegmentMeta) -> Memory {
+pub(crate) fn downgraded(memory: &Memory, meta: &SegmentMeta, samples: &[Sample]) -> Memory {
+    let sorted = in_order(samples);
+    let traces: Vec<&[Sample]> = sorted.chunk_by(|a, b| a.trace_id == b.trace_id).collect();
     let mut old = memory.clone();
     old.0.remove(&Key::Tables.to_bytes());
     let mut set = |key: Key, value| old.0.insert(key.to_bytes(), value);
@@ -129,7 +135,7 @@ pub(crate) fn downgraded(memory: &Memory, meta: &SegmentMeta) -> Memory {
         set(Key::Chunk(number), chunk(memory, number));
     }
     for number in 0..meta.row_blocks.len() as u32 {
-        set(Key::Rows(number), rows(memory, number));
+        set(Key::Rows(number), rows(memory, number, &traces));
     }
     for number in 0..meta.trace_blocks.len() as u32 {
         set(Key::Traces(number), heads(memory, number));
@@ -152,7 +158,7 @@ proptest! {
         analysed in analyses(),
     ) {
         let (memory, meta) = sealed(&[batch(1, &samples)], &analysed);
-        let old = downgraded(&memory, &meta);
+        let old = downgraded(&memory, &meta, &samples);
         check_chunks(&old, &meta, &in_order(&samples));
         check_rows(&old, &meta, &in_order(&samples));
         check_minutes(&old, &meta, &samples);
@@ -164,6 +170,6 @@ proptest! {
             prop_assert_eq!(paths(&old), paths(&memory));
         }
         let (memory, meta) = sealed(&[batch(1, &written)], &[]);
-        check_chunks(&downgraded(&memory, &meta), &meta, &in_order(&written));
+        check_chunks(&downgraded(&memory, &meta, &written), &meta, &in_order(&written));
     }
 }
