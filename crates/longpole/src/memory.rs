@@ -26,7 +26,7 @@ const LITTLE_MEMORY: usize = 512 << 20;
 const QUEUED: usize = 70;
 const SEAL: usize = 55;
 const HELD_SPANS: usize = 250;
-const GENERATION: usize = 32;
+const GENERATION: usize = 24;
 const ROCKSDB_CACHE: usize = 50;
 const BLOCKS: usize = 40;
 /// Requests of one segment, which are freed at once and wanted again while the next one gathers.
@@ -109,7 +109,7 @@ pub(crate) fn fit_to_disk(config: &mut Config, total: u64) -> Result<Vec<String>
 pub(crate) fn keep_freed_pages(memory: usize) {
     /// `mi_option_purge_delay` of mimalloc 3; arenas wait ten times as long. Milliseconds.
     const PURGE_DELAY: i32 = 15;
-    let delay = if memory < LITTLE_MEMORY { 25 } else { 200 };
+    let delay = if memory < LITTLE_MEMORY { 25 } else { 120 };
     #[allow(unsafe_code, reason = "mimalloc has no safe call for its options")]
     // SAFETY: sets an integer in a table of options, unless the environment has set it; any index and value is checked
     // there.

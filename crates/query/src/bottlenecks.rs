@@ -10,12 +10,12 @@ use hashbrown::{HashMap, HashSet};
 use latency::LatencyHistogram;
 use segment::rolled_paths;
 use segment::{
-    ItemKey, ItemSums, Names, PathExemplar, PathGrouping, PathSumming, PathSums, Roots, Tier, TraceHeads,
+    ItemKey, ItemSums, Names, Part, PathExemplar, PathGrouping, PathSumming, PathSums, Tier, TraceHeads,
     TracePaths, TraceRow,
 };
 use span_store::in_parts;
 use trace_assemble::Phase;
-use trace_model::{NanoDuration, OperationId, ServiceId, TraceId};
+use trace_model::{NanoDuration, OperationId, TraceId};
 
 use crate::answer::*;
 use crate::engine::QueryError;
@@ -241,12 +241,12 @@ impl Selection<'_> {
                 let root = root.map_or(rootless, |root| roots.get(root as usize).copied().unwrap_or(false));
                 root && in_window(bucket)
             };
-            let services = self.services_of(rollup, &roots);
+            let services = rollup.services_of(&roots, &self.state.names);
             for block in rollup.blocks_with(kind, in_window) {
-                let may_be_wanted = match block.roots {
-                    Roots::Each | Roots::Together => true,
-                    Roots::None => rootless,
-                    Roots::Of(service) => services.contains(&rollup.service(ServiceId(service))),
+                let may_be_wanted = match block.part {
+                    Part::Whole | Part::Together => true,
+                    Part::Rootless => rootless,
+                    Part::Service(service) => services.contains(&service),
                 };
                 if !may_be_wanted {
                     continue;
@@ -261,12 +261,6 @@ impl Selection<'_> {
             }
         }
         Ok((sums, found, scanned))
-    }
-
-    /// The services of those operations of a rollup that are wanted.
-    fn services_of(&self, rollup: &Rollup, wanted: &[bool]) -> HashSet<ServiceId> {
-        let wanted = rollup.operations().iter().zip(wanted).filter(|(_, wanted)| **wanted);
-        wanted.map(|(operation, _)| self.state.names.operation(*operation).service).collect()
     }
 
     fn wanted(&self, row: &TraceRow, entries: &mut Entries) -> bool {

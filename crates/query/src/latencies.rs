@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use latency::{ExemplarSet, LatencyHistogram};
-use segment::{HistogramTable, Names, OperationEntry, Tier, decode_minute, rolled_histograms};
+use segment::{HistogramTable, Names, OperationEntry, Part, Tier, decode_minute, rolled_histograms};
 use span_store::in_parts;
 use trace_model::{NanoDuration, OperationId, SpanKind, StatusCode, UnixNanos};
 
@@ -156,7 +156,13 @@ impl<'a> Run<'a> {
             let operation = wanted.get(local as usize).copied().unwrap_or(false);
             operation && in_window(bucket) && status_wanted(question, status)
         };
+        let services = rollup.services_of(&wanted, &self.state.names);
         for block in rollup.blocks_with(Kind::Histograms, in_window) {
+            if let Part::Service(service) = block.part
+                && !services.contains(&service)
+            {
+                continue;
+            }
             let _turn = self.state.scans.turn();
             rolled_histograms(&rollup.handle, block, &fits, &mut |row| {
                 let (id, at) = (rollup.operation(row.operation), tier.start(row.bucket));

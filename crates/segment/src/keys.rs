@@ -17,11 +17,13 @@ pub enum Key {
     Paths(u32),
     /// A block of contexts.
     Contexts(u32),
-    /// The histograms of a minute since the epoch; in a rollup, of a block of buckets.
+    /// The histograms of a minute since the epoch; in a rollup up to format 2, of a block of buckets.
     Minute(u32),
+    /// In a rollup, a part of the histograms of a block of buckets.
+    RolledHistogramsOf(u32, u32),
     /// In a rollup up to format 2, a block of critical paths.
     RolledPaths(u32),
-    /// In a rollup, what a block of critical paths has of some roots.
+    /// In a rollup, a part of the critical paths of a block of buckets.
     RolledPathsOf(u32, u32),
     /// Which of the segment's traces were open at its cut, one bit a trace.
     Open,
@@ -40,7 +42,7 @@ impl Key {
             Self::Traces(block) => (0x21, Some(block)),
             Self::Paths(block) => (0x22, Some(block)),
             Self::Contexts(block) => (0x30, Some(block)),
-            Self::Minute(minute) => (0x50, Some(minute)),
+            Self::Minute(number) | Self::RolledHistogramsOf(number, _) => (0x50, Some(number)),
             Self::RolledPaths(block) | Self::RolledPathsOf(block, _) => (0x51, Some(block)),
             Self::Open => (0x61, None),
             Self::Meta => (0xff, None),
@@ -49,8 +51,8 @@ impl Key {
         if let Some(number) = number {
             bytes.extend_from_slice(&number.to_be_bytes());
         }
-        if let Self::RolledPathsOf(_, roots) = self {
-            bytes.extend_from_slice(&roots.to_be_bytes());
+        if let Self::RolledHistogramsOf(_, part) | Self::RolledPathsOf(_, part) = self {
+            bytes.extend_from_slice(&part.to_be_bytes());
         }
         bytes
     }

@@ -58,9 +58,9 @@ pub use longpole_proto::segment::SegmentMeta;
 pub use meta::decode_segment_meta;
 pub use names::{Names, OperationEntry};
 pub use rollup::{
-    HistogramRows, ItemKey, ItemSums, PathExemplar, PathGrouping, PathRows, PathSumming, PathSums,
-    ROLLUP_FORMAT, RolledHistogram, RolledPaths, RollupBlock, RollupInput, RollupMeta, RollupSource, Roots,
-    Tier, build_rollup, decode_meta, rolled_histograms, rolled_paths,
+    HistogramRows, ItemKey, ItemSums, Part, PathExemplar, PathGrouping, PathRows, PathSumming, PathSums,
+    ROLLUP_FORMAT, RolledHistogram, RolledPaths, RollupBlock, RollupInput, RollupMeta, RollupSource, Tier,
+    build_rollup, decode_meta, rolled_histograms, rolled_paths,
 };
 pub use rows::{ROOT_FLAG, RowBlock};
 pub use traces::{TraceHeads, TracePaths, TraceRow, TraceServiceCount};

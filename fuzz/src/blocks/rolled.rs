@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use longpole_proto::rollup::PathPart;
+use longpole_proto::rollup::Part;
 use segment::{
     HistogramRows, HistogramTable, ItemKey, Key, PathGrouping, PathRows, PathSumming, ReadError, RollupBlock,
     RollupInput, RollupMeta, RollupSource, Tier, build_rollup, decode_meta, rolled_histograms, rolled_paths,
@@ -15,9 +15,11 @@ use crate::Dice;
 use crate::drive::{Draw, Shape, Target};
 
 /// Histograms of a rollup's block.
-pub const ROLLED_HISTOGRAMS: Target = target("rolled_histograms", histograms, || drawn(Key::Minute(MINUTE)));
+pub const ROLLED_HISTOGRAMS: Target =
+    target("rolled_histograms", histograms, || drawn(Key::RolledHistogramsOf(MINUTE, PART)));
 /// Critical paths of a rollup's block.
-pub const ROLLED_PATHS: Target = target("rolled_paths", paths, || drawn(Key::RolledPathsOf(MINUTE, 0)));
+pub const ROLLED_PATHS: Target =
+    target("rolled_paths", paths, || drawn(Key::RolledPathsOf(MINUTE, TOGETHER)));
 /// What a rollup says about itself.
 pub const ROLLUP_META: Target = Target {
     shape: Shape::Protobuf,
@@ -25,6 +27,9 @@ pub const ROLLUP_META: Target = Target {
 };
 
 const TIER: Tier = Tier::Minute;
+/// The number of the part with the first service's histograms, and of that with all critical paths together.
+const PART: u32 = 2;
+const TOGETHER: u32 = 0;
 
 /// What says of itself that it has the block that all drawn spans lie in.
 fn said() -> RollupMeta {
@@ -32,7 +37,8 @@ fn said() -> RollupMeta {
         format: 3,
         histogram_blocks: vec![MINUTE],
         path_blocks: vec![MINUTE],
-        path_parts: vec![PathPart { first: MINUTE, roots: 0 }],
+        histogram_parts: vec![Part { first: MINUTE, of: PART }],
+        path_parts: vec![Part { first: MINUTE, of: TOGETHER }],
         ..RollupMeta::default()
     }
 }
@@ -101,7 +107,8 @@ fn drawn(key: Key) -> Draw {
 }
 
 fn histograms(input: &[u8]) -> bool {
-    let (blocks, block) = (damaged(Key::Minute(MINUTE), input), RollupBlock::of_histograms(TIER, &said())[0]);
+    let key = Key::RolledHistogramsOf(MINUTE, PART);
+    let (blocks, block) = (damaged(key, input), RollupBlock::of_histograms(TIER, &said())[0]);
     let read = rolled_histograms(&blocks, block, &|_, _, _| true, &mut |row| {
         assert!((block.first..block.end).contains(&row.bucket));
         values::use_histogram(&row.histogram);
@@ -111,7 +118,7 @@ fn histograms(input: &[u8]) -> bool {
 }
 
 fn paths(input: &[u8]) -> bool {
-    let blocks = damaged(Key::RolledPathsOf(MINUTE, 0), input);
+    let blocks = damaged(Key::RolledPathsOf(MINUTE, TOGETHER), input);
     let block = RollupBlock::of_paths_together(TIER, &said()).unwrap()[0];
     let mut rows = 0;
     let read = rolled_paths(&blocks, block, PathGrouping::Both, &|_, _| true, &mut |row| {

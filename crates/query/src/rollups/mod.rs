@@ -15,7 +15,7 @@ pub(crate) use window::{Kind, coarse_points, widen};
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use segment::{ItemKey, ReadError, RollupBlock, RollupMeta, Tier, decode_meta};
+use segment::{ItemKey, Names, ReadError, RollupBlock, RollupMeta, Tier, decode_meta};
 use span_store::{RollupHandle, SegmentId, SpanStore, StoreError, StoredRollup};
 use trace_model::{OperationId, ServiceId, SpanKind};
 
@@ -76,8 +76,16 @@ impl Rollup {
         blocks
     }
 
-    /// The process-wide number of a service of this rollup.
-    pub(crate) fn service(&self, local: ServiceId) -> ServiceId {
+    /// The numbers within this rollup of the services of those operations that are wanted.
+    pub(crate) fn services_of(&self, wanted: &[bool], names: &NameTable) -> HashSet<u32> {
+        let wanted = self.operations.iter().zip(wanted).filter(|(_, wanted)| **wanted);
+        let services: HashSet<ServiceId> =
+            wanted.map(|(operation, _)| names.operation(*operation).service).collect();
+        let is_of = |(_, service): &(u32, &ServiceId)| services.contains(*service);
+        (0..).zip(&self.services).filter(is_of).map(|(local, _)| local).collect()
+    }
+
+    fn service(&self, local: ServiceId) -> ServiceId {
         self.services.get(local.0 as usize).copied().unwrap_or(ServiceId(u32::MAX))
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 use latency::{ExemplarSet, LatencyHistogram};
-use longpole_proto::rollup::{self as proto, PathPart};
+use longpole_proto::rollup as proto;
 use prost::Message;
 use trace_model::{OperationId, StatusCode, UnixNanos};
 
@@ -15,12 +15,10 @@ use crate::histograms::write_sized;
 use crate::keys::Key;
 use crate::names::{LocalNames, Names};
 use crate::rollup::paths::{ItemKey, ItemSums, PathGrouping, PathSums};
-use crate::rollup::{ROLLUP_FORMAT, RollupMeta, Roots, Tier};
+use crate::rollup::{Part, ROLLUP_FORMAT, RollupMeta, Tier};
 
 /// A block of more bytes ends, so that who reads one bucket does not inflate many.
 const BLOCK_BYTES: usize = 512 << 10;
-/// The part of a block in one part.
-const WHOLE: u32 = 0;
 
 /// The histograms of a bucket, by operation and status.
 pub type HistogramRows = BTreeMap<(OperationId, StatusCode), (LatencyHistogram, ExemplarSet)>;
@@ -88,7 +86,7 @@ pub fn build_rollup(
         sources: input.sources.clone(),
         ..RollupMeta::default()
     };
-    let mut blocks = BlockWriter::new(input.tier, |first, _| Key::Minute(first))?;
+    let mut blocks = BlockWriter::new(input.tier, Key::RolledHistogramsOf)?;
     for &bucket in &input.histogram_buckets {
         let rows = source.histograms(bucket)?;
         if rows.is_empty() {
@@ -100,7 +98,7 @@ pub fn build_rollup(
         write_histograms(&rows, &mut blocks, bucket, &mut names);
     }
     blocks.write(sink)?;
-    meta.histogram_blocks = blocks.firsts;
+    (meta.histogram_blocks, meta.histogram_parts) = (blocks.firsts, blocks.written);
     let mut blocks = BlockWriter::new(input.tier, Key::RolledPathsOf)?;
     for &bucket in &input.path_buckets {
         let rows = source.paths(bucket)?;
@@ -113,8 +111,7 @@ pub fn build_rollup(
         write_paths(rows, &mut blocks, bucket, &mut names);
     }
     blocks.write(sink)?;
-    meta.path_blocks = blocks.firsts;
-    meta.path_parts = blocks.written.iter().map(|&(first, roots)| PathPart { first, roots }).collect();
+    (meta.path_blocks, meta.path_parts) = (blocks.firsts, blocks.written);
     meta.services = names.service_list.iter().map(ToString::to_string).collect();
     let operation = |(service, kind, name): &(u32, trace_model::SpanKind, std::sync::Arc<str>)| {
         proto::Operation { service: *service, kind: *kind as u32, name: name.to_string() }
@@ -124,17 +121,17 @@ pub fn build_rollup(
     Ok(meta)
 }
 
-/// The block that is being written, in one part or several.
+/// The block that is being written, in parts.
 struct BlockWriter {
     packer: Packer,
     tier: Tier,
-    /// The key of a part of the block with this first bucket.
+    /// The key of the block with this first bucket, and of a part of it.
     key: fn(u32, u32) -> Key,
     parts: BTreeMap<u32, Vec<u8>>,
     /// The first buckets of all blocks.
     firsts: Vec<u32>,
-    /// What was written: first buckets, and parts.
-    written: Vec<(u32, u32)>,
+    /// The parts that were written.
+    written: Vec<proto::Part>,
 }
 
 impl BlockWriter {
@@ -155,18 +152,18 @@ impl BlockWriter {
     }
 
     /// Begins a row in a part of the block.
-    fn row(&mut self, part: u32, bucket: u32) -> &mut Vec<u8> {
+    fn row(&mut self, part: Part, bucket: u32) -> &mut Vec<u8> {
         let first = self.firsts.last().copied().unwrap_or(bucket);
-        let raw = self.parts.entry(part).or_default();
+        let raw = self.parts.entry(part.stored().unwrap_or_default()).or_default();
         put(raw, u64::from(bucket - first));
         raw
     }
 
     fn write(&mut self, sink: Sink<'_>) -> Result<(), BuildError> {
         let Some(&first) = self.firsts.last() else { return Ok(()) };
-        for (part, raw) in std::mem::take(&mut self.parts) {
-            sink((self.key)(first, part), &self.packer.pack(&raw)?).map_err(BuildError::Sink)?;
-            self.written.push((first, part));
+        for (of, raw) in std::mem::take(&mut self.parts) {
+            sink((self.key)(first, of), &self.packer.pack(&raw)?).map_err(BuildError::Sink)?;
+            self.written.push(proto::Part { first, of });
         }
         Ok(())
     }
@@ -175,8 +172,9 @@ impl BlockWriter {
 /// `{ bucket within the block, operation, status u8, sized histogram, sized exemplars } ...`
 fn write_histograms(rows: &HistogramRows, blocks: &mut BlockWriter, bucket: u32, names: &mut LocalNames<'_>) {
     for ((operation, status), (histogram, exemplars)) in rows {
-        let raw = blocks.row(WHOLE, bucket);
-        put(raw, u64::from(names.operation(*operation)));
+        let operation = names.operation(*operation);
+        let raw = blocks.row(Part::Service(names.operation_list[operation as usize].0), bucket);
+        put(raw, u64::from(operation));
         raw.push(*status as u8);
         write_sized(raw, |out| histogram.encode(out));
         write_sized(raw, |out| exemplars.encode(out));
@@ -190,14 +188,14 @@ fn write_paths(rows: PathRows, blocks: &mut BlockWriter, bucket: u32, names: &mu
     let mut all = PathSums::default();
     for (root, mut sums) in rows {
         let root = root.map(|root| names.operation(root));
-        let roots = root.map_or(Roots::None, |root| Roots::Of(names.operation_list[root as usize].0));
-        let raw = blocks.row(roots.stored().unwrap_or(WHOLE), bucket);
+        let part = root.map_or(Part::Rootless, |root| Part::Service(names.operation_list[root as usize].0));
+        let raw = blocks.row(part, bucket);
         put(raw, root.map_or(0, |root| u64::from(root) + 1));
         write_sums(raw, &sums, names);
         sums.items.retain(|key, _| PathGrouping::Service.takes(key));
         all.merge(sums, |key| key);
     }
-    let raw = blocks.row(Roots::Together.stored().unwrap_or(WHOLE), bucket);
+    let raw = blocks.row(Part::Together, bucket);
     put(raw, 0);
     write_sums(raw, &all, names);
 }

@@ -4,12 +4,12 @@
 //!
 //! | first byte | then | value |
 //! | --- | --- | --- |
-//! | `50` | first bucket u32 | latency histograms of the buckets of a block |
-//! | `51` | first bucket u32, roots u32 | what the critical paths of traces that began in these buckets are made of: of all roots together, without operations; or by root, of those that belong to one service |
+//! | `50` | first bucket u32, part u32 | latency histograms of a service in the buckets of a block |
+//! | `51` | first bucket u32, part u32 | what the critical paths of traces that began in these buckets are made of: of all roots together, without operations; or by root, of those that belong to one service |
 //! | `ff` | | [`RollupMeta`], which commits the rollup |
 //!
 //! A block ends when it has 512 KiB, but only between two buckets, and otherwise after an hour of minutes, a day of hours, or
-//! 32 days. Up to format 2 critical paths were not cut by roots. In format 1 a block always had all of these buckets, and its
+//! 32 days. Up to format 2 it was in one part. In format 1 a block always had all of these buckets, and its
 //! number in the place of its first bucket.
 
 mod blocks;
@@ -18,7 +18,7 @@ mod paths;
 mod read;
 mod summing;
 
-pub use blocks::{RollupBlock, Roots};
+pub use blocks::{Part, RollupBlock};
 pub use build::{HistogramRows, PathRows, RollupInput, RollupSource, build_rollup};
 pub use longpole_proto::rollup::RollupMeta;
 pub use paths::{ItemKey, ItemSums, PathExemplar, PathGrouping, PathSums};

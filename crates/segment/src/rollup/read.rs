@@ -61,7 +61,11 @@ pub fn rolled_histograms(
     each: &mut dyn FnMut(RolledHistogram),
 ) -> Result<(), ReadError> {
     const WHAT: &str = "rolled up histograms";
-    let raw = unpack(&fetch(blocks, Key::Minute(block.number))?, None, WHAT)?;
+    let key = match block.part.stored() {
+        Some(part) => Key::RolledHistogramsOf(block.number, part),
+        None => Key::Minute(block.number),
+    };
+    let raw = unpack(&fetch(blocks, key)?, None, WHAT)?;
     let mut cursor = Cursor::new(&raw, WHAT);
     while !cursor.is_empty() {
         let bucket = read_bucket(&mut cursor, block)?;
@@ -95,8 +99,8 @@ pub fn rolled_paths(
     each: &mut dyn FnMut(RolledPaths),
 ) -> Result<(), ReadError> {
     const WHAT: &str = "rolled up critical paths";
-    let key = match block.roots.stored() {
-        Some(roots) => Key::RolledPathsOf(block.number, roots),
+    let key = match block.part.stored() {
+        Some(part) => Key::RolledPathsOf(block.number, part),
         None => Key::RolledPaths(block.number),
     };
     let raw = unpack(&fetch(blocks, key)?, None, WHAT)?;

@@ -32,7 +32,7 @@ fn read(memory: &Memory, key: Key, id: &TraceId) -> Result<(), ReadError> {
         Key::Contexts(number) => drop(ContextBlock::read(memory, number)?.get(63)),
         Key::Minute(minute) => drop(decode_minute(memory, minute, &|_, _| true)?),
         // Not in a segment.
-        Key::RolledPaths(_) | Key::RolledPathsOf(..) => {}
+        Key::RolledHistogramsOf(..) | Key::RolledPaths(_) | Key::RolledPathsOf(..) => {}
         Key::Open => drop(open_numbers(memory)?),
         Key::Meta => {
             drop(decode_segment_meta(&memory.get(key)?.ok_or(ReadError::Missing(key))?)?);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use segment::{
-    HistogramRows, HistogramTable, Key, PathGrouping, PathRows, PathSumming, PathSums, ReadError,
-    RollupBlock, RollupInput, RollupMeta, RollupSource, Roots, Tier, TraceRow, build_rollup, decode_meta,
+    HistogramRows, HistogramTable, Key, Part, PathGrouping, PathRows, PathSumming, PathSums, ReadError,
+    RollupBlock, RollupInput, RollupMeta, RollupSource, Tier, TraceRow, build_rollup, decode_meta,
     rolled_histograms, rolled_paths,
 };
 use trace_model::{NanoDuration, OperationId, ServiceId, StatusCode, UnixNanos};
@@ -129,25 +129,22 @@ fn downgraded(memory: &Memory, tier: Tier, meta: &RollupMeta) -> (Memory, Rollup
         Tier::Day => 32,
     };
     let mut old = Memory::default();
-    let mut take = |firsts: &[u32], key: fn(u32) -> Key| {
-        let mut blocks: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
-        for first in firsts {
-            let stored = &memory.0[&key(*first).to_bytes()];
-            let length = u32::from_le_bytes(stored[..4].try_into().unwrap()) as usize;
-            let raw = zstd::bulk::decompress(&stored[4..], length).unwrap();
-            assert_eq!(first % width, 0, "a test of whole blocks");
-            blocks.entry(first / width).or_default().extend(raw);
-        }
-        for (number, raw) in blocks {
-            let mut stored = (raw.len() as u32).to_le_bytes().to_vec();
-            stored.extend(zstd::bulk::compress(&raw, 1).unwrap());
-            old.0.insert(key(number).to_bytes(), stored);
-        }
-    };
-    take(&meta.histogram_blocks, Key::Minute);
+    let mut blocks: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+    for part in &meta.histogram_parts {
+        let stored = &memory.0[&Key::RolledHistogramsOf(part.first, part.of).to_bytes()];
+        let length = u32::from_le_bytes(stored[..4].try_into().unwrap()) as usize;
+        let raw = zstd::bulk::decompress(&stored[4..], length).unwrap();
+        assert_eq!(part.first % width, 0, "a test of whole blocks");
+        blocks.entry(part.first / width).or_default().extend(raw);
+    }
+    for (number, raw) in blocks {
+        let mut stored = (raw.len() as u32).to_le_bytes().to_vec();
+        stored.extend(zstd::bulk::compress(&raw, 1).unwrap());
+        old.0.insert(Key::Minute(number).to_bytes(), stored);
+    }
     assert!(meta.path_blocks.is_empty(), "their rows would have no length");
-    let (histogram_blocks, path_blocks) = (Vec::new(), Vec::new());
-    (old, RollupMeta { format: 1, histogram_blocks, path_blocks, ..meta.clone() })
+    let (histogram_blocks, histogram_parts) = (Vec::new(), Vec::new());
+    (old, RollupMeta { format: 1, histogram_blocks, histogram_parts, ..meta.clone() })
 }
 
 /// Many series in each of `buckets`.
@@ -252,15 +249,23 @@ proptest! {
     }
 
     #[test]
-    fn roots_are_in_the_block_of_their_service(rows in analyses(), width in 0..3_usize) {
+    fn what_is_of_a_service_is_in_its_part(samples in samples(), rows in analyses(), width in 0..3_usize) {
         let tier = Tier::ALL[width];
-        let (memory, meta) = built(&mut given(tier, &[], &rows));
+        let (memory, meta) = built(&mut given(tier, &samples, &rows));
+        let service = |operation: u32| meta.operations[operation as usize].service;
+        for block in RollupBlock::of_histograms(tier, &meta) {
+            let mut found = 0;
+            rolled_histograms(&memory, block, &|_, _, _| true, &mut |row| {
+                found += 1;
+                assert_eq!(Part::Service(service(row.operation)), block.part);
+            }).unwrap();
+            prop_assert!(found > 0);
+        }
         for block in RollupBlock::of_paths(tier, &meta) {
-            let service = |root: u32| meta.operations[root as usize].service;
             let mut found = 0;
             let mut each = |row: segment::RolledPaths| {
                 found += 1;
-                assert_eq!(row.root.map_or(Roots::None, |root| Roots::Of(service(root))), block.roots);
+                assert_eq!(row.root.map_or(Part::Rootless, |root| Part::Service(service(root))), block.part);
             };
             rolled_paths(&memory, block, PathGrouping::Both, &|_, _| true, &mut each).unwrap();
             prop_assert!(found > 0);
