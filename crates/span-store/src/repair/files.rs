@@ -33,7 +33,7 @@ pub(crate) struct Found {
 #[derive(Debug)]
 pub(crate) enum Content {
     Segment(SegmentFile),
-    Rollup(RollupMeta),
+    Rollup(Box<RollupMeta>),
     Dictionary(u32, Vec<u8>),
 }
 
@@ -143,7 +143,7 @@ fn content(db: &Db, path: &Path) -> Result<Result<Content, String>, StoreError> 
             Err(_) => Err("its meta cannot be read".to_owned()),
         },
         Some((prefix, Err(_))) if prefix.len() == 8 => match decode_meta(&value) {
-            Ok((_, meta)) => Ok(Content::Rollup(meta)),
+            Ok((_, meta)) => Ok(Content::Rollup(Box::new(meta))),
             Err(_) => Err("its meta cannot be read".to_owned()),
         },
         _ => Err("it is neither a segment nor a rollup nor a dictionary".to_owned()),
@@ -227,7 +227,7 @@ mod tests {
 
     fn rollup(segments: &[u32], file: u32) -> Found {
         let meta = RollupMeta { segments: segments.to_vec(), ..RollupMeta::default() };
-        Found { path: PathBuf::from(format!("{file:06}.sst")), content: Ok(Content::Rollup(meta)) }
+        Found { path: PathBuf::from(format!("{file:06}.sst")), content: Ok(Content::Rollup(Box::new(meta))) }
     }
 
     fn kept(found: Vec<Found>) -> Vec<String> {
