@@ -18,9 +18,6 @@ const ANALYSED_SPAN_BYTES: usize = 120;
 /// Of the spans that may be held, one trace may have this part once they are sealed.
 const TRACE_HELD: usize = 8;
 
-/// Below this, bytes, memory is dearer than time.
-const LITTLE_MEMORY: usize = 512 << 20;
-
 /// Parts of the whole, in thousandths. With fewer held spans, full load has traces finished while they still run and every
 /// late span of theirs looked up; with smaller generations, sealing waits for new ones.
 const QUEUED: usize = 70;
@@ -100,35 +97,6 @@ pub(crate) fn fit_to_disk(config: &mut Config, total: u64) -> Result<Vec<String>
     // More than the disk has is never stored; what matters is that partitions are a part of what is.
     store.bytes_max = store.bytes_max.min(total);
     Ok(lowered)
-}
-
-/// Keeps freed memory for a while before it is given back to the system. At full load a segment's rows and columns are
-/// freed and wanted again seven times a second, and having their pages zeroed by the system each time costs 3 % of all
-/// time. What is kept counts as resident, so that a server that may have little keeps it for less. Large requests
-/// are kept apart, by `ingest`.
-pub(crate) fn keep_freed_pages(memory: usize) {
-    /// `mi_option_purge_delay` of mimalloc 3; arenas wait ten times as long. Milliseconds.
-    const PURGE_DELAY: i32 = 15;
-    let delay = if memory < LITTLE_MEMORY { 25 } else { 120 };
-    #[allow(unsafe_code, reason = "mimalloc has no safe call for its options")]
-    // SAFETY: sets an integer in a table of options, unless the environment has set it; any index and value is checked
-    // there.
-    unsafe {
-        libmimalloc_sys::mi_option_set_default(PURGE_DELAY, delay);
-    }
-}
-
-/// Bounds what the C allocator keeps, which RocksDB and zstd take their memory from. By itself it has up to eight arenas a
-/// processor, and takes larger and larger blocks from them once one was freed: after minutes of questions over rollups of
-/// megabytes, 110 MiB more were resident.
-pub(crate) fn bound_c_heap() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[allow(unsafe_code, reason = "there is no safe call for the options of malloc")]
-    // SAFETY: sets integers in a table of options; a refusal leaves them as they are.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 2);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 2 << 20);
-    }
 }
 
 #[cfg(test)]

@@ -65,8 +65,6 @@ pub(crate) async fn run(
     ready: impl FnOnce(&Addresses) + Send + 'static,
 ) -> anyhow::Result<()> {
     let config = fitted(config)?;
-    memory::keep_freed_pages(config.memory);
-    memory::bound_c_heap();
     let grpc = cannot_listen(Listener::bind(&config.otlp_grpc).await, &config.otlp_grpc, "--otlp-grpc")?;
     let otlp_http = cannot_listen(Listener::bind(&config.otlp_http).await, &config.otlp_http, "--otlp-http")?;
     let http = cannot_listen(TcpListener::bind(&config.http).await, &config.http, "--http")?;

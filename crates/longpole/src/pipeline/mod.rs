@@ -4,8 +4,8 @@
 //! ingest --Admitted--> committer --Committed--> assembling --Cut--> sealer
 //!                        log                   live view            segments
 //! ```
-//! One thread a stage, and two that keep the house: that of the log, and that of what is sealed. A stage that falls behind blocks the one
-//! before it, and in the end ingest refuses.
+//! One thread a stage, two that keep the house (that of the log, and that of what is sealed), and two that watch the disk and memory. A
+//! stage that falls behind blocks the one before it, and in the end ingest refuses.
 
 mod assembling;
 mod clock;
@@ -19,6 +19,7 @@ mod model;
 mod pace;
 mod recovery;
 mod repeats;
+mod resident;
 mod sealer;
 mod watch;
 
@@ -33,6 +34,7 @@ use house::House;
 use ingest::Admitted;
 use pace::Pace;
 use query::State;
+use resident::Resident;
 use span_store::SpanStore;
 use tokio::sync::mpsc;
 use trace_model::{NanoDuration, UnixNanos};
@@ -116,7 +118,9 @@ impl Pipeline {
         let guard = Guard::new(guarded.0, guarded.1, Arc::clone(&watch), ballast, Arc::clone(&stopping));
         let assembling =
             assembling::Assembling::new(state, Arc::clone(&store), config.seal, clock.clone(), to_sealer);
+        let resident = Resident::new(config.memory, Arc::clone(&stopping));
         let threads = vec![
+            spawn("resident", move || resident.run())?,
             spawn("guard", move || guard.run())?,
             spawn("keeper", move || keeper.run())?,
             spawn("house", move || house.run())?,
