@@ -214,7 +214,7 @@ mod tests {
         let mut text = Vec::new();
         usual.write(&mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
-        assert!(text.contains("# Now 28MiB, from memory.\n  bytes: \"auto\""), "{text}");
+        assert!(text.contains("# Now 22MiB, from memory.\n  bytes: \"auto\""), "{text}");
     }
 
     #[test]

@@ -15,7 +15,6 @@ use trace_model::{NanoDuration, TraceId, UnixNanos};
 
 use super::committer::{Committed, Waiting};
 use super::finishing::Finishing;
-use super::pace::Pace;
 use super::repeats::Repeats;
 use super::{Clock, SealOptions, recovery};
 
@@ -92,7 +91,7 @@ impl Assembling {
         }
     }
 
-    pub(super) fn run(mut self, frames: &Receiver<Committed>, pace: &Pace) {
+    pub(super) fn run(mut self, frames: &Receiver<Committed>) {
         self.recover();
         loop {
             match frames.recv_timeout(TICK) {
@@ -102,7 +101,6 @@ impl Assembling {
             }
             self.finish_quiet(self.clock.now());
             self.cut_if_due(self.clock.now());
-            pace.keep(self.pending_bytes, self.options.bytes, TICK);
         }
         // What is still open stays open: the last segment names it, and the next start goes on from there.
         self.cut(self.clock.now());
@@ -293,7 +291,7 @@ impl Assembling {
         }
     }
 
-    /// Hands everything that is pending to the sealer; waits if that still works on the last cut.
+    /// Hands everything that is pending to the sealer; waits if another cut waits for it already.
     pub(super) fn cut(&mut self, at: UnixNanos) {
         self.last_cut = at;
         if self.pending.is_empty() && self.pending_analysed.is_empty() && self.pending_frames.is_none() {

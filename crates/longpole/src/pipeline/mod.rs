@@ -16,7 +16,6 @@ mod house;
 mod keeper;
 #[cfg(test)]
 mod model;
-mod pace;
 mod recovery;
 mod repeats;
 mod resident;
@@ -32,7 +31,6 @@ use anyhow::Context;
 use guard::Guard;
 use house::House;
 use ingest::Admitted;
-use pace::Pace;
 use query::State;
 use resident::Resident;
 use span_store::SpanStore;
@@ -61,8 +59,9 @@ impl Default for SealOptions {
 /// Frames that the log may have ahead of assembling besides the one it works on: none, since their clients wait
 /// for both.
 const FRAMES_AHEAD: usize = 0;
-/// Cuts that may wait for the sealer besides the one it works on: none, since each holds a segment's requests.
-const CUTS_AHEAD: usize = 0;
+/// Cuts that may wait for the sealer besides the one it works on: one, so that neither it nor the stages before it wait
+/// for each other at every cut. Each holds a segment's requests.
+const CUTS_AHEAD: usize = 1;
 
 /// The running stages.
 #[derive(Debug)]
@@ -110,8 +109,6 @@ impl Pipeline {
         let sealer =
             sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store), clock.clone(), Arc::clone(&stopping));
         let (house, sealed) = House::new(Arc::clone(&state), Arc::clone(&store));
-        let pace = Arc::new(Pace::default());
-        let sealers_pace = Arc::clone(&pace);
         let log_state = Arc::clone(&state);
         let guarded = (Arc::clone(&state), Arc::clone(&store));
         let ballast = config.store.ballast;
@@ -124,8 +121,8 @@ impl Pipeline {
             spawn("guard", move || guard.run())?,
             spawn("keeper", move || keeper.run())?,
             spawn("house", move || house.run())?,
-            spawn("sealer", move || sealer.run(&cuts, &sealers_pace, &sealed))?,
-            spawn("assembling", move || assembling.run(&committed, &pace))?,
+            spawn("sealer", move || sealer.run(&cuts, &sealed))?,
+            spawn("assembling", move || assembling.run(&committed))?,
             spawn("committer", move || {
                 committer::run(&store, &log_state, &watch, &clock, admitted, &to_assembling)
             })?,

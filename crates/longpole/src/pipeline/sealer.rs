@@ -13,7 +13,6 @@ use span_store::{SpanStore, StoreError, StoredSegment};
 use super::Clock;
 use super::assembling::Cut;
 use super::house::Sealed;
-use super::pace::Pace;
 
 /// The wait before a failed seal is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -36,13 +35,11 @@ impl Sealer {
         Self { state, store, clock, stopping }
     }
 
-    pub(super) fn run(self, cuts: &Receiver<Cut>, pace: &Pace, sealed: &Sealed) {
+    pub(super) fn run(self, cuts: &Receiver<Cut>, sealed: &Sealed) {
         while let Ok(cut) = cuts.recv() {
-            pace.begin();
             self.state.scans.set_sealing(true);
             self.seal(&cut);
             self.state.scans.set_sealing(false);
-            pace.end();
             sealed.tell();
         }
         if let Err(error) = self.store.retire_log() {
