@@ -14,7 +14,7 @@ use trace_assemble::{Assembler, ByTrace, OpenTrace, Options};
 use trace_model::{TraceId, UnixNanos};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A moment of 2023, in unix nanoseconds, at which the load begins.
 const BASE: u64 = 1_700_000_000_000_000_000;

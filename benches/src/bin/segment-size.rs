@@ -13,7 +13,7 @@ use segment::{SegmentInput, build};
 use trace_model::UnixNanos;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A moment of 2023, in unix nanoseconds, at which the load begins.
 const BASE: u64 = 1_700_000_000_000_000_000;

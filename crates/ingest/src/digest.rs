@@ -164,7 +164,6 @@ fn unreadable(error: &AdmitError) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffers::BodyBuffers;
 
     const TEXT: &[u8] =
         br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"4bf92f3577b34da6a3ce929d0e0e4736","name":"a"}]}]}]}"#;
@@ -174,7 +173,7 @@ mod tests {
         let budget = Budget::new(room + 1);
         let mut other = budget.charge();
         assert!(other.grow(1));
-        let mut body = Received::new(budget.charge(), BodyBuffers::new(0));
+        let mut body = Received::new(budget.charge());
         assert!(body.push(Bytes::from_static(text)));
         let message = Message { body, encoding: Encoding::Identity, json: true };
         let digested = message.digest(&IngestLimits::default(), &budget, &NameTable::default());

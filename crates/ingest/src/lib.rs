@@ -12,7 +12,6 @@ mod activity;
 mod admit;
 mod body;
 mod budget;
-mod buffers;
 mod codec;
 mod connection;
 mod cors;

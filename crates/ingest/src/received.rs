@@ -2,18 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Read};
-use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::budget::Charge;
-use crate::buffers::{BodyBuffer, BodyBuffers, LARGE};
 
 /// A shorter chunk is copied behind the one before it, so that many tiny chunks cost no more than their bytes.
 const CHUNK_MIN: usize = 4 << 10;
 /// A body that came as one chunk at least this long is not copied; a shorter one might hold on to a larger buffer
 /// of the connection.
 const KEEP_MIN: usize = 64 << 10;
+/// A shorter body is not given room for all of it before it is there.
+const LARGE: usize = 256 << 10;
 /// Room for all that was announced is taken once so much of it is there, one part in so many: who only announces gets
 /// nothing.
 const THERE: usize = 8;
@@ -25,8 +25,7 @@ pub(crate) struct Received {
     chunks: VecDeque<Bytes>,
     tail: BytesMut,
     /// The body in one piece, as far as it is there.
-    whole: Option<BodyBuffer>,
-    buffers: Arc<BodyBuffers>,
+    whole: Option<Vec<u8>>,
     /// The length that the body will have in one piece; `None` if it is not known, or is not wanted so.
     announced: Option<usize>,
     len: usize,
@@ -35,16 +34,8 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    pub(crate) fn new(charge: Charge, buffers: Arc<BodyBuffers>) -> Self {
-        Self {
-            chunks: VecDeque::new(),
-            tail: BytesMut::new(),
-            whole: None,
-            buffers,
-            announced: None,
-            len: 0,
-            charge,
-        }
+    pub(crate) fn new(charge: Charge) -> Self {
+        Self { chunks: VecDeque::new(), tail: BytesMut::new(), whole: None, announced: None, len: 0, charge }
     }
 
     /// It will be wanted in one piece, of this length if that is known.
@@ -91,9 +82,9 @@ impl Received {
     }
 
     /// Moves what is there into one piece with room for so much.
-    fn gathered(&mut self, length: usize) -> BodyBuffer {
+    fn gathered(&mut self, length: usize) -> Vec<u8> {
         self.end_tail();
-        let mut whole = self.buffers.take(length);
+        let mut whole = Vec::with_capacity(length);
         while let Some(chunk) = self.chunks.pop_front() {
             whole.extend_from_slice(&chunk);
         }
@@ -114,13 +105,13 @@ impl Received {
             Some(whole) => whole,
             None => self.gathered(self.len),
         };
-        (whole.freeze(), self.charge)
+        (whole.into(), self.charge)
     }
 
     /// A reader that lets go of chunks as it goes, and the charge.
     pub(crate) fn into_reader(mut self) -> (ChunkReader, Charge) {
         self.end_tail();
-        self.chunks.extend(self.whole.take().map(BodyBuffer::freeze));
+        self.chunks.extend(self.whole.take().map(Bytes::from));
         (ChunkReader(self.chunks), self.charge)
     }
 }
@@ -161,7 +152,7 @@ mod tests {
     use crate::budget::Budget;
 
     fn empty() -> Received {
-        Received::new(Budget::new(1 << 30).charge(), BodyBuffers::new(16 << 20))
+        Received::new(Budget::new(1 << 30).charge())
     }
 
     fn received(lengths: &[usize]) -> (Received, Vec<u8>) {
@@ -204,7 +195,7 @@ mod tests {
         let length = 2 * LARGE;
         let pieces = [length / 16, 100, length / 16 - 100, 1, length / 2, length / 4 + length / 8 - 1];
         let (received, all) = fill(empty().in_one_piece(Some(length)), &pieces);
-        let at = received.whole.as_ref().map(|whole| whole.as_ref().as_ptr());
+        let at = received.whole.as_ref().map(|whole| whole.as_ptr());
         let whole = received.into_bytes().0;
         assert!(whole == all);
         assert_eq!(Some(whole.as_ptr()), at);
@@ -231,7 +222,7 @@ mod tests {
         let budget = Budget::new(10);
         let mut other = budget.charge();
         assert!(other.grow(5));
-        let mut received = Received::new(budget.charge(), BodyBuffers::new(0));
+        let mut received = Received::new(budget.charge());
         assert!(received.push(Bytes::from_static(b"12345")));
         assert!(!received.push(Bytes::from_static(b"6")));
         drop(received);

@@ -12,7 +12,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::admit::Admitted;
 use crate::body::{BodyLimits, Chunks, too_long};
 use crate::budget::Budget;
-use crate::buffers::BodyBuffers;
 use crate::connection::{self, ConnectionLimits};
 use crate::cors::AllowedOrigins;
 use crate::counters::{IngestCounter, IngestCounters};
@@ -38,7 +37,6 @@ struct Inner {
     origins: AllowedOrigins,
     queue: mpsc::Sender<Admitted>,
     budget: Arc<Budget>,
-    buffers: Arc<BodyBuffers>,
     counters: Arc<IngestCounters>,
     gate: Gate,
     heavy: Semaphore,
@@ -54,8 +52,6 @@ pub struct IngestParts {
     pub origins: AllowedOrigins,
     /// Where admitted requests go.
     pub queue: mpsc::Sender<Admitted>,
-    /// Bytes of memory that may be kept for large requests to come, while they come.
-    pub idle_bytes: usize,
     /// What is counted.
     pub counters: Arc<IngestCounters>,
     /// Why nothing can be stored at the moment; `None` if all is well. Asked before each request is read, so it
@@ -80,7 +76,6 @@ impl IngestServer {
                 origins: parts.origins,
                 queue: parts.queue,
                 budget: Budget::new(parts.limits.queued_bytes),
-                buffers: BodyBuffers::new(parts.idle_bytes),
                 counters: parts.counters,
                 gate: Gate::new(parts.refusing),
                 heavy: Semaphore::new(processors),
@@ -103,14 +98,8 @@ impl IngestServer {
             self.drain();
             health.stop().await;
         };
-        self.serve(connection::serve(
-            listener,
-            service,
-            self.connection_limits(),
-            Arc::clone(self.counters()),
-            stop,
-        ))
-        .await
+        connection::serve(listener, service, self.connection_limits(), Arc::clone(self.counters()), stop)
+            .await
     }
 
     /// Serves OTLP/HTTP until `stop` resolves, then finishes what is under way.
@@ -127,22 +116,7 @@ impl IngestServer {
             stop.await;
             self.drain();
         };
-        self.serve(connection::serve(
-            listener,
-            router,
-            self.connection_limits(),
-            Arc::clone(self.counters()),
-            stop,
-        ))
-        .await
-    }
-
-    /// Serves, and lets go of memory that no request needs any more.
-    async fn serve(&self, serving: impl Future<Output = std::io::Result<()>>) -> std::io::Result<()> {
-        tokio::select! {
-            ended = serving => ended,
-            never = self.inner.buffers.let_go_of_idle() => match never {},
-        }
+        connection::serve(listener, router, self.connection_limits(), Arc::clone(self.counters()), stop).await
     }
 
     /// Refuses every further request, retryably. Those being received are finished.
@@ -193,7 +167,7 @@ impl IngestServer {
         if !self.inner.budget.has_room(announced.max(1)) {
             return Err(overloaded(&self.inner.budget));
         }
-        Ok(Received::new(self.inner.budget.charge(), Arc::clone(&self.inner.buffers)))
+        Ok(Received::new(self.inner.budget.charge()))
     }
 
     /// Receives a body, of which a part may be there.

@@ -57,8 +57,6 @@ pub(crate) struct Config {
     pub(crate) memory: usize,
     /// Divided from `memory`.
     pub(crate) query: QueryMemory,
-    /// Memory kept for requests to come, bytes. Divided from `memory`.
-    pub(crate) idle_bytes: usize,
     /// Keys whose value was divided from `memory`.
     derived: Vec<&'static str>,
 }

@@ -22,12 +22,12 @@ const TRACE_HELD: usize = 8;
 /// late span of theirs looked up; with smaller generations, sealing waits for new ones.
 const QUEUED: usize = 70;
 const SEAL: usize = 44;
-const HELD_SPANS: usize = 250;
+const HELD_SPANS: usize = 290;
+/// The one large trace that is being analysed.
+const ANALYSED: usize = 250;
 const GENERATION: usize = 24;
 const ROCKSDB_CACHE: usize = 50;
 const BLOCKS: usize = 40;
-/// Requests of one segment, which are freed at once and wanted again while the next one gathers.
-const IDLE: usize = 60;
 const DIRECTORY: usize = 45;
 
 /// What the caches of queries may take.
@@ -53,10 +53,9 @@ pub(crate) fn divide(config: &mut Config) {
     fill(&mut config.seal.bytes, whole_mib(part(SEAL)));
     fill(&mut config.assemble.spans_max, part(HELD_SPANS) / HELD_SPAN_BYTES);
     config.assemble.trace_held_max = (config.assemble.spans_max / TRACE_HELD).max(1);
-    fill(&mut config.trace_spans_max, part(HELD_SPANS) / ANALYSED_SPAN_BYTES);
+    fill(&mut config.trace_spans_max, part(ANALYSED) / ANALYSED_SPAN_BYTES);
     fill(&mut config.store.cache_bytes, whole_mib(part(ROCKSDB_CACHE)));
     config.store.generation_bytes = whole_mib(part(GENERATION)) as u64;
-    config.idle_bytes = part(IDLE);
     config.query = QueryMemory { blocks: part(BLOCKS), directory: part(DIRECTORY) };
 }
 
@@ -108,7 +107,7 @@ mod tests {
         // What is live is there thrice, while it gathers, waits and is sealed, and rows lie beside it.
         let live = SEAL * 7 / 2;
         let memtables = GENERATION * 3;
-        let sum = QUEUED + live + HELD_SPANS + memtables + ROCKSDB_CACHE + BLOCKS + IDLE + DIRECTORY;
+        let sum = QUEUED + live + HELD_SPANS + memtables + ROCKSDB_CACHE + BLOCKS + DIRECTORY;
         assert!(sum < 750, "{sum}");
     }
 

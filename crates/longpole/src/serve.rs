@@ -107,7 +107,6 @@ pub(crate) async fn run(
         limits: config.ingest,
         origins: config.cors_origins,
         queue,
-        idle_bytes: config.idle_bytes,
         counters: Arc::clone(&counters),
         refusing: Box::new(move || refusing.refusing().into_iter().next()),
     });

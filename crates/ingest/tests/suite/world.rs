@@ -115,7 +115,6 @@ impl World {
             limits: options.limits,
             origins: options.origins,
             queue,
-            idle_bytes: 16 << 20,
             counters: Arc::clone(&counters),
             refusing: Box::new(move || refusing.refusing.lock().clone()),
         });

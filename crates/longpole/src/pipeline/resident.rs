@@ -1,22 +1,21 @@
-//! Keeps resident memory within its bound by giving freed pages back to the system, but only then.
+//! Keeps resident memory within its bound by giving freed pages back to the system when it comes near.
 //!
-//! At full load a segment's requests, rows and columns are freed and wanted again seven times a second. Were their pages
-//! given back at once, having them zeroed by the system each time would cost a tenth of all time; were they kept for
-//! good, what was needed once would stay. The allocator, which Rust and C share, keeps them for a second; whoever comes near
-//! the bound earlier has them taken.
+//! At full load a segment's requests, rows and columns are freed and wanted again ten times a second. Were their pages
+//! given back at once, having them zeroed by the system each time would cost a tenth of all time. So the allocator keeps
+//! freed pages for a second, unless memory is short.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::ptr::null_mut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How often resident memory is looked at: it grows by some MiB in this time.
 const TICK: Duration = Duration::from_millis(20);
-/// The wait after pages were given back, so that it costs little even if it does not help.
-const PAUSE: Duration = Duration::from_millis(100);
 /// The part of the bound from which pages are given back, in sixteenths.
-const NEAR: usize = 15;
+const NEAR: usize = 14;
 
 pub(super) struct Resident {
     /// Bytes.
@@ -39,22 +38,23 @@ impl Resident {
             }
         };
         while !self.stopping.load(Ordering::Acquire) {
-            let is_near = sizes.resident().is_ok_and(|resident| resident > self.near);
-            if is_near {
+            if sizes.resident().is_ok_and(|resident| resident > self.near) {
                 give_back();
             }
-            std::thread::sleep(if is_near { PAUSE } else { TICK });
+            std::thread::sleep(TICK);
         }
     }
 }
 
 /// Gives freed pages back to the system.
 fn give_back() {
-    #[allow(unsafe_code, reason = "mimalloc has no safe call for it")]
-    // SAFETY: without conditions; it works on pages that are free.
-    unsafe {
-        libmimalloc_sys::mi_collect(true);
-    }
+    /// `arena.<i>.purge`, where this number, `MALLCTL_ARENAS_ALL`, stands for all arenas.
+    const PURGE: &CStr = c"arena.4096.purge";
+    #[allow(unsafe_code, reason = "there is no safe call for it")]
+    // SAFETY: the name ends with a zero, and this control takes and gives no value.
+    let refused =
+        unsafe { tikv_jemalloc_sys::mallctl(PURGE.as_ptr(), null_mut(), null_mut(), null_mut(), 0) };
+    debug_assert_eq!(refused, 0, "the allocator knows no {PURGE:?}");
 }
 
 /// `/proc/self/status`.
@@ -91,6 +91,20 @@ mod tests {
     fn resident_memory_is_read_from_what_the_system_says() {
         assert_eq!(resident_in("Name:\tlongpole\nVmHWM:\t  300 kB\nVmRSS:\t  216 kB\n"), Some(216 << 10));
         assert_eq!(resident_in("Name:\tlongpole\n"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_allocator_has_read_its_settings() {
+        let mut decay = 0_isize;
+        let mut length = size_of_val(&decay);
+        #[allow(unsafe_code, reason = "there is no safe call for it")]
+        // SAFETY: the setting is an `ssize_t`, and so is what it is written to.
+        let refused = unsafe {
+            let to = (&raw mut decay).cast();
+            tikv_jemalloc_sys::mallctl(c"opt.dirty_decay_ms".as_ptr(), to, &raw mut length, null_mut(), 0)
+        };
+        assert_eq!((refused, decay), (0, 1000));
     }
 
     #[test]
