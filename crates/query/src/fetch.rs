@@ -14,7 +14,7 @@ use crate::gate::Pass;
 use crate::gather::{First, Gathering, LARGE, Nodes, Placed, SpanPlace};
 use crate::names::NameTable;
 use crate::request::TracePage;
-use crate::sealed::{Detail, SealedSegment};
+use crate::sealed::SealedSegment;
 use crate::state::State;
 
 /// Bytes of messages of one answer at most; what is beyond is on the next page.
@@ -160,9 +160,8 @@ fn try_sealed_spans(
     id: TraceId,
     each: &mut dyn FnMut(FetchedSpan),
 ) -> Result<(), ReadError> {
-    let detail = state.blocks.detail(segment, &state.names)?;
     let mut contexts: HashMap<u32, Arc<[u8]>> = HashMap::new();
-    for block in chunks_of(&detail, &id) {
+    for block in segment.chunks.blocks_of(&id) {
         for span in state.blocks.chunk(segment, block)?.spans(&id)? {
             let context = match span.own_context {
                 Some(own) => own.into(),
@@ -199,26 +198,6 @@ pub(crate) fn node_of(message: &[u8], context: &[u8], names: &NameTable) -> Resu
     })
 }
 
-/// The only blocks of a segment that can hold a trace: one, unless the trace goes on in the next ones.
-pub(crate) fn chunks_of(detail: &Detail, id: &TraceId) -> std::ops::Range<u32> {
-    let whole = u128::from_be_bytes(*id.as_bytes());
-    let meta = &detail.meta;
-    let first =
-        |at: usize| u128::from(meta.chunk_first_high[at]) << 64 | u128::from(meta.chunk_first_low[at]);
-    let (mut low, mut high) = (0, meta.chunk_first_low.len().min(meta.chunk_first_high.len()));
-    while low < high {
-        let middle = (low + high) / 2;
-        if first(middle) <= whole { low = middle + 1 } else { high = middle }
-    }
-    let end = low as u32;
-    let mut begin = end.saturating_sub(1);
-    // Blocks that go on with the trace they begin with.
-    while begin > 0 && first(begin as usize) == whole && meta.chunk_continued.binary_search(&begin).is_ok() {
-        begin -= 1;
-    }
-    begin..end
-}
-
 /// When the spans of a trace of a segment started, by its number there; in the order in which rows number them.
 pub(crate) fn starts_of(
     state: &State,
@@ -233,11 +212,6 @@ pub(crate) fn starts_of(
 
 /// The id of a trace from its number within a segment.
 pub(crate) fn trace_id(state: &State, segment: &SealedSegment, number: u32) -> Result<TraceId, ReadError> {
-    let detail = state.blocks.detail(segment, &state.names)?;
-    let firsts = &detail.meta.chunk_first_trace;
-    let damaged = || ReadError::Damaged("chunk directory");
-    let block = firsts.partition_point(|&first| first <= number).checked_sub(1).ok_or_else(damaged)?;
-    // Damaged firsts may not rise.
-    let nth = firsts.get(block).and_then(|&first| number.checked_sub(first)).ok_or_else(damaged)?;
-    state.blocks.chunk(segment, block as u32)?.trace_at(nth)
+    let (block, nth) = segment.chunks.place_of(number).ok_or(ReadError::Damaged("chunk directory"))?;
+    state.blocks.chunk(segment, block)?.trace_at(nth)
 }

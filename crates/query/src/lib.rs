@@ -6,6 +6,7 @@ mod analysis;
 mod answer;
 mod bottlenecks;
 mod cache;
+mod chunk_directory;
 mod dictionaries;
 mod directory;
 mod engine;

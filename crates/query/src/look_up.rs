@@ -8,7 +8,6 @@ use segment::ReadError;
 use trace_model::{SpanId, SpanNode, TraceId, UnixNanos};
 
 use crate::engine::QueryError;
-use crate::fetch::chunks_of;
 use crate::sealed::SealedSegment;
 use crate::state::State;
 
@@ -54,8 +53,7 @@ fn in_segment(
     if wanted.is_empty() {
         return Ok(());
     }
-    let detail = state.blocks.detail(segment, &state.names)?;
-    let mut blocks = chunks_of(&detail, &id);
+    let mut blocks = segment.chunks.blocks_of(&id);
     while let Some(next) = wanted.first() {
         blocks.start = first_reaching(state, segment, id, blocks.clone(), next.0)?;
         if blocks.is_empty() {

@@ -186,7 +186,7 @@ impl Source {
             batch,
             analysed: read_analyses(state, segment)?,
             revised: stored(segment)?.revisions().collect(),
-            open: open_ids(state, segment)?,
+            open: open_ids(segment)?,
             segment: Arc::clone(segment),
         }))
     }
@@ -200,8 +200,7 @@ fn read_spans(
     let mut gathered =
         Gathered { segment, contexts: HashMap::new(), blocks: HashMap::new(), batch: empty(segment) };
     let mut request = Vec::new();
-    let detail = state.blocks.detail(segment, &state.names)?;
-    for number in 0..detail.meta.chunk_first_trace.len() as u32 {
+    for number in 0..segment.chunks.blocks() {
         // A large trace goes on in the next block; each part is given out by the block that it lies in.
         let block = state.blocks.chunk(segment, number)?;
         for id in block.trace_ids()? {

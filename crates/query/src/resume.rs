@@ -79,7 +79,7 @@ fn named(state: &State, view: &View) -> Result<HashMap<TraceId, UnixNanos>, Read
     segments.sort_unstable_by_key(|segment| std::cmp::Reverse(order(segment)));
     let mut analysed: HashSet<TraceId> = HashSet::new();
     for segment in segments {
-        for id in open_ids(state, segment)? {
+        for id in open_ids(segment)? {
             if !analysed.contains(&id) {
                 open.entry(id).or_insert(UnixNanos(segment.meta.arrival_min));
             }
@@ -98,10 +98,9 @@ fn named(state: &State, view: &View) -> Result<HashMap<TraceId, UnixNanos>, Read
 }
 
 /// The traces that a segment names as open at its cut.
-pub(crate) fn open_ids(state: &State, segment: &SealedSegment) -> Result<Vec<TraceId>, ReadError> {
+pub(crate) fn open_ids(segment: &SealedSegment) -> Result<Vec<TraceId>, ReadError> {
     let numbers = open_numbers(&segment.handle)?;
-    let detail = state.blocks.detail(segment, &state.names)?;
-    let firsts = &detail.meta.chunk_first_trace;
+    let firsts = &segment.chunks.numbers;
     let mut ids = Vec::with_capacity(numbers.len());
     let mut wanted = numbers.into_iter().peekable();
     for (block, &first) in firsts.iter().enumerate() {

@@ -5,6 +5,7 @@ use segment::{Blocks, Key, ReadError, Samples, SegmentMeta, dictionary_samples, 
 use span_store::{SegmentHandle, SegmentId, StoredSegment};
 use trace_model::{OperationId, ServiceId, SpanKind, UnixNanos};
 
+use crate::chunk_directory::ChunkDirectory;
 use crate::names::NameTable;
 use crate::request::Window;
 
@@ -25,7 +26,7 @@ pub struct SealedSegment {
     /// The longest span of each of its services, nanoseconds.
     pub(crate) longest: Vec<u64>,
     pub(crate) traces: TraceExtent,
-    chunk_blocks: u32,
+    pub(crate) chunks: ChunkDirectory,
 }
 
 /// What the analysed traces of a segment span.
@@ -67,17 +68,13 @@ impl SealedSegment {
             }
         }
         let traces = TraceExtent::of(&meta);
-        let chunk_blocks = meta.chunk_first_trace.len() as u32;
+        let chunks = ChunkDirectory::take(&mut meta);
         meta.services = Vec::new();
         meta.operations = Vec::new();
         meta.row_blocks = Vec::new();
         meta.trace_blocks = Vec::new();
-        meta.chunk_first_low = Vec::new();
-        meta.chunk_first_high = Vec::new();
-        meta.chunk_first_trace = Vec::new();
-        meta.chunk_continued = Vec::new();
         meta.revised_traces = Vec::new();
-        Self { id: handle.id(), handle, meta, services, longest, traces, chunk_blocks }
+        Self { id: handle.id(), handle, meta, services, longest, traces, chunks }
     }
 
     /// The process-wide number of a service of this segment.
@@ -101,12 +98,12 @@ impl SealedSegment {
 
     /// The sorted hashes of its traces, from the store.
     pub(crate) fn hashes(&self) -> Result<Vec<u32>, ReadError> {
-        trace_hashes(&self.handle, self.chunk_blocks)
+        trace_hashes(&self.handle, self.chunks.blocks())
     }
 
     /// What a dictionary may be trained on, from the store; so many bytes at most.
     pub(crate) fn samples(&self, bytes_max: usize) -> Result<Samples, ReadError> {
-        dictionary_samples(&self.handle, self.chunk_blocks, bytes_max)
+        dictionary_samples(&self.handle, self.chunks.blocks(), bytes_max)
     }
 
     /// Whether the list of hashes in the store has this one.
@@ -139,6 +136,8 @@ impl Detail {
         let operations = operations.collect();
         // The names live in the table; one copy is enough.
         meta.services = Vec::new();
+        // Memory has these anyway.
+        drop(ChunkDirectory::take(&mut meta));
         meta.operations.iter_mut().for_each(|operation| operation.name = String::new());
         meta.revised_traces = Vec::new();
         Ok(Self { meta, operations })
@@ -162,8 +161,6 @@ impl Detail {
             + size_of_val(&meta.row_blocks[..])
             + size_of_val(&meta.trace_blocks[..])
             + size_of_val(&meta.service_totals[..])
-            + meta.chunk_first_trace.len() * 20
-            + size_of_val(&meta.chunk_continued[..])
             + 1024
     }
 }

@@ -55,7 +55,7 @@ pub use histograms::{HistogramRow, HistogramTable, decode_minute};
 pub use keys::Key;
 pub use live::{LiveBatch, SpanRow};
 pub use longpole_proto::segment::SegmentMeta;
-pub use meta::decode_segment_meta;
+pub use meta::{abridge_segment_meta, decode_segment_meta};
 pub use names::{Names, OperationEntry};
 pub use rollup::{
     HistogramRows, ItemKey, ItemSums, Part, PathExemplar, PathGrouping, PathRows, PathSumming, PathSums,

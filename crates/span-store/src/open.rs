@@ -100,7 +100,7 @@ fn check_schema(db: &Db) -> Result<(), StoreError> {
     }
 }
 
-/// The segments of a partition, oldest first: one seek each, from the end, because a segment's meta is its
+/// The segments of a partition with abridged metas, oldest first: one seek each, from the end, because a segment's meta is its
 /// last key. A meta that cannot be read is reported and its segment left out. Also the number after the last
 /// segment, which a damaged one counts for: its keys are still there.
 pub(crate) fn segments(
@@ -160,12 +160,14 @@ pub(crate) fn segments(
     Ok((found, after))
 }
 
-/// The meta of a segment, or why it cannot be used.
+/// The abridged meta of a segment, or why it cannot be used.
 fn meta(id: u32, key: &[u8], value: &[u8]) -> Result<SegmentMeta, String> {
     if *key != full_key(SegmentId(id), Key::Meta)[..] {
         return Err("its meta is missing".to_owned());
     }
-    segment::decode_segment_meta(value).map_err(|_| "its meta cannot be read".to_owned())
+    let mut meta = segment::decode_segment_meta(value).map_err(|_| "its meta cannot be read".to_owned())?;
+    segment::abridge_segment_meta(&mut meta);
+    Ok(meta)
 }
 
 pub(crate) fn log_state(db: &Db, families: &[String], sealed: u64, last_frame: u64) -> LogState {

@@ -29,7 +29,8 @@ use crate::rollup::Rollups;
 pub struct StoredSegment {
     /// Reads its values.
     pub handle: SegmentHandle,
-    /// What it says about itself.
+    /// What it says about itself; of a segment that was there when the store was opened, abridged
+    /// ([`segment::abridge_segment_meta`]).
     pub meta: SegmentMeta,
 }
 

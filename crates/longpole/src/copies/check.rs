@@ -57,7 +57,7 @@ pub(crate) fn check(dir: &Path) -> anyhow::Result<Report> {
         if let Err(error) = store.read_all(&stored.handle) {
             report.problems.push(format!("{of}: {error}"));
         }
-        let found = segment::problems(&stored.handle, &stored.meta);
+        let found = segment::problems(&stored.handle);
         report.problems.extend(found.into_iter().map(|problem| format!("{of}: {problem}")));
     }
     for stored in store.take_rollups() {

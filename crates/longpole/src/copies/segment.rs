@@ -2,17 +2,21 @@
 
 use hashbrown::HashMap;
 use segment::{
-    Blocks, ChunkBlock, ContextBlock, ReadError, RowBlock, SegmentMeta, TraceHeads, TracePaths,
+    Blocks, ChunkBlock, ContextBlock, Key, ReadError, RowBlock, SegmentMeta, TraceHeads, TracePaths,
     decode_minute, open_numbers, trace_hash, trace_hashes,
 };
-use span_store::SegmentHandle;
+use span_store::{SegmentHandle, decode_meta};
 
 /// Problems told of one segment at most; a damaged one may have one a block.
 const PROBLEMS_MAX: usize = 20;
 
 /// What is wrong with a segment; empty if nothing is.
-pub(super) fn problems(handle: &SegmentHandle, meta: &SegmentMeta) -> Vec<String> {
-    let mut check = Check { blocks: handle, meta, problems: Vec::new(), contexts: HashMap::new() };
+pub(super) fn problems(handle: &SegmentHandle) -> Vec<String> {
+    let meta = match meta(handle) {
+        Ok(meta) => meta,
+        Err(error) => return vec![error.to_string()],
+    };
+    let mut check = Check { blocks: handle, meta: &meta, problems: Vec::new(), contexts: HashMap::new() };
     check.chunks();
     check.rows();
     check.analyses();
@@ -21,6 +25,10 @@ pub(super) fn problems(handle: &SegmentHandle, meta: &SegmentMeta) -> Vec<String
         check.problem(error.to_string());
     }
     check.problems
+}
+
+fn meta(handle: &SegmentHandle) -> Result<SegmentMeta, ReadError> {
+    decode_meta(&handle.get(Key::Meta)?.ok_or(ReadError::Missing(Key::Meta))?)
 }
 
 struct Check<'a> {
