@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How often resident memory is looked at: it grows by some MiB in this time.
+/// How often resident memory is looked at when it is not far from the bound: it grows by some MiB in this time.
 const TICK: Duration = Duration::from_millis(20);
+/// How often as long as it is less than half of that.
+const CALM_TICK: Duration = Duration::from_millis(200);
 /// The part of the bound from which pages are given back, in sixteenths.
 const NEAR: usize = 14;
 
@@ -38,10 +40,11 @@ impl Resident {
             }
         };
         while !self.stopping.load(Ordering::Acquire) {
-            if sizes.resident().is_ok_and(|resident| resident > self.near) {
+            let resident = sizes.resident().unwrap_or(0);
+            if resident > self.near {
                 give_back();
             }
-            std::thread::sleep(TICK);
+            std::thread::sleep(if resident > self.near / 2 { TICK } else { CALM_TICK });
         }
     }
 }
