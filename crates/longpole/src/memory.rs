@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn parts_leave_room_for_what_does_not_grow() {
-        // What is live is there thrice, while it gathers, waits and is sealed, and rows lie beside it.
+        // What is live is there thrice, one gathering and two being sealed, and rows lie beside it.
         let live = SEAL * 7 / 2;
         let memtables = GENERATION * 3;
         let sum = QUEUED + live + HELD_SPANS + memtables + ROCKSDB_CACHE + BLOCKS + DIRECTORY;

@@ -20,8 +20,12 @@ pub struct Scans {
 #[derive(Debug, Default)]
 struct Turns {
     taken: usize,
-    sealing: bool,
+    sealing: usize,
 }
+
+/// For as long as there is one, a segment is being sealed.
+#[derive(Debug)]
+pub struct Sealing<'a>(&'a Scans);
 
 /// A turn; dropping it lets the next one.
 #[derive(Debug)]
@@ -38,20 +42,27 @@ impl Scans {
         Self { turns: Mutex::default(), changed: Condvar::new(), most: most.max(1) }
     }
 
-    /// A segment is being sealed, or is no longer.
-    pub fn set_sealing(&self, sealing: bool) {
-        self.turns.lock().sealing = sealing;
-        self.changed.notify_all();
+    /// A segment is being sealed, until what this returns is dropped.
+    pub fn sealing(&self) -> Sealing<'_> {
+        self.turns.lock().sealing += 1;
+        Sealing(self)
     }
 
     /// Waits until there is a turn for one more segment.
     pub(crate) fn turn(&self) -> Turn<'_> {
         let mut turns = self.turns.lock();
-        while turns.taken >= if turns.sealing { 1 } else { self.most } {
+        while turns.taken >= if turns.sealing > 0 { 1 } else { self.most } {
             self.changed.wait(&mut turns);
         }
         turns.taken += 1;
         Turn(self)
+    }
+}
+
+impl Drop for Sealing<'_> {
+    fn drop(&mut self) {
+        self.0.turns.lock().sealing -= 1;
+        self.0.changed.notify_all();
     }
 }
 
@@ -90,12 +101,13 @@ mod tests {
     fn there_are_as_many_turns_as_processors_and_one_while_a_segment_is_sealed() {
         let scans = Scans::with_threads(3);
         assert!(most_at_once(&scans) <= 3);
-        scans.set_sealing(true);
+        let (one, other) = (scans.sealing(), scans.sealing());
+        drop(one);
         assert_eq!(most_at_once(&scans), 1);
         let turn = scans.turn();
         std::thread::scope(|scope| {
             scope.spawn(|| drop(scans.turn()));
-            scans.set_sealing(false);
+            drop(other);
         });
         drop(turn);
     }

@@ -48,4 +48,4 @@ pub use parts::in_parts;
 pub use repair::{Repaired, repair};
 pub use retention::Expired;
 pub use rollup::{RollupHandle, StoredRollup};
-pub use store::{Sink, SpanStore, StoreSize, StoredSegment, decode_meta};
+pub use store::{Draft, Sink, SpanStore, StoreSize, StoredSegment, decode_meta};

@@ -41,6 +41,32 @@ impl StoredSegment {
     }
 }
 
+/// A segment that is built but not part of the store. Dropping it gives it up.
+#[derive(Debug)]
+pub struct Draft {
+    id: SegmentId,
+    file: DraftFile,
+    meta: SegmentMeta,
+}
+
+impl Draft {
+    /// The number that it is to have.
+    pub fn id(&self) -> SegmentId {
+        self.id
+    }
+}
+
+/// A file that is removed unless it was moved into the store.
+#[derive(Debug)]
+struct DraftFile(PathBuf);
+
+impl Drop for DraftFile {
+    fn drop(&mut self) {
+        // Not there: it was moved, or never made.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// Reads what a segment says about itself.
 ///
 /// # Errors
@@ -220,14 +246,38 @@ impl SpanStore {
         now: UnixNanos,
         build: &mut dyn FnMut(Sink<'_>) -> Result<SegmentMeta, BuildError>,
     ) -> Result<StoredSegment, StoreError> {
+        // On a full disk a segment that is in doubt is room for the one that is built in its place.
         self.forget_doubtful()?;
-        let id = SegmentId(self.next_segment.fetch_add(1, Ordering::AcqRel));
-        let path = self.ingest_path(&format!("segment-{:08}", id.0));
-        let published = self.build_and_ingest(&path, id, now, build);
-        let published = self.health.note(published).inspect_err(|_| {
-            // Every try has its own number: on a full disk, files of failed ones would keep it full.
-            let _ = std::fs::remove_file(&path);
-        })?;
+        self.publish_draft(now, self.draft(self.number_segment(), build)?)
+    }
+
+    /// The number of the next segment. Every try has its own: on a full disk, files of failed ones would keep it full.
+    pub fn number_segment(&self) -> SegmentId {
+        SegmentId(self.next_segment.fetch_add(1, Ordering::AcqRel))
+    }
+
+    /// Builds a segment beside the store. Any number may be built at a time.
+    ///
+    /// # Errors
+    /// If it cannot be built; then nothing of it is left.
+    pub fn draft(
+        &self,
+        id: SegmentId,
+        build: &mut dyn FnMut(Sink<'_>) -> Result<SegmentMeta, BuildError>,
+    ) -> Result<Draft, StoreError> {
+        let file = DraftFile(self.ingest_path(&format!("segment-{:08}", id.0)));
+        let written = self.write_file(&file.0, &|key| full_key(id, key), build);
+        let meta = self.health.note(written)?;
+        Ok(Draft { id, file, meta })
+    }
+
+    /// Makes a draft part of the store in one atomic step. Drafts are published in the order of their numbers.
+    ///
+    /// # Errors
+    /// If it cannot be ingested; then nothing of it is stored.
+    pub fn publish_draft(&self, now: UnixNanos, draft: Draft) -> Result<StoredSegment, StoreError> {
+        self.forget_doubtful()?;
+        let published = self.health.note(self.ingest_draft(now, draft))?;
         if published.meta.seq_high > 0 {
             self.sealed_seq.fetch_max(published.meta.seq_high, Ordering::AcqRel);
         }
@@ -238,21 +288,15 @@ impl SpanStore {
         self.dir.join("ingest").join(format!("{name}.sst"))
     }
 
-    fn build_and_ingest(
-        &self,
-        path: &Path,
-        id: SegmentId,
-        now: UnixNanos,
-        build: &mut dyn FnMut(Sink<'_>) -> Result<SegmentMeta, BuildError>,
-    ) -> Result<StoredSegment, StoreError> {
-        let meta = self.write_file(path, &|key| full_key(id, key), build)?;
-        let bytes = file_bytes(path);
+    fn ingest_draft(&self, now: UnixNanos, draft: Draft) -> Result<StoredSegment, StoreError> {
+        let Draft { id, file, meta } = draft;
+        let bytes = file_bytes(&file.0);
         let dictionary = self.db.dictionaries().named(meta.dictionary).map_err(BuildError::Sink)?;
         // From here on no merge may switch the partition.
         let _switch = self.switch.lock();
         let partition = self.partition_at(now)?;
-        let ingested = self.ingest(&partition.family, vec![path.to_path_buf()]);
-        // After an error it may be in or not: which, is seen before the next one is built.
+        let ingested = self.ingest(&partition.family, vec![file.0.clone()]);
+        // After an error it may be in or not: which, is seen before the next one is published.
         ingested.inspect_err(|_| self.health.doubt(id, &partition.family))?;
         partition.bytes.fetch_add(bytes, Ordering::AcqRel);
         let handle = SegmentHandle { db: Arc::clone(&self.db), partition, id, bytes, dictionary };

@@ -59,9 +59,8 @@ impl Default for SealOptions {
 /// Frames that the log may have ahead of assembling besides the one it works on: none, since their clients wait
 /// for both.
 const FRAMES_AHEAD: usize = 0;
-/// Cuts that may wait for the sealer besides the one it works on: one, so that neither it nor the stages before it wait
-/// for each other at every cut. Each holds a segment's requests.
-const CUTS_AHEAD: usize = 1;
+/// Cuts that may wait for the sealer besides the two it works on: none, as each holds a segment's requests.
+const CUTS_AHEAD: usize = 0;
 
 /// The running stages.
 #[derive(Debug)]
@@ -121,7 +120,7 @@ impl Pipeline {
             spawn("guard", move || guard.run())?,
             spawn("keeper", move || keeper.run())?,
             spawn("house", move || house.run())?,
-            spawn("sealer", move || sealer.run(&cuts, &sealed))?,
+            spawn("sealer", move || sealer.run(cuts, &sealed))?,
             spawn("assembling", move || assembling.run(&committed))?,
             spawn("committer", move || {
                 committer::run(&store, &log_state, &watch, &clock, admitted, &to_assembling)

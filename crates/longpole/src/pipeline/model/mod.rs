@@ -11,6 +11,7 @@ mod life;
 #[allow(dead_code, reason = "the suite of `query` uses the rest")]
 mod oracle;
 mod room;
+mod sealing;
 #[path = "../../../../query/tests/suite/spans.rs"]
 #[allow(dead_code, reason = "the suite of `query` uses the rest")]
 mod spans;

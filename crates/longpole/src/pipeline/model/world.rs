@@ -21,7 +21,8 @@ use super::spans::{BASE, SECOND, Span, request};
 use crate::pipeline::assembling::{Assembling, Cut};
 use crate::pipeline::committer::{self, Committed};
 use crate::pipeline::guard::Guard;
-use crate::pipeline::sealer::Sealer;
+use crate::pipeline::house::House;
+use crate::pipeline::sealer::{BUILDS, Sealer};
 use crate::pipeline::watch::DiskWatch;
 use crate::pipeline::{Clock, SealOptions};
 
@@ -150,7 +151,7 @@ impl World {
             sealer,
             outer,
         };
-        world.keep_one_cut_waiting();
+        world.keep_few_cuts_waiting();
         world
     }
 
@@ -223,7 +224,7 @@ impl World {
     pub(super) fn take_all(&mut self) {
         while let Ok(committed) = self.committed.try_recv() {
             self.assembling.take(committed);
-            self.keep_one_cut_waiting();
+            self.keep_few_cuts_waiting();
         }
         for mut answer in self.unanswered.drain(..) {
             assert_eq!(answer.try_recv(), Ok(Ok(())), "acknowledged");
@@ -233,18 +234,18 @@ impl World {
     pub(super) fn tick(&mut self) {
         self.assembling.finish_quiet(self.now());
         self.assembling.cut_if_due(self.now());
-        self.keep_one_cut_waiting();
+        self.keep_few_cuts_waiting();
     }
 
     pub(super) fn cut(&mut self) {
         self.assembling.cut(self.now());
-        self.keep_one_cut_waiting();
+        self.keep_few_cuts_waiting();
     }
 
-    /// As between threads: with one cut under way, whoever makes a second waits for it.
-    fn keep_one_cut_waiting(&mut self) {
+    /// As between threads: with so many cuts under way, whoever makes one more waits for the oldest.
+    fn keep_few_cuts_waiting(&mut self) {
         self.waiting.extend(self.cuts.try_iter());
-        while self.waiting.len() > 1 {
+        while self.waiting.len() > BUILDS {
             self.seal();
         }
     }
@@ -295,6 +296,32 @@ impl World {
         *self.outer.hook.lock() = Some(Box::new(move || sealer.seal(&cut)));
         let hook = Arc::clone(&self.outer.hook);
         move || hook.lock().is_none()
+    }
+
+    /// All cuts that wait are sealed by the real threads, in a process that is stopping or is not.
+    pub(super) fn seal_side_by_side(&mut self, stopping: bool) {
+        let (to_sealer, cuts) = sync_channel(WAITING_MAX);
+        self.waiting.drain(..).for_each(|cut| to_sealer.send(cut).unwrap());
+        drop(to_sealer);
+        let (_house, sealed) = House::new(Arc::clone(&self.state), Arc::clone(&self.store));
+        let stopping = Arc::new(AtomicBool::new(stopping));
+        let sealer =
+            Sealer::new(Arc::clone(&self.state), Arc::clone(&self.store), self.clock.clone(), stopping);
+        sealer.run(cuts, &sealed);
+    }
+
+    /// The second of two cuts is built, then the first one from the beginning; published are both in order.
+    pub(super) fn seal_overtaken(&mut self) {
+        let (first, second) = (self.waiting.pop_front().unwrap(), self.waiting.pop_front().unwrap());
+        let draft = self.sealer.draft(&second, self.store.number_segment());
+        assert!(draft.is_some());
+        self.sealer.seal_with(&first, None);
+        self.sealer.seal_with(&second, draft);
+    }
+
+    /// Where the file of a segment is built.
+    pub(super) fn draft_path(&self, id: SegmentId) -> PathBuf {
+        self.store.dir().join(format!("ingest/segment-{:08}.sst", id.0))
     }
 
     /// One that looks after this world's store, with a ballast of none.
