@@ -28,6 +28,16 @@ pub(crate) enum Value<'a> {
     Bytes(Cursor<'a>),
 }
 
+impl<'a> Value<'a> {
+    /// The payload, if it is one.
+    pub(crate) fn bytes(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Bytes(payload) => Some(payload.rest()),
+            _ => None,
+        }
+    }
+}
+
 impl<'a> Cursor<'a> {
     /// A cursor over a whole message.
     pub(crate) fn new(message: &'a [u8]) -> Self {
@@ -38,6 +48,12 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn pos(&self) -> usize {
         self.pos
+    }
+
+    /// The same message from an offset on, at which a field begins.
+    #[inline]
+    pub(crate) fn at(self, pos: usize) -> Self {
+        Self { pos, ..self }
     }
 
     /// Offset of the first byte behind the message.

@@ -71,10 +71,6 @@ impl FieldType {
 pub(crate) const FIELDS_MAX: usize = 16;
 
 impl Message {
-    pub(crate) fn field(&self, number: u32) -> Option<&'static FieldType> {
-        self.fields.iter().find(|field| field.number == number)
-    }
-
     /// The field of either name, with its index and the name it was found by. Looks from index `from` on first,
     /// because fields mostly come in one order.
     #[inline]

@@ -1,9 +1,7 @@
 //! Stored bytes back to OTLP, without decoding a span.
 
 use crate::context::split;
-use crate::cursor::Cursor;
 use crate::encode::{field_len, put_bytes, put_length};
-use crate::error::WireError;
 
 /// A span as it lies in storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,24 +24,6 @@ pub fn splice_traces<'a>(spans: impl IntoIterator<Item = StoredSpan<'a>>) -> Vec
         block.put(&mut out);
     }
     out
-}
-
-/// Cuts a `TracesData` into messages of one `ResourceSpans` each, which together are the same.
-///
-/// # Errors
-/// The bytes from where they are malformed on are an error, and the last item.
-pub fn resource_pieces(traces_data: &[u8]) -> impl Iterator<Item = Result<&[u8], WireError>> {
-    let mut cursor = Cursor::new(traces_data);
-    let mut failed = false;
-    std::iter::from_fn(move || {
-        let from = cursor.pos();
-        if failed || from >= traces_data.len() {
-            return None;
-        }
-        let read = cursor.next();
-        failed = read.is_err();
-        Some(read.map(|_| traces_data.get(from..cursor.pos()).unwrap_or_default()))
-    })
 }
 
 /// Neighbouring spans of one context.

@@ -6,7 +6,7 @@
 //! what both take must be the same request.
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use otlp_wire::{Walked, WireLimits, json_to_traces, protobuf_len_max, traces_to_json, walk};
+use otlp_wire::{TracesJson, Walked, WireLimits, json_to_traces, protobuf_len_max, walk};
 use prost::Message;
 use serde_json::Value as Json;
 
@@ -26,7 +26,7 @@ pub fn check_json_text(text: &[u8]) -> bool {
     let decoded = ExportTraceServiceRequest::decode(&bytes[..]).unwrap();
     walk(&bytes, &WireLimits::default(), &mut Walked::new()).unwrap();
     assert!(bytes.len() <= protobuf_len_max(text.len()), "{} bytes of {}", bytes.len(), text.len());
-    let again = serde_json::to_vec(&traces_to_json(&bytes).unwrap()).unwrap();
+    let again = serde_json::to_vec(&TracesJson(&bytes)).unwrap();
     assert_eq!(json_to_traces(&again).unwrap(), bytes, "{}", String::from_utf8_lossy(&again));
     if let Ok(other) = serde_json::from_slice::<ExportTraceServiceRequest>(text)
         && !is_ambiguous(text)

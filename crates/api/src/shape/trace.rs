@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use otlp_wire::{resource_pieces, traces_to_json};
+use otlp_wire::TracesJson;
 use query::TraceAnswer;
-use serde::ser::{Error as _, SerializeMap as _, SerializeSeq as _};
-use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde::Serialize;
 use trace_model::{Anomaly, AnomalyKind, SpanId};
 
 use super::{Completeness, Text};
@@ -15,7 +13,7 @@ use crate::cursor::write_span;
 /// `GET /traces/{trace_id}` as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct Trace<'a> {
-    trace: Otlp<'a>,
+    trace: TracesJson<'a>,
     state: &'static str,
     #[serde(flatten)]
     completeness: Completeness<'a>,
@@ -34,7 +32,7 @@ impl<'a> Trace<'a> {
     pub(crate) fn new(answer: &'a TraceAnswer) -> Self {
         let counts = AnomalyKind::ALL.into_iter().zip(answer.anomaly_counts);
         Self {
-            trace: Otlp(&answer.traces_data),
+            trace: TracesJson(&answer.traces_data),
             state: answer.state.as_str(),
             completeness: Completeness::of(&answer.incomplete),
             anomalies: answer.anomalies.iter().map(AnomalyShape::from).collect(),
@@ -44,34 +42,6 @@ impl<'a> Trace<'a> {
                 .collect(),
             next_cursor: answer.next.as_ref().map(write_span),
         }
-    }
-}
-
-/// The bytes of a `TracesData`, written as OTLP/JSON one resource after the other: as a document a large trace would
-/// take many times its bytes.
-#[derive(Debug)]
-struct Otlp<'a>(&'a [u8]);
-
-impl Serialize for Otlp<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1))?;
-        map.serialize_entry("resourceSpans", &Resources(self.0))?;
-        map.end()
-    }
-}
-
-#[derive(Debug)]
-struct Resources<'a>(&'a [u8]);
-
-impl Serialize for Resources<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(None)?;
-        for piece in resource_pieces(self.0) {
-            let json = piece.and_then(traces_to_json).map_err(S::Error::custom)?;
-            let resources = json.get("resourceSpans").and_then(Value::as_array);
-            resources.into_iter().flatten().try_for_each(|resource| list.serialize_element(resource))?;
-        }
-        list.end()
     }
 }
 

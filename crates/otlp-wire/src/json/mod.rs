@@ -11,7 +11,7 @@ mod write;
 
 pub use error::{JsonError, JsonPlace};
 pub use read::{json_to_traces, protobuf_len_max};
-pub use write::traces_to_json;
+pub use write::TracesJson;
 
 #[cfg(test)]
 mod drawn;

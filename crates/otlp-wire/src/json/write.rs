@@ -1,104 +1,191 @@
-//! Protobuf to OTLP/JSON.
+//! Protobuf to OTLP/JSON, without a document in between.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value as Json};
+use serde::ser::{Error as _, SerializeMap, SerializeSeq as _};
+use serde::{Serialize, Serializer};
 
-use crate::cursor::{Cursor, Value};
+use crate::cursor::{Cursor, Field, Value};
 use crate::error::{WireError, WireLimits};
 use crate::nested::Depth;
-use crate::schema::{FieldType, Kind, Message, TRACES};
+use crate::schema::{FIELDS_MAX, FieldType, Kind, Message, TRACES};
 
-/// Writes a `TracesData` message as OTLP/JSON: `{"resourceSpans": [...]}`.
+/// A `TracesData` message, which serializes as OTLP/JSON: `{"resourceSpans": [...]}`.
 ///
 /// Names are in lowerCamelCase, ids in lower-case hex, 64-bit integers decimal strings, enums
 /// numbers, bytes base64. Fields with their default value are left out, except `kind`, `key` and
 /// the `values` of arrays and key-value lists. Invalid UTF-8 is replaced by U+FFFD; doubles that
 /// JSON has no number for are `"NaN"`, `"Infinity"` and `"-Infinity"`. Unknown fields are ignored.
 ///
-/// # Errors
-/// If the message is malformed or its attribute values nest deeper than 32.
-pub fn traces_to_json(traces_data: &[u8]) -> Result<Json, WireError> {
-    let mut out = Map::new();
-    merge(&TRACES, Cursor::new(traces_data), Depth::new(WireLimits::MAX_DEPTH), &mut out)?;
-    Ok(Json::Object(out))
+/// Serializing fails if the message is malformed or its attribute values nest deeper than 32.
+#[derive(Debug, Clone, Copy)]
+pub struct TracesJson<'a>(pub &'a [u8]);
+
+impl Serialize for TracesJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let depth = Depth::new(WireLimits::MAX_DEPTH);
+        Object { message: &TRACES, body: Cursor::new(self.0), depth }.serialize(serializer)
+    }
 }
 
-/// Merges an occurrence of a message into `out`, which holds the occurrences before it. The depth
-/// of the calls is that of the schema, plus what `depth` allows where the schema is recursive.
-fn merge(
+/// A message. The depth of the calls is that of the schema, plus what `depth` allows where the schema is recursive.
+#[derive(Clone, Copy)]
+struct Object<'a> {
     message: &'static Message,
-    mut cursor: Cursor<'_>,
+    body: Cursor<'a>,
     depth: Depth,
-    out: &mut Map<String, Json>,
-) -> Result<(), WireError> {
-    let depth = if message.is_any_value() { depth.enter(cursor.pos())? } else { depth };
-    put_kept(message, out);
-    while let Some(field) = cursor.next()? {
-        let Some(kind) = message.field(field.number) else { continue };
-        if !fits(kind.kind, field.value) {
-            continue;
-        }
-        if message.oneof {
-            out.retain(|name, _| name == kind.name);
-        }
-        match (kind.kind, field.value) {
-            (Kind::Message(inner), Value::Bytes(payload)) if kind.is_list() => {
-                let mut element = Map::new();
-                merge(inner, payload, depth, &mut element)?;
-                push(out, kind, Json::Object(element));
+}
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let inner = self.entered().map_err(S::Error::custom)?;
+        let places = inner.places().map_err(S::Error::custom)?;
+        let mut map = serializer.serialize_map(None)?;
+        for (kind, place) in self.message.fields.iter().zip(&places) {
+            match place.occurrences {
+                0 => inner.write_absent(kind, &mut map)?,
+                _ if kind.is_list() => {
+                    map.serialize_entry(kind.name, &List { of: inner, kind, place: *place })?;
+                }
+                _ => inner.write_single(kind, *place, &mut map)?,
             }
-            (Kind::Message(inner), Value::Bytes(payload)) => {
-                let mut object = take_object(out, kind);
-                merge(inner, payload, depth, &mut object)?;
-                out.insert(kind.name.to_owned(), Json::Object(object));
+        }
+        map.end()
+    }
+}
+
+impl<'a> Object<'a> {
+    fn entered(self) -> Result<Self, WireError> {
+        if !self.message.is_any_value() {
+            return Ok(self);
+        }
+        Ok(Self { depth: self.depth.enter(self.body.pos())?, ..self })
+    }
+
+    /// Where each field occurs.
+    fn places(&self) -> Result<[Place; FIELDS_MAX], WireError> {
+        let mut places = [Place::default(); FIELDS_MAX];
+        let mut body = self.body;
+        loop {
+            let at = body.pos();
+            let Some(field) = body.next()? else { return Ok(places) };
+            let kinds = self.message.fields.iter().zip(&mut places);
+            let known = kinds.into_iter().find(|(kind, _)| kind.number == field.number);
+            let Some((kind, place)) = known.filter(|(kind, _)| fits(kind.kind, field.value)) else {
+                continue;
+            };
+            place.add(at);
+            if self.message.oneof {
+                // What is set last is all that is set.
+                let others = self.message.fields.iter().zip(&mut places);
+                let others = others.filter(|(other, _)| other.number != kind.number);
+                others.for_each(|(_, place)| *place = Place::default());
             }
-            (_, value) => put_scalar(message, kind, value, out),
         }
     }
-    Ok(())
-}
 
-/// Gives the fields that are always written their default value.
-fn put_kept(message: &'static Message, out: &mut Map<String, Json>) {
-    for kind in message.fields.iter().filter(|kind| kind.is_kept()) {
-        if !out.contains_key(kind.name) {
-            out.insert(kind.name.to_owned(), default(kind));
+    fn write_absent<M: SerializeMap>(&self, kind: &FieldType, map: &mut M) -> Result<(), M::Error> {
+        match kind.kind {
+            _ if !kind.is_kept() => Ok(()),
+            _ if kind.is_list() => map.serialize_entry(kind.name, &[(); 0]),
+            Kind::Text => map.serialize_entry(kind.name, ""),
+            _ => map.serialize_entry(kind.name, &0),
         }
     }
-}
 
-fn default(kind: &FieldType) -> Json {
-    match kind.kind {
-        _ if kind.is_list() => Json::Array(Vec::new()),
-        Kind::Text => Json::from(""),
-        _ => Json::from(0),
+    /// Of a scalar the last occurrence counts, and the occurrences of a message are one after the other one message.
+    fn write_single<M: SerializeMap>(
+        &self,
+        kind: &'static FieldType,
+        place: Place,
+        map: &mut M,
+    ) -> Result<(), M::Error> {
+        let (Kind::Message(_), true) = (kind.kind, place.occurrences > 1) else {
+            let Some(value) = self.values(kind, place.last, 1).next() else { return Ok(()) };
+            let written = self.message.oneof || kind.is_kept() || !is_default(kind.kind, value);
+            return if written { map.serialize_entry(kind.name, &self.element(kind, value)) } else { Ok(()) };
+        };
+        let bodies = self.values(kind, place.first, place.occurrences).filter_map(Value::bytes);
+        let body = bodies.collect::<Vec<_>>().concat();
+        map.serialize_entry(kind.name, &self.element(kind, Value::Bytes(Cursor::new(&body))))
+    }
+
+    /// So many values of a field, from a place on. All of it was read before.
+    fn values(&self, kind: &'static FieldType, from: usize, count: usize) -> impl Iterator<Item = Value<'a>> {
+        let mut body = self.body.at(from);
+        let fields = std::iter::from_fn(move || body.next().ok().flatten());
+        let of_kind = move |field: &Field<'_>| field.number == kind.number && fits(kind.kind, field.value);
+        fields.filter(of_kind).map(|field| field.value).take(count)
+    }
+
+    fn element<'b>(&self, kind: &'static FieldType, value: Value<'b>) -> Element<'b> {
+        Element { kind: kind.kind, value, depth: self.depth }
     }
 }
 
-fn put_scalar(message: &Message, kind: &FieldType, value: Value<'_>, out: &mut Map<String, Json>) {
-    if kind.is_list() {
-        push(out, kind, scalar(kind.kind, value));
-    } else if message.oneof || kind.is_kept() || !is_default(value) {
-        out.insert(kind.name.to_owned(), scalar(kind.kind, value));
-    } else {
-        // The last occurrence wins, also when it sets the field back to its default.
-        out.remove(kind.name);
+/// How often a field occurs, and where: offsets of the first and the last.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    occurrences: usize,
+    first: usize,
+    last: usize,
+}
+
+impl Place {
+    fn add(&mut self, at: usize) {
+        if self.occurrences == 0 {
+            self.first = at;
+        }
+        self.occurrences += 1;
+        self.last = at;
     }
 }
 
-fn push(out: &mut Map<String, Json>, kind: &FieldType, element: Json) {
-    let list = out.entry(kind.name).or_insert_with(|| Json::Array(Vec::new()));
-    if let Json::Array(list) = list {
-        list.push(element);
+/// The values of a repeated field.
+struct List<'a> {
+    of: Object<'a>,
+    kind: &'static FieldType,
+    place: Place,
+}
+
+impl Serialize for List<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { of, kind, place } = self;
+        let mut list = serializer.serialize_seq(Some(place.occurrences))?;
+        for value in of.values(kind, place.first, place.occurrences) {
+            list.serialize_element(&of.element(kind, value))?;
+        }
+        list.end()
     }
 }
 
-/// Takes the earlier occurrences of a sub-message out, for the next one to be merged into.
-fn take_object(out: &mut Map<String, Json>, kind: &FieldType) -> Map<String, Json> {
-    match out.remove(kind.name) {
-        Some(Json::Object(object)) => object,
-        _ => Map::new(),
+/// One value.
+struct Element<'a> {
+    kind: Kind,
+    value: Value<'a>,
+    depth: Depth,
+}
+
+impl Serialize for Element<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (self.kind, self.value) {
+            (Kind::Message(message), Value::Bytes(body)) => {
+                Object { message, body, depth: self.depth }.serialize(serializer)
+            }
+            (Kind::Text, Value::Bytes(text)) => {
+                serializer.serialize_str(&String::from_utf8_lossy(text.rest()))
+            }
+            (Kind::Hex, Value::Bytes(id)) => hex(id.rest(), serializer),
+            (_, Value::Bytes(bytes)) => serializer.serialize_str(&STANDARD.encode(bytes.rest())),
+            (Kind::Bool, Value::Varint(number)) => serializer.serialize_bool(number != 0),
+            (Kind::Int64, Value::Varint(number)) => serializer.collect_str(&(number as i64)),
+            // 32-bit fields keep the low half of their varint, as protobuf has it.
+            (Kind::Enum(_), Value::Varint(number)) => serializer.serialize_i32(number as i32),
+            (_, Value::Varint(number)) => serializer.serialize_u32(number as u32),
+            (Kind::Double, Value::Fixed64(bits)) => double(f64::from_bits(bits), serializer),
+            (_, Value::Fixed64(number)) => serializer.collect_str(&number),
+            (_, Value::Fixed32(number)) => serializer.serialize_u32(number),
+        }
     }
 }
 
@@ -113,44 +200,39 @@ fn fits(kind: Kind, value: Value<'_>) -> bool {
     )
 }
 
-fn is_default(value: Value<'_>) -> bool {
-    match value {
-        Value::Varint(number) | Value::Fixed64(number) => number == 0,
-        Value::Fixed32(number) => number == 0,
-        Value::Bytes(bytes) => bytes.rest().is_empty(),
-    }
-}
-
-fn scalar(kind: Kind, value: Value<'_>) -> Json {
+/// A message that is there has no default, even if it is empty.
+fn is_default(kind: Kind, value: Value<'_>) -> bool {
     match (kind, value) {
-        (Kind::Text, Value::Bytes(text)) => Json::from(String::from_utf8_lossy(text.rest())),
-        (Kind::Hex, Value::Bytes(id)) => Json::from(hex(id.rest())),
-        (_, Value::Bytes(bytes)) => Json::from(STANDARD.encode(bytes.rest())),
-        (Kind::Bool, Value::Varint(number)) => Json::from(number != 0),
-        (Kind::Int64, Value::Varint(number)) => Json::from((number as i64).to_string()),
-        // 32-bit fields keep the low half of their varint, as protobuf has it.
-        (Kind::Enum(_), Value::Varint(number)) => Json::from(number as i32),
-        (_, Value::Varint(number)) => Json::from(number as u32),
-        (Kind::Double, Value::Fixed64(bits)) => double(f64::from_bits(bits)),
-        (_, Value::Fixed64(number)) => Json::from(number.to_string()),
-        (_, Value::Fixed32(number)) => Json::from(number),
+        (Kind::Message(_), _) => false,
+        (_, Value::Varint(number) | Value::Fixed64(number)) => number == 0,
+        (_, Value::Fixed32(number)) => number == 0,
+        (_, Value::Bytes(bytes)) => bytes.rest().is_empty(),
     }
 }
 
-fn double(number: f64) -> Json {
+fn double<S: Serializer>(number: f64, serializer: S) -> Result<S::Ok, S::Error> {
     if number.is_finite() {
-        Json::from(number)
+        serializer.serialize_f64(number)
     } else if number.is_nan() {
-        Json::from("NaN")
+        serializer.serialize_str("NaN")
     } else if number > 0.0 {
-        Json::from("Infinity")
+        serializer.serialize_str("Infinity")
     } else {
-        Json::from("-Infinity")
+        serializer.serialize_str("-Infinity")
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Ids are mostly of 8 or 16 bytes, and for those nothing is allocated.
+fn hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+    let digit = |nibble: u8| DIGITS[usize::from(nibble & 15)];
+    let mut digits = [0; 32];
+    let Some(digits) = digits.get_mut(..bytes.len() * 2) else {
+        let digits = bytes.iter().flat_map(|byte| [byte >> 4, *byte]).map(digit).map(char::from);
+        return serializer.serialize_str(&digits.collect::<String>());
+    };
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(*byte)]);
+    }
+    serializer.serialize_str(std::str::from_utf8(digits).unwrap_or_default())
 }
