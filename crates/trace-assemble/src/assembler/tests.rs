@@ -1,3 +1,4 @@
+use super::cut::FORGOTTEN_MIN;
 use super::*;
 use crate::Totals;
 use trace_model::{OperationId, ServiceId, SpanId, SpanKind, StatusCode};
@@ -109,6 +110,27 @@ fn rows_are_observed_as_single_spans_are() {
     let nothing = assembler.observe_rows(trace_id(2), 2, [].into_iter(), UnixNanos(11 * S), &mut Vec::new());
     assert_eq!(nothing, 0);
     assert!(!assembler.holds(&trace_id(2)), "nothing came of it");
+}
+
+/// A trace that stays open must not keep what is known of those that came and went after it.
+#[test]
+fn one_trace_that_stays_open_does_not_make_the_others_stay() {
+    let mut assembler = Assembler::new(Options::default());
+    for second in 0..100 {
+        let now = UnixNanos(second * S);
+        let mut span = node(1, None);
+        span.content = second;
+        assembler.observe(trace_id(1), &span, live(second), now);
+        for nth in 0..100_u64 {
+            let id = TraceId::new(u128::from(1_000 + second * 100 + nth).to_be_bytes()).unwrap();
+            assembler.observe(id, &node(1, None), live(second), now);
+        }
+        assembler.poll(now).iter().for_each(|id| assembler.release(id));
+        assert_eq!(assembler.cut().since, Some(UnixNanos(0)));
+        let known = assembler.schedule.opened.len();
+        assert!(known <= FORGOTTEN_MIN + 2 * assembler.open_traces(), "{known} are known after {second} s");
+    }
+    assert!((2..1_000).contains(&assembler.open_traces()), "{} are open", assembler.open_traces());
 }
 
 #[test]
