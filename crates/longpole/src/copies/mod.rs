@@ -2,6 +2,7 @@
 //! store of what can.
 
 mod check;
+mod checkpoints;
 mod repair;
 mod rollup;
 mod segment;
@@ -9,12 +10,14 @@ mod server;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
 use span_store::{SpanStore, StoreError, StoreOptions};
 
 pub(crate) use check::{Report, check};
+pub(crate) use checkpoints::{ABANDONED, ABANDONED_WITHOUT_ROOM, sweep};
 pub(crate) use repair::{RepairArgs, repair};
 pub(crate) use server::routes;
 
@@ -57,9 +60,9 @@ pub(crate) fn backup(args: &BackupArgs, out: &mut dyn Write) -> anyhow::Result<b
         Some(dir) => offline(dir)?,
         None => server::ask(args.endpoint.as_deref().unwrap_or("http://127.0.0.1:16686"))?,
     };
-    let copied = span_store::restore(&checkpoint, &args.target);
+    let copied = checkpoints::while_touched(&checkpoint, || span_store::restore(&checkpoint, &args.target));
     // Its files are shared with the store: it must not outlive what retention drops.
-    let _ = std::fs::remove_dir_all(&checkpoint);
+    checkpoints::remove(&checkpoint);
     copied?;
     verified(&args.target, "backed up to", out)
 }
@@ -74,7 +77,8 @@ fn offline(dir: &Path) -> anyhow::Result<PathBuf> {
         ),
         other => other.into(),
     })?;
-    server::checkpoint(&store).context("cannot make a checkpoint")
+    sweep(dir, Duration::ZERO);
+    checkpoints::make(&store).context("cannot make a checkpoint")
 }
 
 /// Copies a backup back and verifies it.

@@ -1,6 +1,7 @@
 //! A backup while serving: the server makes a checkpoint inside its own folder, and the command copies it.
 //!
-//! The route takes no path from outside, so whoever reaches the port can at most make the one checkpoint anew.
+//! The route takes no path from outside. A checkpoint that nobody copies goes after a while, so whoever reaches the port
+//! cannot hold on to what retention drops.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,16 +12,16 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
-use span_store::{SpanStore, StoreError};
+use span_store::SpanStore;
 use tokio::sync::Mutex;
 
+use super::checkpoints;
+
 const PATH: &str = "/api/v1/backup";
-/// Folder of checkpoints, in the data folder.
-const CHECKPOINTS: &str = "backup";
 
 /// `POST /api/v1/backup`: makes a checkpoint of all that was acknowledged before, and answers with its folder.
 pub(crate) fn routes(store: Arc<SpanStore>) -> Router {
-    // One at a time: a second takes the place of the first.
+    // One at a time: each copies the log.
     let turn = Arc::new(Mutex::new(()));
     Router::new().route(
         PATH,
@@ -40,7 +41,7 @@ async fn answer(store: Arc<SpanStore>, headers: &HeaderMap) -> Response {
         let message = "the content type must be application/json";
         return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message);
     }
-    match tokio::task::spawn_blocking(move || checkpoint(&store)).await {
+    match tokio::task::spawn_blocking(move || checkpoints::make(&store)).await {
         Ok(Ok(path)) => axum::Json(json!({"path": path})).into_response(),
         Ok(Err(error)) => {
             tracing::error!(%error, "cannot make a checkpoint");
@@ -53,15 +54,6 @@ async fn answer(store: Arc<SpanStore>, headers: &HeaderMap) -> Response {
 fn refused(status: StatusCode, code: &str, message: &str) -> Response {
     (status, axum::Json(json!({"error": {"code": code, "message": message, "parameter": null}})))
         .into_response()
-}
-
-/// Makes a checkpoint in the data folder; one that an earlier command left behind goes.
-pub(super) fn checkpoint(store: &SpanStore) -> Result<PathBuf, StoreError> {
-    let folder =
-        std::path::absolute(store.dir()).unwrap_or_else(|_| store.dir().to_owned()).join(CHECKPOINTS);
-    let _ = std::fs::remove_dir_all(&folder);
-    store.backup(&folder)?;
-    Ok(folder)
 }
 
 /// Asks a server for a checkpoint.

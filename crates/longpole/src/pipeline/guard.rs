@@ -12,6 +12,7 @@ use span_store::{Ballast, DiskSpace, Expired, Failure, SpanStore, StoreError, di
 
 use super::now;
 use super::watch::DiskWatch;
+use crate::copies;
 
 /// How often the disk is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -99,6 +100,7 @@ impl Guard {
         let full = self.watch.observe(space);
         self.full_since = if full { self.full_since.or_else(|| Some(Instant::now())) } else { None };
         let comfortable = self.watch.comfortable(space.total);
+        self.sweep_checkpoints(space.free < comfortable);
         if space.free >= comfortable {
             self.watch.forget_wanted();
         }
@@ -125,6 +127,15 @@ impl Guard {
             },
         };
         full || failing || space.free < least.saturating_mul(TIGHT)
+    }
+
+    /// What is left of backups that were broken off holds on to room, which spans should not go for.
+    fn sweep_checkpoints(&self, without_room: bool) {
+        let abandoned = if without_room { copies::ABANDONED_WITHOUT_ROOM } else { copies::ABANDONED };
+        let swept = copies::sweep(&self.dir, abandoned);
+        if swept > 0 {
+            tracing::warn!(swept, "removed what broken-off backups left behind");
+        }
     }
 
     /// Whether the disk may be full only because of a log that is being sealed and then goes.
