@@ -22,6 +22,7 @@ mod names;
 mod path;
 mod request;
 mod resume;
+mod revisions;
 mod rollups;
 mod scans;
 mod sealed;
@@ -47,6 +48,7 @@ pub use metrics::Metrics;
 pub use names::{NameTable, NameTotals};
 pub use request::*;
 pub use resume::{Room, open_at_end};
+pub use revisions::Revisions;
 pub use rollups::{
     RetireError, Retired, Rollup, RollupOptions, drop_partition, keep_rollups, retire_partition,
 };

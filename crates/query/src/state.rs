@@ -18,6 +18,7 @@ use crate::gate::Gate;
 use crate::housekeeping::Housekeeping;
 use crate::metrics::{self, Metrics};
 use crate::names::NameTable;
+use crate::revisions::Revisions;
 use crate::rollups::Rollup;
 use crate::scans::Scans;
 use crate::sealed::{Detail, SealedSegment};
@@ -35,7 +36,7 @@ pub struct View {
     /// Live batches up to this one were sealed.
     pub sealed_batch: u64,
     /// The segment with the last analysis of each trace that was analysed more than once.
-    pub revised: Arc<HashMap<TraceId, SegmentId>>,
+    pub revisions: Revisions,
     /// Which sealed segments may hold a trace.
     pub directory: Arc<TraceDirectory>,
     /// What is left of spans that are not kept any more; none of them of a time that has segments.
@@ -45,7 +46,7 @@ pub struct View {
 impl View {
     /// Whether a later segment replaces the analysis of this trace in this segment.
     pub fn is_replaced(&self, id: &TraceId, segment: SegmentId) -> bool {
-        self.revised.get(id).is_some_and(|&last| last > segment)
+        self.revisions.last(id).is_some_and(|last| last > segment)
     }
 
     /// Whoever looks at segments for seconds must not keep in memory what was live when it began: segments are sealed
@@ -303,16 +304,16 @@ impl State {
     /// Takes sealed segments in that were there at start.
     pub fn add_stored(&self, mut segments: Vec<StoredSegment>) {
         let mut sealed = Vec::with_capacity(segments.len());
-        let mut revised = HashMap::new();
+        let mut revisions = Revisions::default();
         segments.sort_unstable_by_key(|stored| stored.handle.id());
         for stored in segments {
             let id = stored.handle.id();
-            revised.extend(stored.revisions().map(|trace| (trace, id)));
+            revisions.add(id, stored.revisions());
             sealed.push(Arc::new(SealedSegment::new(stored, &self.names)));
         }
         let directory = self.list_traces(&sealed);
         let mut view = self.view.write();
-        view.revised = Arc::new(revised);
+        view.revisions = revisions;
         view.sealed = Arc::new(sealed);
         view.directory = Arc::new(directory);
     }
@@ -350,7 +351,7 @@ impl State {
         last_batch: u64,
         analysed: &[Arc<TraceRow>],
     ) -> Result<(), ReadError> {
-        let revised: Vec<_> = stored.revisions().map(|trace| (trace, stored.handle.id())).collect();
+        let revised: Vec<TraceId> = stored.revisions().collect();
         let segment = Arc::new(SealedSegment::new(stored, &self.names));
         let hashes = segment.hashes()?;
         let detail = self.blocks.detail(&segment, &self.names)?;
@@ -358,14 +359,14 @@ impl State {
         // Merging runs takes milliseconds now and then: not under the view's lock.
         let mut directory = (*self.view.read().directory).clone();
         directory.add(segment.id, hashes, segment.meta.arrival_max);
+        let mut revisions = self.view.read().revisions.clone();
+        revisions.add(segment.id, revised.into_iter());
         {
             let mut metrics = self.metrics.lock();
             let mut view = self.view.write();
             let first_live = view.live.partition_point(|batch| batch.number <= last_batch);
             let sealed: Vec<_> = view.live.drain(..first_live).collect();
-            if !revised.is_empty() {
-                Arc::make_mut(&mut view.revised).extend(revised);
-            }
+            view.revisions = revisions;
             view.directory = Arc::new(directory);
             view.sealed_batch = view.sealed_batch.max(last_batch);
             Arc::make_mut(&mut view.sealed).push(Arc::clone(&segment));
@@ -421,8 +422,7 @@ impl State {
         }
         let renamed: Vec<_> = into.iter().map(|(id, number)| (*id, *number)).collect();
         Arc::make_mut(&mut view.directory).rename(&renamed);
-        let last = |id: &SegmentId| into.get(id).copied().unwrap_or(*id);
-        Arc::make_mut(&mut view.revised).values_mut().for_each(|id| *id = last(id));
+        view.revisions.rename(|id| into.get(&id).copied().unwrap_or(id));
     }
 
     /// Retention takes segments away, and a rollup of them takes their place, in one step for whoever looks.
@@ -433,7 +433,7 @@ impl State {
         let kept = view.sealed.iter().filter(|segment| !gone.contains(&segment.id)).cloned().collect();
         view.sealed = Arc::new(kept);
         let oldest = view.sealed.first().map(|segment| segment.id);
-        Arc::make_mut(&mut view.revised).retain(|_, id| oldest.is_some_and(|oldest| *id >= oldest));
+        view.revisions.forget_before(oldest);
         let sealed = Arc::clone(&view.sealed);
         let is_gone = |id| find_segment(&sealed, id).is_none();
         Arc::make_mut(&mut view.directory).remove(&is_gone);

@@ -187,7 +187,7 @@ fn held_again(assembly: &Assembly) -> impl Iterator<Item = TraceId> + '_ {
 /// Traces that were analysed again in segments sealed after `newest`.
 fn revised_since(state: &State, newest: Option<SegmentId>) -> Vec<TraceId> {
     let view = state.view.read();
-    view.revised.iter().filter(|(_, last)| Some(**last) > newest).map(|(id, _)| *id).collect()
+    view.revisions.since(newest).collect()
 }
 
 /// Whether the rollup counted one of these traces; also if that cannot be told.
