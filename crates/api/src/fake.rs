@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latency::{Exemplar, ExemplarSet, LatencyHistogram};
 use query::{
-    BottleneckAnswer, BottleneckExemplar, BottleneckGroup, BottleneckItem, BottleneckQuery,
+    BottleneckAnswer, BottleneckExemplar, BottleneckGroup, BottleneckItem, BottleneckQuery, CallTotals,
     CriticalPathAnswer, CriticalPathQuery, Cursor, Dictionaries, Freed, GroupBy, Housekeeping, Incomplete,
     LatencyAnswer, LatencyPoint, LatencyQuery, LatencySeries, MatchedSpan, Merged, OperationMetrics,
     OperationName, OperationRow, Order, QueryError, RollupTotals, RootPath, Scanned, ServiceRow,
@@ -271,7 +271,9 @@ fn housekeeping() -> Housekeeping {
 pub(crate) fn operation_metrics() -> OperationMetrics {
     let mut exemplars = ExemplarSet::new();
     exemplars.observe(exemplar(), false);
-    OperationMetrics { operation: name("che\"ck\\out", "Place\nOrder"), histogram: histogram(), exemplars }
+    let mut totals = CallTotals::default();
+    totals.add(&histogram(), &exemplars);
+    OperationMetrics { operation: name("che\"ck\\out", "Place\nOrder"), totals }
 }
 
 /// How the fake behaves.

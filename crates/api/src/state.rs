@@ -28,6 +28,7 @@ pub struct ApiState {
     counters: Arc<dyn Fn() -> Vec<Counter> + Send + Sync>,
     build: Arc<BuildInfo>,
     turns: Arc<Semaphore>,
+    scrapes: Arc<Semaphore>,
     started: Instant,
 }
 
@@ -49,7 +50,8 @@ impl ApiState {
     ) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let turns = Arc::new(Semaphore::new((processors * 4).max(16)));
-        Self { backend, counters, build: Arc::new(build), turns, started: Instant::now() }
+        let scrapes = Arc::new(Semaphore::new(1));
+        Self { backend, counters, build: Arc::new(build), turns, scrapes, started: Instant::now() }
     }
 
     /// The same with at most `queries` at one time. Those beyond wait a second, then get a 503.
@@ -66,7 +68,25 @@ impl ApiState {
         T: Send + 'static,
         F: FnOnce(&dyn Backend) -> Result<T, ApiError> + Send + 'static,
     {
-        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
+        self.in_turn(&self.turns, question).await
+    }
+
+    /// The same for metrics, which wait for no questions, and of which one is written at a time: with many operations it
+    /// takes megabytes.
+    pub(crate) async fn scrape<T, F>(&self, scrape: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Backend) -> T + Send + 'static,
+    {
+        self.in_turn(&self.scrapes, |backend| Ok(scrape(backend))).await
+    }
+
+    async fn in_turn<T, F>(&self, turns: &Arc<Semaphore>, question: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Backend) -> Result<T, ApiError> + Send + 'static,
+    {
+        let turn = tokio::time::timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(ApiError::overloaded()) };
         let answer = self.block(move |backend| {
             // Held until the work is done, also when the client has gone meanwhile.
@@ -76,7 +96,7 @@ impl ApiState {
         answer.await?
     }
 
-    /// Calls the backend on a blocking thread without waiting for a turn: for health and metrics, which must
+    /// Calls the backend on a blocking thread without waiting for a turn: for health, which must
     /// answer under load as well.
     pub(crate) async fn block<T, F>(&self, call: F) -> Result<T, ApiError>
     where

@@ -29,6 +29,10 @@ const GENERATION: usize = 24;
 const ROCKSDB_CACHE: usize = 50;
 const BLOCKS: usize = 40;
 const DIRECTORY: usize = 45;
+const METRICS: usize = 20;
+
+/// What an operation takes in the metrics, bytes.
+const OPERATION_BYTES: usize = 1 << 10;
 
 /// What the caches of queries may take.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,6 +41,8 @@ pub(crate) struct QueryMemory {
     pub(crate) blocks: usize,
     /// Hashes of stored traces, bytes.
     pub(crate) directory: usize,
+    /// Operations that `/metrics` tells apart.
+    pub(crate) operations: usize,
 }
 
 /// Gives every bound that was not set on its own (0) its part of `config.memory`.
@@ -56,7 +62,8 @@ pub(crate) fn divide(config: &mut Config) {
     fill(&mut config.trace_spans_max, part(ANALYSED) / ANALYSED_SPAN_BYTES);
     fill(&mut config.store.cache_bytes, whole_mib(part(ROCKSDB_CACHE)));
     config.store.generation_bytes = whole_mib(part(GENERATION)) as u64;
-    config.query = QueryMemory { blocks: part(BLOCKS), directory: part(DIRECTORY) };
+    let operations = part(METRICS) / OPERATION_BYTES;
+    config.query = QueryMemory { blocks: part(BLOCKS), directory: part(DIRECTORY), operations };
 }
 
 /// The smallest disk that is of use, bytes: what RocksDB writes besides spans, a log, and two partitions.
@@ -107,7 +114,7 @@ mod tests {
         // What is live is there thrice, one gathering and two being sealed, and rows lie beside it.
         let live = SEAL * 7 / 2;
         let memtables = GENERATION * 3;
-        let sum = QUEUED + live + HELD_SPANS + memtables + ROCKSDB_CACHE + BLOCKS + DIRECTORY;
+        let sum = QUEUED + live + HELD_SPANS + memtables + ROCKSDB_CACHE + BLOCKS + DIRECTORY + METRICS;
         assert!(sum < 750, "{sum}");
     }
 

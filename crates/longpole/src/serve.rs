@@ -88,7 +88,8 @@ pub(crate) async fn run(
         BlockCache::with_memory(config.query.blocks),
         directory,
     );
-    let state = Arc::new(state.with_trace_spans_max(config.trace_spans_max));
+    let state = state.with_trace_spans_max(config.trace_spans_max).with_metrics_of(config.query.operations);
+    let state = Arc::new(state);
     state.damaged.lock().extend(damaged);
     let (loading, of_rollups) = (Arc::clone(&state), Arc::clone(&store));
     tokio::task::spawn_blocking(move || {

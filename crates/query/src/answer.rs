@@ -5,6 +5,9 @@ use std::sync::Arc;
 use latency::Exemplar;
 use trace_model::{Anomaly, NanoDuration, SpanId, SpanKind, StatusCode, TraceId, UnixNanos};
 
+use crate::metrics::CallTotals;
+use crate::names::OVERFLOW;
+
 /// Why an answer is not complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incomplete {
@@ -73,6 +76,13 @@ pub struct OperationName {
     pub operation: Arc<str>,
     /// The span kind.
     pub kind: SpanKind,
+}
+
+impl OperationName {
+    /// What stands for operations that are not told apart.
+    pub(crate) fn overflow() -> Self {
+        Self { service: OVERFLOW.into(), operation: OVERFLOW.into(), kind: SpanKind::Unspecified }
+    }
 }
 
 /// Whether analysis considers a trace finished. It may be reopened by a late span.
@@ -402,7 +412,5 @@ pub struct OperationMetrics {
     /// Service, name and kind.
     pub operation: OperationName,
     /// All that was recorded.
-    pub histogram: latency::LatencyHistogram,
-    /// Spans with a slow or failed example.
-    pub exemplars: latency::ExemplarSet,
+    pub totals: CallTotals,
 }

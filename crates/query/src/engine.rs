@@ -265,6 +265,7 @@ impl Engine {
                 ("reopen_lookups", read(&counters.reopen_lookups)),
                 ("traces_finished_early", early),
                 ("names_over_limit", state.names.totals().overflowed),
+                ("metrics_over_limit", state.metrics.lock().over_limit()),
                 ("traces_analysed", read(&counters.analysed)),
                 ("traces_analysed_again", read(&counters.analysed_again)),
                 ("traces_too_large", read(&counters.too_large)),
@@ -289,11 +290,10 @@ impl Engine {
     /// Calls, errors and latency by operation since the process began.
     pub fn operation_metrics(&self) -> Vec<OperationMetrics> {
         let mut rows: Vec<OperationMetrics> = metrics::of_all(&self.state)
-            .into_iter()
-            .map(|(id, (histogram, exemplars))| OperationMetrics {
-                operation: operation_name(&self.state, id),
-                histogram,
-                exemplars,
+            .into_rows()
+            .map(|(id, totals)| OperationMetrics {
+                operation: id.map_or_else(OperationName::overflow, |id| operation_name(&self.state, id)),
+                totals,
             })
             .collect();
         rows.sort_by(|a, b| {

@@ -44,7 +44,7 @@ pub use gather::{Nodes, SpanPlace};
 pub use housekeeping::{Dictionaries, Freed, Housekeeping, Merged, RollupTotals};
 pub use look_up::{SpanIdentity, identity_of, stored_among};
 pub use merge::{MergeError, MergeOutcome, merge, mergeable};
-pub use metrics::Metrics;
+pub use metrics::{CallTotals, Metrics};
 pub use names::{NameTable, NameTotals};
 pub use request::*;
 pub use resume::{Room, open_at_end};

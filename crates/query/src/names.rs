@@ -24,7 +24,7 @@ const BYTES_MAX: usize = 16 << 20;
 /// Bytes of a name; a longer one counts as [`OVERFLOW`], so that a few of them do not take the room of all others.
 const NAME_BYTES_MAX: usize = 4 << 10;
 /// The name of what is beyond a limit. The span's own bytes keep its true name.
-const OVERFLOW: &str = "__overflow__";
+pub(crate) const OVERFLOW: &str = "__overflow__";
 /// What a service without a name is called, as OpenTelemetry has it.
 const UNKNOWN_SERVICE: &str = "unknown_service";
 

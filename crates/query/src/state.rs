@@ -16,7 +16,7 @@ use crate::cache::BlockCache;
 use crate::directory::TraceDirectory;
 use crate::gate::Gate;
 use crate::housekeeping::Housekeeping;
-use crate::metrics::{self, Metrics};
+use crate::metrics::Metrics;
 use crate::names::NameTable;
 use crate::revisions::Revisions;
 use crate::rollups::Rollup;
@@ -266,6 +266,13 @@ impl State {
         self
     }
 
+    /// The same with another bound on the operations that `/metrics` tells apart.
+    #[must_use]
+    pub fn with_metrics_of(mut self, operations: usize) -> Self {
+        self.metrics = Mutex::new(Metrics::with_operations(operations));
+        self
+    }
+
     /// Says why spans are refused, or that they are not any more.
     pub fn set_refusing(&self, by: Refusal, why: Option<String>) {
         let mut refusing = self.refusing.lock();
@@ -397,9 +404,9 @@ impl State {
         let replayed = self.replayed_batches.load(Ordering::Relaxed);
         let by_segment = batches.iter().all(|batch| batch.number > replayed)
             && batches.iter().map(|batch| batch.rows.len() as u64).sum::<u64>() == segment.meta.spans
-            && metrics::add_segment(metrics, segment, detail).is_ok();
+            && metrics.add_segment(segment, detail).is_ok();
         if !by_segment {
-            batches.iter().for_each(|batch| metrics::add_batch(metrics, batch, replayed));
+            metrics.add_batches(batches.iter().map(|batch| &**batch), replayed);
         }
     }
 

@@ -13,13 +13,11 @@ const CALLS: &str = "traces_spanmetrics_calls";
 const LATENCY: &str = "traces_spanmetrics_latency";
 const BILLION: u128 = 1_000_000_000;
 
-/// Upper bounds of the buckets: 2 ms, doubled up to 65.536 s.
-fn bounds() -> impl Iterator<Item = (NanoDuration, String)> {
-    (0..16).map(|n| {
-        let millis = 2_u64 << n;
-        let le = format!("{}.{:03}", millis / 1_000, millis % 1_000);
-        (NanoDuration::from_millis(millis), le.trim_end_matches('0').to_owned())
-    })
+/// A bound in seconds, as labels have it.
+fn le(bound: NanoDuration) -> String {
+    let millis = bound.0 / 1_000_000;
+    let le = format!("{}.{:03}", millis / 1_000, millis % 1_000);
+    le.trim_end_matches('0').to_owned()
 }
 
 /// Writes both families; nothing if there are no operations.
@@ -33,9 +31,8 @@ pub(super) fn write(format: Format, operations: &[OperationMetrics], out: &mut S
     }
     // Writing to a string cannot fail, here and below.
     let _ = writeln!(out, "# HELP {LATENCY} Duration of spans in seconds.\n# TYPE {LATENCY} histogram");
-    let bounds: Vec<_> = bounds().collect();
     for operation in operations {
-        histogram(format, operation, &bounds, out);
+        histogram(format, operation, out);
     }
 }
 
@@ -58,8 +55,8 @@ const fn kind_word(kind: SpanKind) -> &'static str {
 /// Failed calls, and all others: `ok` and `unset` are not told apart.
 fn calls(metrics: &OperationMetrics, out: &mut String) {
     let [service, name, kind] = labels(metrics);
-    let failed = metrics.histogram.errors();
-    let others = metrics.histogram.count().saturating_sub(failed);
+    let failed = metrics.totals.errors();
+    let others = metrics.totals.count().saturating_sub(failed);
     for (status, count) in [("STATUS_CODE_UNSET", others), ("STATUS_CODE_ERROR", failed)] {
         let _ = write!(out, "{CALLS}_total");
         labels_into(&[service, name, kind, ("status_code", status)], out);
@@ -67,21 +64,15 @@ fn calls(metrics: &OperationMetrics, out: &mut String) {
     }
 }
 
-fn histogram(
-    format: Format,
-    metrics: &OperationMetrics,
-    bounds: &[(NanoDuration, String)],
-    out: &mut String,
-) {
-    let count = metrics.histogram.count();
+fn histogram(format: Format, metrics: &OperationMetrics, out: &mut String) {
+    let count = metrics.totals.count();
     let mut above = None;
-    for (bound, le) in bounds {
-        let exemplar = exemplar_in(metrics, above, Some(*bound));
-        bucket(format, metrics, le, metrics.histogram.cumulative_le(*bound).min(count), exemplar, out);
-        above = Some(*bound);
+    for (bound, up_to) in metrics.totals.cumulative() {
+        bucket(format, metrics, &le(bound), up_to, exemplar_in(metrics, above, Some(bound)), out);
+        above = Some(bound);
     }
     bucket(format, metrics, "+Inf", count, exemplar_in(metrics, above, None), out);
-    let nanos = metrics.histogram.sum_nanos();
+    let nanos = metrics.totals.sum_nanos();
     for (part, value) in [("count", count.to_string()), ("sum", seconds(nanos))] {
         let _ = write!(out, "{LATENCY}_{part}");
         labels_into(&labels(metrics), out);
@@ -120,7 +111,7 @@ fn exemplar_in(
         above.is_none_or(|bound| exemplar.duration > bound)
             && up_to.is_none_or(|bound| exemplar.duration <= bound)
     };
-    metrics.exemplars.iter().filter(inside).max_by_key(|exemplar| exemplar.duration)
+    metrics.totals.exemplars().iter().filter(inside).max_by_key(|exemplar| exemplar.duration)
 }
 
 /// Nanoseconds as seconds, exactly.

@@ -45,7 +45,7 @@ pub(super) async fn metrics(State(api): State<ApiState>, headers: HeaderMap) -> 
     let format = if open { Format::OpenMetrics } else { Format::Text };
     let asker = api.clone();
     let body = api
-        .block(move |backend| {
+        .scrape(move |backend| {
             let (status, operations) = (backend.status(), backend.operation_metrics());
             metrics::render(format, asker.build(), &asker.counters(), &status, &operations)
         })
