@@ -98,7 +98,7 @@ impl Soak {
         let delays = self.probes.seen.iter().filter_map(|s| Some((s.unix_ms, ms(s.whole?))));
         let delays = self.under_load(delays);
         let tail =
-            Series { statistic: Statistic::P99, ..series("visible after", "ms", delays.clone(), 0.5, 20.0) };
+            Series { statistic: Statistic::Tail, ..series("visible after", "ms", delays.clone(), 0.5, 20.0) };
         vec![
             series("acknowledged, p50 of windows,", "ms", of("ack_p50_ms"), 0.25, 3.0),
             series("acknowledged, p99 of windows,", "ms", of("ack_p99_ms"), 0.5, 20.0),
@@ -120,7 +120,7 @@ impl Soak {
             let explained = growth.map(|growth| (growth, "stored bytes"));
             let median = Series { explained, ..series(question.name(), "ms", points, 0.25, 3.0) };
             let tolerance = Tolerance { relative: 0.5, absolute: 20.0 };
-            all.extend([median.clone(), Series { statistic: Statistic::P99, tolerance, ..median }]);
+            all.extend([median.clone(), Series { statistic: Statistic::Tail, tolerance, ..median }]);
         }
         all
     }

@@ -11,7 +11,19 @@ use crate::quantiles::quantile;
 #[allow(missing_docs)]
 pub enum Statistic {
     Median,
-    P99,
+    /// The 99th percentile, or the 90th of fewer than a hundred values, of which the 99th would be the longest alone.
+    Tail,
+}
+
+impl Statistic {
+    /// The quantile that stands for so many values; `None` if they are too few for any.
+    fn quantile(self, values: usize) -> Option<f64> {
+        match self {
+            Self::Median => (values >= VALUES_MIN).then_some(0.5),
+            Self::Tail if values >= 100 => Some(0.99),
+            Self::Tail => (values >= 10).then_some(0.9),
+        }
+    }
 }
 
 /// How much more the last third may have: noise, of the first third and in the series' own unit.
@@ -67,7 +79,20 @@ pub struct Judged {
     pub series: Series,
     pub first: f64,
     pub last: f64,
+    /// What stands for either third.
+    pub quantile: f64,
     pub finding: Finding,
+}
+
+impl Judged {
+    /// "median", "p90" or "p99".
+    fn statistic(&self) -> String {
+        if self.series.statistic == Statistic::Median {
+            "median".to_owned()
+        } else {
+            format!("p{:.0}", self.quantile * 100.0)
+        }
+    }
 }
 
 /// Values a third needs.
@@ -94,32 +119,36 @@ impl Span {
 
     /// How much something that only rises rose from the middle of the first third to that of the last.
     pub fn rise(self, points: &[(u64, f64)]) -> f64 {
-        let of = |last| value(points, self.third(last), Statistic::Median);
+        let of = |last| value(points, self.third(last), 0.5);
         of(true).zip(of(false)).map_or(0.0, |(last, first)| (last - first).max(0.0))
     }
 
     /// The median of the first third.
     pub fn first(self, points: &[(u64, f64)]) -> Option<f64> {
-        value(points, self.third(false), Statistic::Median)
+        value(points, self.third(false), 0.5)
     }
 }
 
-fn value(points: &[(u64, f64)], third: Span, statistic: Statistic) -> Option<f64> {
+fn values(points: &[(u64, f64)], third: Span) -> impl Iterator<Item = f64> {
+    points.iter().filter(move |(at, _)| third.has(*at)).map(|(_, value)| *value)
+}
+
+fn value(points: &[(u64, f64)], third: Span, q: f64) -> Option<f64> {
     // Thousandths, so that they can be ordered.
-    let of_third = points.iter().filter(|(at, _)| third.has(*at));
-    let mut values: Vec<i64> = of_third.map(|(_, value)| (value * 1e3) as i64).collect();
+    let mut values: Vec<i64> = values(points, third).map(|value| (value * 1e3) as i64).collect();
     if values.len() < VALUES_MIN {
         return None;
     }
-    let q = if statistic == Statistic::Median { 0.5 } else { 0.99 };
     quantile(&mut values, q).map(|value| value as f64 / 1e3)
 }
 
 /// Compares the thirds of a span.
 pub fn judge(series: Series, span: Span) -> Judged {
-    let of = |last| value(&series.points, span.third(last), series.statistic);
-    let (Some(first), Some(last)) = (of(false), of(true)) else {
-        return Judged { series, first: 0.0, last: 0.0, finding: Finding::TooFew };
+    let fewer = [false, true].map(|last| values(&series.points, span.third(last)).count()).into_iter().min();
+    let quantile = fewer.and_then(|fewer| series.statistic.quantile(fewer));
+    let of = |last| value(&series.points, span.third(last), quantile?);
+    let (Some(quantile), Some(first), Some(last)) = (quantile, of(false), of(true)) else {
+        return Judged { series, first: 0.0, last: 0.0, quantile: 0.0, finding: Finding::TooFew };
     };
     let tolerated = first * (1.0 + series.tolerance.relative) + series.tolerance.absolute;
     let explained = series.explained.map_or(0.0, |(growth, _)| growth);
@@ -130,7 +159,7 @@ pub fn judge(series: Series, span: Span) -> Judged {
     } else {
         Finding::Grew
     };
-    Judged { series, first, last, finding }
+    Judged { series, first, last, quantile, finding }
 }
 
 /// One line a series.
@@ -144,8 +173,10 @@ pub fn table(judged: &[Judged]) -> String {
         "may grow by",
         "-".repeat(96)
     );
-    for Judged { series, first, last, finding } in judged {
-        let statistic = if series.statistic == Statistic::P99 { "p99 " } else { "" };
+    for one in judged {
+        let Judged { series, first, last, finding, .. } = one;
+        let statistic =
+            if series.statistic == Statistic::Tail { one.statistic() + " " } else { String::new() };
         let title = format!("{} {statistic}{}", series.name, series.unit);
         let may = first * series.tolerance.relative + series.tolerance.absolute;
         let _ = write!(text, "{title:<38}{first:>12.1}{last:>12.1}{:>10.1}{may:>13.1}", last - first);
@@ -167,7 +198,7 @@ pub fn json(judged: &[Judged]) -> Value {
         json!({
             "series": series.name,
             "unit": series.unit,
-            "of_a_third": if series.statistic == Statistic::P99 { "p99" } else { "median" },
+            "of_a_third": judged.statistic(),
             "first_third": judged.first,
             "last_third": judged.last,
             "may_grow_by": judged.first * series.tolerance.relative + series.tolerance.absolute,
@@ -225,8 +256,18 @@ mod tests {
     fn the_tail_can_grow_where_the_median_does_not() {
         let tail = |at: u64| if at > 300 && at.is_multiple_of(50) { 500.0 } else { 100.0 };
         assert_eq!(judge(series(tail), SPAN).finding, Finding::Steady);
-        let p99 = Series { statistic: Statistic::P99, ..series(tail) };
-        assert_eq!(judge(p99, SPAN).finding, Finding::Grew);
+        let tailed = judge(Series { statistic: Statistic::Tail, ..series(tail) }, SPAN);
+        assert_eq!((tailed.finding, tailed.quantile), (Finding::Grew, 0.9));
+    }
+
+    #[test]
+    fn the_longest_of_few_values_is_no_tail() {
+        let once = |at: u64| if at == 380 { 500.0 } else { 100.0 };
+        let judged = judge(Series { statistic: Statistic::Tail, ..series(once) }, SPAN);
+        assert_eq!((judged.finding, judged.quantile), (Finding::Steady, 0.9));
+        assert_eq!(judged.statistic(), "p90");
+        assert_eq!(Statistic::Tail.quantile(100), Some(0.99));
+        assert_eq!(Statistic::Tail.quantile(9), None);
     }
 
     #[test]
