@@ -20,6 +20,7 @@ mod recovery;
 mod repeats;
 mod resident;
 mod sealer;
+mod stage;
 mod watch;
 
 use std::sync::Arc;
@@ -27,13 +28,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
 use guard::Guard;
 use house::House;
 use ingest::Admitted;
 use query::State;
 use resident::Resident;
 use span_store::SpanStore;
+use stage::spawn;
 use tokio::sync::mpsc;
 use trace_model::{NanoDuration, UnixNanos};
 use watch::DiskWatch;
@@ -133,16 +134,8 @@ impl Pipeline {
     pub(crate) fn join(self) {
         self.stopping.store(true, Ordering::Release);
         for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a stage of the pipeline panicked");
-            }
+            // No stage ends by a panic; see `stage`.
+            let _ = thread.join();
         }
     }
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(body)
-        .with_context(|| format!("cannot start the {name} thread"))
 }

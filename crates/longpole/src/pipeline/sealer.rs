@@ -15,6 +15,7 @@ use span_store::{Draft, SegmentId, Sink, SpanStore, StoreError, StoredSegment};
 use super::Clock;
 use super::assembling::Cut;
 use super::house::Sealed;
+use super::stage::vital;
 
 /// The wait before a failed seal is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -56,7 +57,8 @@ impl Sealer {
         let jobs = Jobs { cuts: Mutex::new((cuts, 0)) };
         std::thread::scope(|scope| {
             (1..BUILDS).for_each(|_| self.start(scope, &jobs, sealed));
-            self.work(&jobs, sealed);
+            // At once: the other thread may wait for this one's turn to end.
+            vital("sealer", || self.work(&jobs, sealed));
         });
         if self.turns.is_given_up() {
             tracing::warn!(
@@ -74,7 +76,7 @@ impl Sealer {
         sealed: &'scope Sealed,
     ) {
         let named = Builder::new().name("sealer".to_owned());
-        if let Err(error) = named.spawn_scoped(scope, || self.work(jobs, sealed)) {
+        if let Err(error) = named.spawn_scoped(scope, || vital("sealer", || self.work(jobs, sealed))) {
             tracing::warn!(%error, "segments are built one at a time: there is no thread for a second one");
         }
     }
