@@ -193,6 +193,16 @@ impl Server {
         Ok(())
     }
 
+    /// Starts it again and does not wait until it is ready. Where it listens must be said in its options, or be as before.
+    pub fn begin_again(&mut self) -> Result<()> {
+        if self.child.is_some() {
+            bail!("the server is still running");
+        }
+        let mut command = command(&self.options, log(&self.options)?)?;
+        self.child = Some(command.stdout(Stdio::null()).spawn().context("cannot start longpole")?);
+        Ok(())
+    }
+
     /// Starts it again, so that it looks at once for a dictionary for small segments, of which it has some, and waits
     /// until what is sealed from now on has one.
     pub fn adopt_dictionary(&mut self) -> Result<()> {
@@ -230,8 +240,7 @@ impl Drop for Server {
 }
 
 fn spawn(options: &ServerOptions) -> Result<(Child, HashMap<String, String>)> {
-    let log = OpenOptions::new().create(true).append(true).open(options.log_path())?;
-    let mut child = command(options, log)?.spawn().context("cannot start longpole")?;
+    let mut child = command(options, log(options)?)?.spawn().context("cannot start longpole")?;
     let stdout = child.stdout.take().context("no standard output")?;
     match wait_until_ready(stdout) {
         Ok(ready) => Ok((child, ready)),
@@ -241,6 +250,10 @@ fn spawn(options: &ServerOptions) -> Result<(Child, HashMap<String, String>)> {
             bail!("longpole did not get ready: {reason:#}; it said:\n{}", options.log_tail())
         }
     }
+}
+
+fn log(options: &ServerOptions) -> Result<File> {
+    Ok(OpenOptions::new().create(true).append(true).open(options.log_path())?)
 }
 
 fn command(options: &ServerOptions, log: File) -> Result<Command> {

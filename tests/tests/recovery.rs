@@ -1,11 +1,12 @@
 //! Promise: while the log is replayed after a crash, questions are answered from what is there already and say so,
 //! and nothing is said to be missing that may still come; in the end everything is there, once.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use longpole_tests::traffic::{Sent, hex, now_nanos, request, trace};
-use longpole_tests::{Api, ServerOptions, eventually, seed};
+use longpole_tests::{Api, Server, ServerOptions, eventually, seed};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::Value;
@@ -16,24 +17,9 @@ const FRAMES: usize = 24;
 
 #[test]
 fn questions_are_answered_while_the_log_is_replayed() {
-    let mut rng = StdRng::seed_from_u64(seed());
-    let mut server = ServerOptions::new().unwrap().start().unwrap();
-    let mut frames: Vec<Vec<Vec<Sent>>> = Vec::new();
-    let exporter = server.exporter().unwrap();
-    for _ in 0..FRAMES {
-        let traces: Vec<Vec<Sent>> = (0..150).map(|_| trace(&mut rng, now_nanos() - 600_000_000)).collect();
-        exporter.deliver(&request(&traces.concat())).unwrap();
-        frames.push(traces);
-    }
-    drop(exporter);
+    let (mut server, frames) = killed(ServerOptions::new().unwrap()).unwrap();
     let api = server.api();
-    server.kill().unwrap();
-    server.stay_at_http();
-    // A cut after a few frames, and a segment that cannot be written: the replay stands still half-way.
-    server.set_env("LONGPOLE_SEAL__BYTES", "1MiB");
-    let obstacles: Vec<_> =
-        (0..10).map(|n| server.data_dir().join(format!("ingest/segment-{n:08}.sst"))).collect();
-    obstacles.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+    let obstacles = Obstacles::new(&mut server).unwrap();
     let starting = std::thread::spawn(move || server.start_again().map(|()| server));
 
     let (first, last) = (&frames[0][0], &frames[FRAMES - 1][0]);
@@ -41,7 +27,7 @@ fn questions_are_answered_while_the_log_is_replayed() {
     answers_lack_something(&api, first, last).unwrap();
     assert!(!starting.is_finished(), "not ready half-way");
 
-    obstacles.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+    obstacles.go().unwrap();
     let server = starting.join().unwrap().unwrap();
     let traces = frames.concat();
     everything_is_there_once(&api, &traces).unwrap();
@@ -54,6 +40,77 @@ fn questions_are_answered_while_the_log_is_replayed() {
     })
     .unwrap();
     everything_is_there_once(&api, &traces).unwrap();
+}
+
+#[test]
+fn a_server_that_is_stopped_while_it_replays_ends_in_order_and_the_next_one_has_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let sockets = ["grpc", "http"].map(|name| folder.path().join(name));
+    let [grpc, http] = [&sockets[0], &sockets[1]].map(|path| format!("unix:{}", path.display()));
+    let (mut server, frames) = killed(ServerOptions::new().unwrap().otlp(&grpc, &http)).unwrap();
+    let (api, mut traces) = (server.api(), frames.concat());
+
+    let obstacles = Obstacles::new(&mut server).unwrap();
+    server.begin_again().unwrap();
+    eventually("it is half-way", PATIENCE, || half_way(&api, &traces[0])).unwrap();
+    ends_in_order(&mut server, &sockets).unwrap();
+    obstacles.go().unwrap();
+
+    // As soon as anything answers, while a client sends.
+    server.begin_again().unwrap();
+    eventually("it answers", PATIENCE, || api.get("/healthz", "*/*")).unwrap();
+    let more = trace(&mut StdRng::seed_from_u64(1), now_nanos());
+    let (exporter, asked) = (server.exporter().unwrap(), request(&more));
+    let sending = std::thread::spawn(move || exporter.export(&asked));
+    ends_in_order(&mut server, &sockets).unwrap();
+    let heard = sending.join().unwrap();
+
+    server.start_again().unwrap();
+    if heard.is_err() {
+        server.exporter().unwrap().deliver(&request(&more)).unwrap();
+    }
+    traces.push(more);
+    everything_is_there_once(&api, &traces).unwrap();
+}
+
+/// A server that was killed with all of this in its log and nothing sealed, and the traces of each frame.
+fn killed(options: ServerOptions) -> Result<(Server, Vec<Vec<Vec<Sent>>>)> {
+    let mut rng = StdRng::seed_from_u64(seed());
+    let mut server = options.start()?;
+    let mut frames = Vec::new();
+    let exporter = server.exporter()?;
+    for _ in 0..FRAMES {
+        let traces: Vec<Vec<Sent>> = (0..150).map(|_| trace(&mut rng, now_nanos() - 600_000_000)).collect();
+        exporter.deliver(&request(&traces.concat()))?;
+        frames.push(traces);
+    }
+    server.kill()?;
+    server.stay_at_http();
+    Ok((server, frames))
+}
+
+/// A cut after a few frames, and a segment that cannot be written: the replay stands still half-way.
+struct Obstacles(Vec<PathBuf>);
+
+impl Obstacles {
+    fn new(server: &mut Server) -> Result<Self> {
+        server.set_env("LONGPOLE_SEAL__BYTES", "1MiB");
+        let at = |n| server.data_dir().join(format!("ingest/segment-{n:08}.sst"));
+        let obstacles: Vec<_> = (0..10).map(at).collect();
+        obstacles.iter().try_for_each(std::fs::create_dir)?;
+        Ok(Self(obstacles))
+    }
+
+    fn go(self) -> Result<()> {
+        Ok(self.0.iter().try_for_each(std::fs::remove_dir)?)
+    }
+}
+
+fn ends_in_order(server: &mut Server, sockets: &[PathBuf]) -> Result<()> {
+    let status = server.terminate()?;
+    ensure!(status.code() == Some(0), "{status}: {}", server.log_tail());
+    ensure!(sockets.iter().all(|path| !path.exists()), "a socket is left behind");
+    Ok(())
 }
 
 fn half_way(api: &Api, first: &[Sent]) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The server: opens the store, starts the stages, listens, and drains when told to stop.
 
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -64,6 +65,8 @@ pub(crate) async fn run(
     config: Config,
     ready: impl FnOnce(&Addresses) + Send + 'static,
 ) -> anyhow::Result<()> {
+    // First of all: whoever asks it to stop while it starts is heard as well.
+    let asked_to_stop = signal();
     let config = fitted(config)?;
     let grpc = cannot_listen(Listener::bind(&config.otlp_grpc).await, &config.otlp_grpc, "--otlp-grpc")?;
     let otlp_http = cannot_listen(Listener::bind(&config.otlp_http).await, &config.otlp_http, "--otlp-http")?;
@@ -130,18 +133,14 @@ pub(crate) async fn run(
     tasks.spawn(
         async move { axum::serve(http, api).with_graceful_shutdown(http_stop).await.context("HTTP API") },
     );
-    while state.not_ready.lock().is_some() {
-        tokio::time::sleep(RECOVERY_POLL).await;
-    }
-    // Whoever has read that it is ready may ask it to stop.
-    let asked_to_stop = signal();
-    ready(&addresses);
-    tracing::info!(%addresses.otlp_grpc, %addresses.otlp_http, %addresses.http, "serving");
-
     let failed = tokio::select! {
         () = asked_to_stop => None,
         ended = tasks.join_next() => ended,
+        never = say_when_ready(&state, &addresses, ready) => match never {},
     };
+    if state.not_ready.lock().is_some() {
+        pipeline.stop_replaying();
+    }
     tracing::info!("stopping: no new spans, sealing what there is");
     stop.send_replace(true);
     let drained = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
@@ -156,6 +155,16 @@ pub(crate) async fn run(
         Some(ended) => ended?,
         None => Ok(()),
     }
+}
+
+/// Waits until the log has been replayed, says so, and does not end.
+async fn say_when_ready(state: &State, addresses: &Addresses, ready: impl FnOnce(&Addresses)) -> Infallible {
+    while state.not_ready.lock().is_some() {
+        tokio::time::sleep(RECOVERY_POLL).await;
+    }
+    ready(addresses);
+    tracing::info!(%addresses.otlp_grpc, %addresses.otlp_http, %addresses.http, "serving");
+    std::future::pending().await
 }
 
 /// Makes the data folder, and what is written at a time small enough for its disk.

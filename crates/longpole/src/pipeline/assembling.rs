@@ -2,6 +2,7 @@
 //! segments.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ pub(super) struct Assembling {
     options: SealOptions,
     clock: Clock,
     sealer: SyncSender<Cut>,
+    stopping: Arc<AtomicBool>,
     /// The rows of the batch that is being taken in.
     by_trace: ByTrace,
     pending: Vec<Arc<LiveBatch>>,
@@ -70,6 +72,7 @@ impl Assembling {
         options: SealOptions,
         clock: Clock,
         sealer: SyncSender<Cut>,
+        stopping: Arc<AtomicBool>,
     ) -> Self {
         let last_cut = clock.now();
         let latest =
@@ -80,6 +83,7 @@ impl Assembling {
             options,
             clock,
             sealer,
+            stopping,
             by_trace: ByTrace::default(),
             pending: Vec::new(),
             pending_bytes: 0,
@@ -92,7 +96,10 @@ impl Assembling {
     }
 
     pub(super) fn run(mut self, frames: &Receiver<Committed>) {
-        self.recover();
+        if !self.recover() {
+            // Nothing is cut: a segment of later frames would make the log forget those that are not in.
+            return;
+        }
         loop {
             match frames.recv_timeout(TICK) {
                 Ok(committed) => self.take(committed),
@@ -106,10 +113,11 @@ impl Assembling {
         self.cut(self.clock.now());
     }
 
-    /// Takes in what earlier processes left.
-    pub(super) fn recover(&mut self) {
+    /// Takes in what earlier processes left. False if the process was asked to stop before that was done.
+    pub(super) fn recover(&mut self) -> bool {
         let (store, state, clock) = (Arc::clone(&self.store), Arc::clone(&self.state), self.clock.clone());
-        recovery::run(self, &store, &state, &clock);
+        let stopping = Arc::clone(&self.stopping);
+        recovery::run(self, &store, &state, &clock, &stopping)
     }
 
     /// Takes in one frame and acknowledges it: whoever is told that spans are kept finds them when it asks.

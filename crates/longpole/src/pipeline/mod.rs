@@ -113,8 +113,14 @@ impl Pipeline {
         let guarded = (Arc::clone(&state), Arc::clone(&store));
         let ballast = config.store.ballast;
         let guard = Guard::new(guarded.0, guarded.1, Arc::clone(&watch), ballast, Arc::clone(&stopping));
-        let assembling =
-            assembling::Assembling::new(state, Arc::clone(&store), config.seal, clock.clone(), to_sealer);
+        let assembling = assembling::Assembling::new(
+            state,
+            Arc::clone(&store),
+            config.seal,
+            clock.clone(),
+            to_sealer,
+            Arc::clone(&stopping),
+        );
         let resident = Resident::new(config.memory, Arc::clone(&stopping));
         let threads = vec![
             spawn("resident", move || resident.run())?,
@@ -128,6 +134,11 @@ impl Pipeline {
             })?,
         ];
         Ok(Self { stopping, threads })
+    }
+
+    /// Has a replay of the log end after the frame that it is at. Only for a process that stops before it was ready.
+    pub(crate) fn stop_replaying(&self) {
+        self.stopping.store(true, Ordering::Release);
     }
 
     /// Waits until every stage has ended.

@@ -6,7 +6,7 @@
 //! read, inflate     rows, names         this thread
 //! ```
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
@@ -22,21 +22,36 @@ use super::committer::Committed;
 /// Frames that wait between two of the threads, besides those that they work on; up to 4 MiB of requests each.
 const FRAMES_BETWEEN: usize = 1;
 
-/// Reopens, replays, and says how much there was.
-pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State, clock: &Clock) {
+/// Reopens, replays, and says how much there was. False if the process was asked to stop before all was in: then the
+/// log has the rest, and it stays not ready.
+pub(super) fn run(
+    stage: &mut Assembling,
+    store: &SpanStore,
+    state: &State,
+    clock: &Clock,
+    stopping: &AtomicBool,
+) -> bool {
     let started = Instant::now();
     state.replayed_batches.store(u64::MAX, Ordering::Relaxed);
     let mut progress = Progress { frames: 0, of: store.frames_to_replay(), spans: 0 };
     progress.tell(state);
     let reopened = reopen(stage, state, clock);
     let replaying = Instant::now();
-    if let Err(error) = replay(stage, store, state, &mut progress) {
-        state.damaged.lock().push(format!("log: {error}"));
-        tracing::error!(%error, "the log cannot be read to its end");
-    }
+    let replayed = replay(stage, store, state, &mut progress, stopping);
     state.replayed_batches.store(stage.last_batch(), Ordering::Relaxed);
-    *state.not_ready.lock() = None;
     let Progress { frames, spans, .. } = progress;
+    match replayed {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::info!(frames, of = progress.of, "stopped replaying the log; the next start goes on");
+            return false;
+        }
+        Err(error) => {
+            state.damaged.lock().push(format!("log: {error}"));
+            tracing::error!(%error, "the log cannot be read to its end");
+        }
+    }
+    *state.not_ready.lock() = None;
     if frames > 0 || reopened > 0 {
         let (ms, replay_ms) = (started.elapsed().as_millis() as u64, replaying.elapsed().as_millis() as u64);
         let spans_per_second = spans.saturating_mul(1_000).checked_div(replay_ms).unwrap_or(spans);
@@ -50,6 +65,7 @@ pub(super) fn run(stage: &mut Assembling, store: &SpanStore, state: &State, cloc
             "recovered what was not sealed"
         );
     }
+    true
 }
 
 /// How far the replay has come.
@@ -72,20 +88,28 @@ struct Walked {
     frame: Result<Committed, FrameError>,
 }
 
-/// Takes in what the log has, in its order. Reading and walking run ahead in threads of their own.
+/// Takes in what the log has, in its order. Reading and walking run ahead in threads of their own. False if the process
+/// was asked to stop before all of it was in.
 fn replay(
     stage: &mut Assembling,
     store: &SpanStore,
     state: &State,
     progress: &mut Progress,
-) -> Result<(), StoreError> {
+    stopping: &AtomicBool,
+) -> Result<bool, StoreError> {
     let mut unread = Unread::default();
     let read = std::thread::scope(|scope| {
         let (to_walk, read) = sync_channel(FRAMES_BETWEEN);
         let (to_take, walked) = sync_channel(FRAMES_BETWEEN);
         let reading = scope.spawn(move || store.replay(&mut |replayed| to_walk.send(replayed).is_ok()));
         scope.spawn(move || walk_all(&read, &state.names, &to_take));
+        let mut whole = true;
         for Walked { seq, frame } in walked {
+            // Whoever reads and walks ends when nobody takes it.
+            if stopping.load(Ordering::Acquire) {
+                whole = false;
+                break;
+            }
             match frame {
                 Ok(committed) => {
                     progress.spans +=
@@ -99,7 +123,7 @@ fn replay(
             progress.frames += 1;
             progress.tell(state);
         }
-        reading.join()
+        reading.join().map(|read| read.map(|()| whole))
     });
     unread.report(state);
     read.unwrap_or_else(|panic| std::panic::resume_unwind(panic))

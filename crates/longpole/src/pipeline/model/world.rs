@@ -127,13 +127,15 @@ impl World {
         let (to_assembling, committed) = sync_channel(WAITING_MAX);
         let (to_sealer, cuts) = sync_channel(WAITING_MAX);
         let stopping = Arc::new(AtomicBool::new(false));
-        let sealer = Sealer::new(Arc::clone(&state), Arc::clone(&store), clock.clone(), stopping);
+        let of_sealer = (Arc::clone(&state), Arc::clone(&store));
+        let sealer = Sealer::new(of_sealer.0, of_sealer.1, clock.clone(), Arc::clone(&stopping));
         // How full the machine's disk is must not decide.
         let any_space = StoreOptions { free_min: FreeMin::Bytes(1), ..outer.setting.store };
         let disk = DiskWatch::new(Arc::clone(&state), Arc::clone(&store), &any_space, 1);
         let (seal, of_state) = (outer.setting.seal, Arc::clone(&state));
-        let mut assembling = Assembling::new(of_state, Arc::clone(&store), seal, clock.clone(), to_sealer);
-        assembling.recover();
+        let of_store = Arc::clone(&store);
+        let mut assembling = Assembling::new(of_state, of_store, seal, clock.clone(), to_sealer, stopping);
+        assert!(assembling.recover());
         let engine = Engine::new(Arc::clone(&state), Arc::clone(&store));
         let waiting = VecDeque::new();
         let mut world = Self {
