@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use longpole_tests::traffic::{Sent, attribute, hex, now_nanos, request, resource_spans, trace};
-use longpole_tests::{Api, Server, eventually, metric, raw_call, spans_of};
+use longpole_tests::traffic::{Sent, attribute, hex, now_nanos, request, resource_spans, text, trace};
+use longpole_tests::{Api, Server, ServerOptions, eventually, metric, raw_call, spans_of};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue};
@@ -81,6 +81,36 @@ fn single_bad_spans_are_rejected_and_the_others_kept() {
     assert!(partial.error_message.contains("id"), "no reason: {:?}", partial.error_message);
     let found = server.api().trace_spans(&id).unwrap();
     assert_eq!(found.len(), spans.len());
+}
+
+#[test]
+fn a_span_that_was_rejected_over_a_limit_does_not_come_back_after_a_crash() {
+    let limited = ServerOptions::new().unwrap().env("LONGPOLE_INGEST__SPAN_ATTRIBUTES", "3");
+    let mut server = limited.env("LONGPOLE_INGEST__SPAN_BYTES", "8KiB").start().unwrap();
+    let spans = good(14);
+    let id = hex(&spans[0].span.trace_id);
+    let mut all = spans.clone();
+    let one_more = |id: u8, attributes: Vec<_>| {
+        let mut sent = spans[0].clone();
+        sent.span.span_id = vec![id; 8];
+        sent.span.attributes.extend(attributes);
+        sent
+    };
+    all.insert(1, one_more(1, vec![text("a", "1"), text("b", "2")]));
+    all.push(one_more(2, vec![text("long", &"x".repeat(8 << 10))]));
+    let answer = server.exporter().unwrap().export(&request(&all)).unwrap();
+    assert_eq!(answer.partial_success.unwrap().rejected_spans, 2);
+    let as_taken = |server: &Server| {
+        let found = server.api().trace_spans(&id).unwrap();
+        assert_eq!(found.len(), spans.len());
+        assert!(spans.iter().all(|sent| found.contains(&sent.span)));
+        let status = server.api().json("/api/v1/status").unwrap();
+        assert_eq!(status["store"]["live_spans"], spans.len(), "{status}");
+    };
+    as_taken(&server);
+    server.kill().unwrap();
+    server.start_again().unwrap();
+    as_taken(&server);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use otlp_wire::{SpanFault, Walked, WireError, WireLimits, walk};
+use otlp_wire::{SpanFault, Walked, WireError, WireLimits, keep_spans, walk};
 use query::NameTable;
 use segment::{LiveBatch, SpanRow};
 use tokio::sync::oneshot;
@@ -57,12 +57,40 @@ pub fn prepare(request: Bytes, names: &NameTable, limits: &WireLimits) -> Result
     WALKED.with_borrow_mut(|walked| {
         walk(&request, limits, walked)?;
         let prepared = lay_out(request, walked, names);
-        // One giant request must not keep its memory for ever.
-        if walked.spans.capacity() > 100_000 {
-            *walked = Walked::new();
-        }
+        forget_giant(walked);
         Ok(prepared)
     })
+}
+
+/// One giant request must not keep its memory for ever.
+fn forget_giant(walked: &mut Walked) {
+    if walked.spans.capacity() > 100_000 {
+        *walked = Walked::new();
+    }
+}
+
+impl Prepared {
+    /// The same with a request that never had what was left out. The log is replayed without the limits of today, so
+    /// that it would bring back what the client was told is rejected.
+    ///
+    /// # Errors
+    /// None of a request that was prepared with these limits.
+    pub(crate) fn without_rejected(mut self, limits: &WireLimits) -> Result<Self, AdmitError> {
+        let batch = &mut self.batch;
+        let mut request = keep_spans(&batch.request, batch.rows.iter().map(|row| row.offset))?;
+        request.shrink_to_fit();
+        batch.request = request.into();
+        WALKED.with_borrow_mut(|walked| -> Result<(), AdmitError> {
+            walk(&batch.request, limits, walked)?;
+            // The same spans in the same order, and so the same contexts; only where they lie is new.
+            for (row, span) in batch.rows.iter_mut().zip(&walked.spans) {
+                (row.offset, row.len) = span.span;
+            }
+            forget_giant(walked);
+            Ok(())
+        })?;
+        Ok(self)
+    }
 }
 
 fn lay_out(request: Bytes, walked: &Walked, names: &NameTable) -> Prepared {

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use bytes::Bytes;
-use otlp_wire::WireFault;
+use otlp_wire::{WireFault, WireLimits};
 use query::NameTable;
 
 use crate::admit::{AdmitError, Prepared, prepare};
@@ -67,7 +67,10 @@ impl Message {
             }
             bytes = transcode(bytes, &mut charge, budget)?;
         }
-        let prepared = prepare(bytes, names, &limits.wire()).map_err(|error| unreadable(&error))?;
+        let mut prepared = prepare(bytes, names, &limits.wire()).map_err(|error| unreadable(&error))?;
+        if prepared.rejected > 0 && !prepared.batch.rows.is_empty() {
+            prepared = without_rejected(prepared, &limits.wire(), &mut charge, budget)?;
+        }
         Ok(Digested { prepared, charge, wire_bytes })
     }
 }
@@ -144,6 +147,22 @@ fn transcode(text: Bytes, charge: &mut Charge, budget: &Budget) -> Result<Bytes,
     protobuf.shrink_to_fit();
     charge.shrink(text_bytes + most - protobuf.len());
     Ok(protobuf.into())
+}
+
+/// What is left of the request is charged; for as long as it is there together with all of it, both are.
+fn without_rejected(
+    prepared: Prepared,
+    limits: &WireLimits,
+    charge: &mut Charge,
+    budget: &Budget,
+) -> Result<Prepared, Refused> {
+    let whole = prepared.batch.request.len();
+    if !charge.grow(whole) {
+        return Err(overloaded(budget));
+    }
+    let prepared = prepared.without_rejected(limits).map_err(|error| unreadable(&error))?;
+    charge.shrink(2 * whole - prepared.batch.request.len());
+    Ok(prepared)
 }
 
 /// The refusal of a request that came while too much was on the way.

@@ -75,6 +75,11 @@ async fn limits_of_a_span_leave_out_that_span_alone() {
     }
     assert_eq!(world.count(IngestCounter::RejectedSpans), 2);
     assert_eq!(world.log.spans(), 2);
+    // The log is read again without limits.
+    for logged in world.log.requests.lock().iter() {
+        assert_eq!(logged[..], requests::of(vec![requests::span(3)]));
+    }
+    world.charged(0).await;
 }
 
 #[tokio::test]

@@ -41,6 +41,8 @@ pub(crate) struct Log {
     changed: Notify,
     fails: AtomicBool,
     refusing: parking_lot::Mutex<Option<String>>,
+    /// Requests that it has, as they are written.
+    pub(crate) requests: parking_lot::Mutex<Vec<bytes::Bytes>>,
     /// Spans and bytes that it has.
     pub(crate) spans: std::sync::atomic::AtomicUsize,
     pub(crate) bytes: std::sync::atomic::AtomicUsize,
@@ -81,6 +83,7 @@ impl Log {
                 true => Err(CommitError::Log("no room".to_owned())),
                 false => {
                     self.spans.fetch_add(prepared.batch.rows.len(), Ordering::SeqCst);
+                    self.requests.lock().push(prepared.batch.request.clone());
                     self.bytes.fetch_add(prepared.batch.request.len(), Ordering::SeqCst);
                     Ok(())
                 }

@@ -6,10 +6,11 @@
 //! read, inflate     rows, names         this thread
 //! ```
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
+use ingest::Prepared;
 use otlp_wire::WireLimits;
 use query::{NameTable, State};
 use span_store::{Frame, FrameError, Replayed, SpanStore, StoreError};
@@ -86,6 +87,8 @@ impl Progress {
 struct Walked {
     seq: u64,
     frame: Result<Committed, FrameError>,
+    /// Which of its requests cannot be read.
+    lost: Option<String>,
 }
 
 /// Takes in what the log has, in its order. Reading and walking run ahead in threads of their own. False if the process
@@ -104,7 +107,7 @@ fn replay(
         let reading = scope.spawn(move || store.replay(&mut |replayed| to_walk.send(replayed).is_ok()));
         scope.spawn(move || walk_all(&read, &state.names, &to_take));
         let mut whole = true;
-        for Walked { seq, frame } in walked {
+        for Walked { seq, frame, lost } in walked {
             // Whoever reads and walks ends when nobody takes it.
             if stopping.load(Ordering::Acquire) {
                 whole = false;
@@ -118,7 +121,10 @@ fn replay(
                     // Not by the clock: what is replayed now came close together, however long this takes.
                     stage.finish_quiet(UnixNanos(0));
                 }
-                Err(error) => unread.note(state, seq, &error),
+                Err(error) => unread.note_frame(state, seq, &error),
+            }
+            if let Some(why) = lost {
+                unread.note(state, seq, &state.counters.damaged_frames, why);
             }
             progress.frames += 1;
             progress.tell(state);
@@ -131,35 +137,47 @@ fn replay(
 
 fn walk_all(read: &Receiver<Replayed>, names: &NameTable, next: &SyncSender<Walked>) {
     for Replayed { seq, frame } in read {
-        let frame = frame.map(|frame| walk(seq, frame, names));
-        if next.send(Walked { seq, frame }).is_err() {
+        let mut lost = None;
+        let frame = frame.map(|frame| walk(seq, frame, names, &mut lost));
+        if next.send(Walked { seq, frame, lost }).is_err() {
             return;
         }
     }
 }
 
-fn walk(seq: u64, frame: Frame, names: &NameTable) -> Committed {
-    let arrival = frame.arrival;
-    let batches = frame.requests.into_iter().filter_map(|request| {
-        let mut batch = ingest::prepare(request, names, &WireLimits::STORED).ok()?.batch;
-        (batch.seq, batch.arrival) = (seq, arrival);
-        Some(batch)
-    });
-    Committed { seq, batches: batches.collect(), waiting: Vec::new() }
+fn walk(seq: u64, frame: Frame, names: &NameTable, lost: &mut Option<String>) -> Committed {
+    let (arrival, of) = (frame.arrival, frame.requests.len());
+    let mut batches = Vec::with_capacity(of);
+    let mut first = None;
+    for request in frame.requests {
+        match ingest::prepare(request, names, &WireLimits::STORED) {
+            Ok(Prepared { mut batch, .. }) => {
+                (batch.seq, batch.arrival) = (seq, arrival);
+                batches.push(batch);
+            }
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    let unread = of - batches.len();
+    *lost = first.map(|error| format!("{unread} of its {of} requests cannot be read, the first: {error}"));
+    Committed { seq, batches, waiting: Vec::new() }
 }
 
-/// Runs of frames that cannot be read, told in one line each.
+/// Runs of frames that cannot be read, or not whole, told in one line each.
 #[derive(Debug, Default)]
 struct Unread {
     run: Option<(u64, u64, String)>,
 }
 
 impl Unread {
-    fn note(&mut self, state: &State, seq: u64, error: &FrameError) {
+    fn note_frame(&mut self, state: &State, seq: u64, error: &FrameError) {
         let lost = *error == FrameError::Lost;
         let counter = if lost { &state.counters.lost_frames } else { &state.counters.damaged_frames };
+        self.note(state, seq, counter, error.to_string());
+    }
+
+    fn note(&mut self, state: &State, seq: u64, counter: &AtomicU64, why: String) {
         counter.fetch_add(1, Ordering::Relaxed);
-        let why = error.to_string();
         match &mut self.run {
             Some((_, last, before)) if *last + 1 == seq && *before == why => *last = seq,
             _ => {

@@ -7,6 +7,7 @@ mod checks;
 mod gap;
 mod large;
 mod life;
+mod lost;
 #[path = "../../../../query/tests/suite/oracle.rs"]
 #[allow(dead_code, reason = "the suite of `query` uses the rest")]
 mod oracle;
