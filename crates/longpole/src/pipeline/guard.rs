@@ -93,7 +93,7 @@ impl Guard {
     }
 
     /// Acts on what there is; whether to look again soon.
-    fn look(&mut self, space: DiskSpace) -> bool {
+    pub(super) fn look(&mut self, space: DiskSpace) -> bool {
         let (dir, bytes) = (&self.dir, self.ballast_bytes);
         self.ballast.get_or_insert_with(|| Ballast::new(dir, bytes, space.total));
         let least = self.watch.free_min(space.total);
@@ -110,8 +110,10 @@ impl Guard {
         if must || should {
             self.make_room(space, comfortable.max(self.watch.resume_at(space.total)), full);
         }
-        if let Some(failure) = self.store.failure() {
-            self.heal(&failure, full, space.free);
+        match self.store.failure() {
+            Some(failure) => self.heal(&failure, full, space.free),
+            // Whoever's write failed says so afterwards, which may be after this had healed it.
+            None => self.state.set_refusing(Refusal::Log, None),
         }
         let failing = self.store.failure().is_some();
         self.keep_ballast(space, full || failing);

@@ -1,5 +1,8 @@
 //! Partitions that go to make room: a rollup of them stays, and where it cannot, that is counted.
 
+use query::Refusal;
+use span_store::disk_space;
+
 use super::life::folder;
 use super::spans::{BASE, SECOND, Span};
 use super::step::{SpanRef, span};
@@ -36,4 +39,16 @@ fn a_partition_that_goes_for_room_leaves_a_rollup_and_if_it_cannot_its_spans_are
     assert_eq!(guard.drop_for_room(&oldest, true).unwrap(), Some(1));
     assert_eq!(status(&world), (1, 4, 4));
     assert!(world.oldest_partition().is_none(), "the newest stays");
+}
+
+/// The committer says that the log cannot be written after its write has failed. If it works again by then, no other
+/// write may come to take that back: clients are refused before their requests are read.
+#[test]
+fn a_refusal_that_comes_after_the_log_was_healed_goes() {
+    let world = World::open(folder(), Setting::default());
+    let mut guard = world.guard();
+    world.state.set_refusing(Refusal::Log, Some("the log cannot be written".to_owned()));
+    assert!(world.engine.ready().is_err());
+    guard.look(disk_space(world.dir()).unwrap());
+    assert_eq!(world.engine.ready(), Ok(()));
 }
