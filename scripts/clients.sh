@@ -2,13 +2,15 @@
 # Makes what the tests run as clients, each in a folder of the directory given: OpenTelemetry SDKs in several languages
 # and the Collector, with pinned versions, from the package registries. Made once; anew when what it is made from
 # changes. Quiet when there is nothing to do. Nothing here stops the tests: a client that could not be made has a file
-# that says why, and its test says so.
+# that says why, and its test says so. If all of them are there the directory has a file `complete`.
 set -uo pipefail
 
 directory=${1:?usage: clients.sh DIR [NAME...]}
 shift
 here=$(cd "$(dirname "$0")" && pwd)
+all=
 if [ $# -eq 0 ]; then
+    all=1
     set -- python node java go collector
 fi
 
@@ -23,6 +25,12 @@ if ! flock --wait 1800 9; then
     exit 1
 fi
 
+rm -f "$directory/complete"
+ready=1
 for name in "$@"; do
     "$here/clients/$name.sh" "$directory/$name"
+    [ -f "$directory/$name/ready" ] || ready=
 done
+if [ -n "$all" ] && [ -n "$ready" ]; then
+    touch "$directory/complete"
+fi

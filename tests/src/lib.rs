@@ -14,6 +14,7 @@ mod load;
 mod metrics;
 mod server;
 pub mod shop;
+mod skip;
 pub mod traffic;
 mod wait;
 
@@ -25,4 +26,5 @@ pub use files::{package_dir, program, shared_data};
 pub use load::{Acknowledged, Load};
 pub use metrics::metric;
 pub use server::{Server, ServerOptions};
+pub use skip::skip;
 pub use wait::{eventually, seed};

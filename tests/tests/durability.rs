@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use longpole_tests::traffic::{now_nanos, request, trace};
-use longpole_tests::{Server, ServerOptions, eventually};
+use longpole_tests::{Server, ServerOptions, eventually, skip};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -22,7 +22,9 @@ fn an_acknowledgement_waits_for_the_disk_if_and_only_if_it_was_asked_to() {
                 println!("{durability}: {REQUESTS} requests, {syncs} syncs of the log");
                 assert!((least..=most).contains(&syncs), "{durability}: {syncs} syncs");
             }
-            Ok(None) => println!("skipped: strace cannot watch a process here"),
+            Ok(None) => {
+                skip(&format!("durability {durability}"), "strace cannot watch a process here").unwrap()
+            }
             Err(error) => panic!("{durability}: {error:#}"),
         }
     }

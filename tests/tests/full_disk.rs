@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use longpole_tests::{Api, Load, Server, ServerOptions, SmallDisk, eventually, seed};
+use longpole_tests::{Api, Load, Server, ServerOptions, SmallDisk, eventually, seed, skip};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -47,20 +47,24 @@ fn what_was_taken_is_sealed_even_if_no_room_ever_comes_back() {
 
 #[test]
 fn a_disk_that_is_too_small_is_refused_in_words() {
-    let Some(disk) = small_disk(40) else { return };
+    let Some(disk) = small_disk(40).unwrap() else { return };
     let options = ServerOptions::new().unwrap().data_in(&disk.path().join("data"));
     let error = format!("{:#}", options.start().unwrap_err());
     assert!(error.contains("MiB in all, and"), "{error}");
 }
 
-fn small_disk(mib: u64) -> Option<SmallDisk> {
-    SmallDisk::new(mib)
-        .inspect_err(|reason| println!("skipped: no small disk can be mounted here: {reason:#}"))
-        .ok()
+fn small_disk(mib: u64) -> Result<Option<SmallDisk>> {
+    match SmallDisk::new(mib) {
+        Ok(disk) => Ok(Some(disk)),
+        Err(reason) => {
+            skip("a full disk", format_args!("no small disk can be mounted here: {reason:#}"))?;
+            Ok(None)
+        }
+    }
 }
 
 fn filled_by_others(disk_mib: u64, guarded: bool) -> Result<()> {
-    let Some(disk) = small_disk(disk_mib) else { return Ok(()) };
+    let Some(disk) = small_disk(disk_mib)? else { return Ok(()) };
     let seed = seed();
     let options = ServerOptions::new()?.hasty().data_in(&disk.path().join("data"));
     let options = options.env("LONGPOLE_STORE__CACHE_BYTES", "8MiB");
@@ -155,7 +159,7 @@ fn filled_by_the_load(disk: &SmallDisk, disk_mib: u64, server: &Server, load: &L
 /// Several times what the disk has, with the server killed at random: the oldest spans go, a rollup of them stays, and
 /// spans are taken all the time.
 fn filled_by_the_load_alone(disk_mib: u64) -> Result<()> {
-    let Some(disk) = small_disk(disk_mib) else { return Ok(()) };
+    let Some(disk) = small_disk(disk_mib)? else { return Ok(()) };
     let seed = seed();
     let mut rng = StdRng::seed_from_u64(seed);
     let mut server = ServerOptions::new()?.hasty().data_in(&disk.path().join("data")).start()?;
@@ -193,7 +197,7 @@ fn filled_by_the_load_alone(disk_mib: u64) -> Result<()> {
 
 /// Others hold most of the disk and give nothing back: what is taken until then is sealed and there, also after kills.
 fn left_full(disk_mib: u64) -> Result<()> {
-    let Some(disk) = small_disk(disk_mib) else { return Ok(()) };
+    let Some(disk) = small_disk(disk_mib)? else { return Ok(()) };
     let seed = seed();
     let mut rng = StdRng::seed_from_u64(seed);
     // The interval is long: it is the full disk that has it sealed. And nothing is asked to stay free: what does is

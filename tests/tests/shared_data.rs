@@ -2,12 +2,12 @@
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use longpole_tests::shop::critical_path;
-use longpole_tests::{Api, Server, eventually, shared_data};
+use longpole_tests::{Api, Server, eventually, shared_data, skip};
 
 /// From the beginning of the recordings to the end of them and more.
 const ALL_TIME: &str = "start=2020-01-01T00:00:00Z&end=2030-01-01T00:00:00Z";
@@ -18,12 +18,17 @@ struct Imported {
     traces: Vec<String>,
 }
 
+fn recordings() -> Result<Option<PathBuf>> {
+    let folder = shared_data();
+    if folder.is_none() {
+        skip("recorded traces", "there is no folder of them (LONGPOLE_SHARED_DATA names one)")?;
+    }
+    Ok(folder)
+}
+
 #[test]
 fn every_file_arrives_whole_and_adds_up() {
-    let Some(folder) = shared_data() else {
-        println!("skipped: no folder of recorded traces (LONGPOLE_SHARED_DATA names one)");
-        return;
-    };
+    let Some(folder) = recordings().unwrap() else { return };
     let files = listed_files(&folder).unwrap();
     assert!(!files.is_empty(), "the README lists no files");
     for (name, spans, traces) in files {
@@ -38,10 +43,7 @@ fn every_file_arrives_whole_and_adds_up() {
 
 #[test]
 fn the_injected_delay_shows_where_it_was_injected() {
-    let Some(folder) = shared_data() else {
-        println!("skipped: no folder of recorded traces (LONGPOLE_SHARED_DATA names one)");
-        return;
-    };
+    let Some(folder) = recordings().unwrap() else { return };
     let files = listed_files(&folder).unwrap();
     let shares = |name: &str| {
         let (file, spans, traces) = files.iter().find(|f| f.0.starts_with(name)).unwrap();

@@ -1,9 +1,10 @@
 //! Where the environments of the clients are, and what it means when one is not there.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+
+use crate::skip::{is_set, skip};
 
 /// Set to anything but nothing, a client that cannot be run fails its test.
 const REQUIRED: &str = "LONGPOLE_TEST_CLIENTS_REQUIRED";
@@ -20,15 +21,14 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// None is there, but every client is required.
+    /// None is there, but every client is required, or everything.
     pub fn find(name: &str) -> Result<Option<Self>> {
         let folder = clients_dir()?.join(name);
         let Some(reason) = reason_against(&folder) else { return Ok(Some(Self { folder })) };
-        if std::env::var_os(REQUIRED).is_some_and(|v| !v.is_empty()) {
+        if is_set(REQUIRED) {
             bail!("{name}: {reason}");
         }
-        // Past the capture of the test runner, which shows nothing of a test that passes.
-        writeln!(std::io::stderr(), "skipped: {name}: {reason}").context("cannot write")?;
+        skip(name, reason)?;
         Ok(None)
     }
 
