@@ -78,7 +78,7 @@ fn of_status(status: &StatusAnswer) -> Vec<Counter> {
         gauge("longpole_disk_free_min_bytes", "Bytes that must stay free.", status.disk.free_min),
         gauge("longpole_ballast_bytes", "Bytes held to be given up on a full disk.", status.disk.ballast),
         gauge(
-            "longpole_disk_full",
+            "longpole_disk_not_ok",
             "1 while the disk is too full or fails.",
             u64::from(status.disk.state != "ok"),
         ),
@@ -246,6 +246,18 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "no line `{line}` in\n{text}");
         }
         assert!(!text.contains("trace_id") && !text.contains("EOF"));
+    }
+
+    #[test]
+    fn no_outcome_of_the_status_has_the_name_of_a_gauge() {
+        // Within a family the first sample wins: the other would be missing without a word.
+        let mut status = fake::status();
+        status.counters = vec![("disk_full", 3)];
+        let build = BuildInfo { version: "0.1.0".into(), commit: None };
+        let text = render(Format::Text, &build, &[], &status, &[]);
+        for line in ["longpole_disk_full_total 3", "longpole_disk_not_ok 0"] {
+            assert!(text.lines().any(|found| found == line), "no line `{line}` in\n{text}");
+        }
     }
 
     #[test]
