@@ -30,6 +30,7 @@ pub struct ServerOptions {
     http: String,
     folder: TempDir,
     data: Option<PathBuf>,
+    open_files: Option<(u32, u32)>,
 }
 
 impl ServerOptions {
@@ -37,7 +38,8 @@ impl ServerOptions {
     pub fn new() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("longpole-test-").tempdir()?;
         let any = || "127.0.0.1:0".to_owned();
-        Ok(Self { env: Vec::new(), otlp_grpc: any(), otlp_http: any(), http: any(), folder, data: None })
+        let (otlp_grpc, otlp_http, http) = (any(), any(), any());
+        Ok(Self { env: Vec::new(), otlp_grpc, otlp_http, http, folder, data: None, open_files: None })
     }
 
     /// Sets a configuration key by its environment variable.
@@ -58,6 +60,13 @@ impl ServerOptions {
     #[must_use]
     pub fn data_in(mut self, folder: &Path) -> Self {
         self.data = Some(folder.to_owned());
+        self
+    }
+
+    /// Sets the limits on open files that it is started with, soft and hard.
+    #[must_use]
+    pub fn open_files(mut self, soft: u32, hard: u32) -> Self {
+        self.open_files = Some((soft, hard));
         self
     }
 
@@ -257,7 +266,10 @@ fn log(options: &ServerOptions) -> Result<File> {
 }
 
 fn command(options: &ServerOptions, log: File) -> Result<Command> {
-    let mut command = Command::new(program()?);
+    let mut command = match options.open_files {
+        None => Command::new(program()?),
+        Some((soft, hard)) => limited(&program()?, soft, hard),
+    };
     command.arg("serve").arg("--data-dir").arg(options.data_dir());
     command.args(["--otlp-grpc", &options.otlp_grpc, "--otlp-http", &options.otlp_http]);
     command.args(["--http", &options.http]);
@@ -268,6 +280,16 @@ fn command(options: &ServerOptions, log: File) -> Result<Command> {
     command.envs(options.env.iter().map(|(k, v)| (k, v)));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     Ok(command)
+}
+
+/// The program under limits on open files, which only a shell sets without unsafe code.
+fn limited(program: &Path, soft: u32, hard: u32) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .arg("-c")
+        .arg(format!(r#"ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$0" "$@""#))
+        .arg(program);
+    command
 }
 
 fn wait_until_ready(stdout: ChildStdout) -> Result<HashMap<String, String>> {

@@ -80,6 +80,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
     }
 
+    /// The request came on one connection too many; `message` says what the limit is.
+    pub fn too_many_connections(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", message)
+    }
+
     /// Start-up, or the store refuses.
     pub(crate) fn not_ready(reason: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason)

@@ -13,15 +13,14 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::Service;
 
 use crate::activity::{Activity, Answer, Overdue, Watched};
 use crate::counters::{IngestCounter, IngestCounters};
-use crate::drain::jittered;
 use crate::listen::{Accepted, Listener};
-use crate::refusal::{Reason, Refused};
+use crate::places::{ConnectionLimits, OverLimit, Place, Places};
 
 /// Bytes that a stream of HTTP/2 may have on the way to us, and all streams of a connection together. What has come
 /// and has not been looked at yet is bounded by the latter.
@@ -32,8 +31,6 @@ const FRAME_MAX: u32 = 1 << 20;
 /// How often a client of HTTP/2 that says nothing is asked whether it is still there, and how long it may think.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Connections over the limit that get an answer before they are closed; further ones are closed at once.
-const OVER_LIMIT: usize = 64;
 /// How long a connection may take to end once it was told to.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// The wait after an accept that failed, for instance because all file descriptors are in use.
@@ -41,39 +38,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a connection is looked at: at most, and at least.
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Bounds on the connections of one server.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ConnectionLimits {
-    pub(crate) connections: usize,
-    pub(crate) streams: u32,
-    pub(crate) header_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-}
-
-impl ConnectionLimits {
-    fn look(&self) -> Duration {
-        (self.header_timeout.min(self.idle_timeout) / 4).clamp(LOOK.0, LOOK.1)
-    }
-}
-
-/// Marks the requests of a connection over the limit.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct OverLimit(usize);
-
-impl OverLimit {
-    /// The refusal of a request that came on one connection too many.
-    pub(crate) fn of<B>(request: &Request<B>) -> Option<Refused> {
-        let limit = request.extensions().get::<Self>()?.0;
-        let message = format!("more than {limit} connections (ingest.connections)");
-        Some(Refused::until(Reason::TooManyConnections, message, jittered(Duration::from_secs(5))))
-    }
-}
-
-/// Serves connections until `stop` resolves, then tells them to end and waits until they have.
+/// Serves connections until `stop` resolves, then tells them to end and waits until they have. Of `counters` only those
+/// of connections are counted. Requests on a connection over the limit are marked; see [`OverLimit`].
 ///
 /// # Errors
 /// None at present: an accept that fails is tried again.
-pub(crate) async fn serve<S, B>(
+pub async fn serve<S, B>(
     listener: Listener,
     service: S,
     limits: ConnectionLimits,
@@ -89,44 +59,47 @@ where
 {
     let (stopping, stopped) = watch::channel(false);
     let server = Server { service, limits, counters, builder: Arc::new(builder(&limits)), stopped };
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let over_limit = Arc::new(Semaphore::new(OVER_LIMIT));
+    let places = Places::new(limits.connections);
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
             Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        let accepted = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
+            accepted = accept(&listener, &server.counters) => accepted,
         };
         server.counters.add(IngestCounter::Connections, 1);
-        let place = Arc::clone(&places).try_acquire_owned();
-        let is_over = place.is_err();
-        if is_over {
+        let place = places.take();
+        if place.as_ref().is_none_or(|place| place.is_over) {
             server.counters.add(IngestCounter::ConnectionsOverLimit, 1);
         }
-        let Ok(place) = place.or_else(|_| Arc::clone(&over_limit).try_acquire_owned()) else { continue };
-        let server = server.clone();
-        connections.spawn(async move {
-            match accepted {
-                Accepted::Tcp(stream) => server.connection(stream, is_over).await,
-                Accepted::Unix(stream) => server.connection(stream, is_over).await,
-            }
-            drop(place);
-        });
+        if let Some(place) = place {
+            connections.spawn(server.clone().accepted(accepted, place));
+        }
     }
     drop(listener);
     stopping.send_replace(true);
     while connections.join_next().await.is_some() {}
     Ok(())
+}
+
+/// The next connection. An accept that fails is counted and tried again after a pause; clients wait meanwhile.
+async fn accept(listener: &Listener, counters: &IngestCounters) -> Accepted {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                counters.add(IngestCounter::AcceptFailures, 1);
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// How often a connection is looked at.
+fn look(limits: &ConnectionLimits) -> Duration {
+    (limits.header_timeout.min(limits.idle_timeout) / 4).clamp(LOOK.0, LOOK.1)
 }
 
 fn builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
@@ -162,6 +135,14 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    /// Serves one connection to its end, and keeps its place for as long.
+    async fn accepted(self, accepted: Accepted, place: Place) {
+        match accepted {
+            Accepted::Tcp(stream) => self.connection(stream, place.is_over).await,
+            Accepted::Unix(stream) => self.connection(stream, place.is_over).await,
+        }
+    }
+
     /// Serves one connection to its end.
     async fn connection(
         mut self,
@@ -169,11 +150,11 @@ where
         is_over: bool,
     ) {
         let activity = Activity::new();
-        let over_limit = is_over.then_some(OverLimit(self.limits.connections));
+        let over_limit = is_over.then(|| OverLimit::new(&self.limits));
         let service = Watching { service: self.service, activity: Arc::clone(&activity), over_limit };
         let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity), Arc::clone(&self.counters)));
         let mut connection = pin!(self.builder.serve_connection(io, service));
-        let mut look = tokio::time::interval(self.limits.look());
+        let mut look = tokio::time::interval(look(&self.limits));
         let mut ending: Option<Instant> = None;
         loop {
             tokio::select! {
@@ -235,5 +216,26 @@ where
             let response = service.call(request).await?;
             Ok(response.map(|body| Answer::new(body, in_flight)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpStream};
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn accepts_that_fail_are_counted_and_tried_again() {
+        let bound = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let bound = bound.into_std().unwrap();
+        let same: OwnedFd = bound.try_clone().unwrap().into();
+        // A listener that was shut down fails every accept, as one does that gets no file descriptor.
+        TcpStream::from(same).shutdown(Shutdown::Both).unwrap();
+        let listener = Listener::from(tokio::net::TcpListener::from_std(bound).unwrap());
+        let counters = IngestCounters::default();
+        let _ = tokio::time::timeout(ACCEPT_PAUSE * 5 / 2, accept(&listener, &counters)).await;
+        assert!((2..=3).contains(&counters.get(IngestCounter::AcceptFailures)));
     }
 }

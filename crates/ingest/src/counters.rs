@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What all names begin with.
+const PREFIX: &str = "longpole_ingest_";
+
 macro_rules! counters {
     ($($variant:ident = $name:literal: $help:literal,)*) => {
         /// A counted outcome of ingest.
@@ -43,12 +46,23 @@ counters! {
     MetricsRequests = "dropped_metrics_requests": "requests of the metrics signal, answered and dropped",
     LogsRequests = "dropped_logs_requests": "requests of the logs signal, answered and dropped",
     Connections = "connections": "connections accepted",
-    ConnectionsOverLimit = "connections_over_limit": "connections over ingest.connections, whose requests were refused",
+    AcceptFailures = "accept_failures": "times that no connection could be accepted, for instance for want of open files",
+    ConnectionsOverLimit = "connections_over_limit": "connections over the limit, whose requests were refused",
     OverConnectionsRequests = "connections_over_limit_requests": "requests refused because they came on a connection over ingest.connections",
     RefusedStreams = "refused_streams": "HTTP/2 streams refused unread: over ingest.streams, or their headers too long",
-    SlowConnections = "slow_connections": "connections closed because headers took longer than ingest.header_timeout",
-    IdleConnections = "idle_connections": "connections closed after ingest.idle_timeout without a request",
+    SlowConnections = "slow_connections": "connections closed because headers took too long",
+    IdleConnections = "idle_connections": "connections closed after long without a request",
 }
+
+/// What is counted of connections, for a server that is not of the intake's.
+const OF_CONNECTIONS: &[IngestCounter] = &[
+    IngestCounter::Connections,
+    IngestCounter::AcceptFailures,
+    IngestCounter::ConnectionsOverLimit,
+    IngestCounter::RefusedStreams,
+    IngestCounter::SlowConnections,
+    IngestCounter::IdleConnections,
+];
 
 /// All counted outcomes of ingest.
 #[derive(Debug)]
@@ -76,5 +90,14 @@ impl IngestCounters {
     pub fn read(&self) -> Vec<(&'static str, &'static str, u64)> {
         let value = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
         NAMES.iter().zip(&self.0).map(|(&(name, help), cell)| (name, help, value(cell))).collect()
+    }
+
+    /// The same of those that are about connections alone, with another prefix than `longpole_ingest_`.
+    pub fn read_connections(&self, prefix: &str) -> Vec<(String, &'static str, u64)> {
+        let of = |&counter: &IngestCounter| {
+            let (name, help) = NAMES.get(counter as usize)?;
+            Some((name.replacen(PREFIX, prefix, 1), *help, self.get(counter)))
+        };
+        OF_CONNECTIONS.iter().filter_map(of).collect()
     }
 }

@@ -19,11 +19,11 @@ use tonic_health::server::HealthReporter;
 use tower::ServiceExt;
 
 use crate::body::{Chunks, in_time};
-use crate::connection::OverLimit;
 use crate::counters::IngestCounter;
 use crate::digest::Message;
 use crate::encoding::{self, Encoding};
 use crate::ending::Ending;
+use crate::places::OverLimit;
 use crate::received::Received;
 use crate::refusal::{Reason, Refused};
 use crate::server::IngestServer;

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::body::{Chunks, in_time};
-use crate::connection::OverLimit;
 use crate::counters::IngestCounter;
 use crate::digest::Message;
 use crate::encoding::{self, Encoding};
+use crate::places::OverLimit;
 use crate::refusal::{Reason, Refused};
 use crate::respond::Taken;
 use crate::rpc_status;

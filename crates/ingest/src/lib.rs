@@ -4,7 +4,7 @@
 //! Whoever owns the log takes [`Admitted`] requests from a bounded channel and acknowledges them. This crate
 //! knows no store and no analysis. The way of a request:
 //!
-//! `listen`, `connection`, `activity` and `refused_streams` accept and watch connections; `grpc` and `http` route requests; `gate` and
+//! `listen`, `connection`, `places`, `activity` and `refused_streams` accept and watch connections; `grpc` and `http` route requests; `gate` and
 //! `budget` say whether one may come; `body` and `received` take it in; `encoding`, `digest` and `admit` make rows of
 //! it; `server` joins these and waits for the log; `respond`, `refusal` and `rpc_status` are the answers.
 
@@ -25,6 +25,7 @@ mod grpc;
 mod http;
 mod limits;
 mod listen;
+mod places;
 mod received;
 mod refusal;
 mod refused_streams;
@@ -35,9 +36,11 @@ mod server;
 pub use admit::{AdmitError, Admitted, Prepared, prepare};
 pub use budget::Charge;
 pub use codec::RawCodec;
+pub use connection::serve as serve_connections;
 pub use cors::AllowedOrigins;
 pub use counters::{IngestCounter, IngestCounters};
 pub use limits::IngestLimits;
 pub use listen::{Address, Listener};
+pub use places::{ConnectionLimits, OverLimit, spare_connections};
 pub use respond::CommitError;
 pub use server::{IngestParts, IngestServer};

@@ -40,6 +40,12 @@ enum Kind {
     Unix(UnixListener, SocketFile),
 }
 
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self { kind: Kind::Tcp(listener) }
+    }
+}
+
 /// An accepted connection.
 #[derive(Debug)]
 pub(crate) enum Accepted {

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::admit::Admitted;
 use crate::body::{BodyLimits, Chunks, too_long};
 use crate::budget::Budget;
-use crate::connection::{self, ConnectionLimits};
+use crate::connection;
 use crate::cors::AllowedOrigins;
 use crate::counters::{IngestCounter, IngestCounters};
 use crate::digest::{Digested, Message, overloaded};
@@ -20,6 +20,7 @@ use crate::gate::Gate;
 use crate::grpc::GrpcService;
 use crate::limits::IngestLimits;
 use crate::listen::Listener;
+use crate::places::ConnectionLimits;
 use crate::received::Received;
 use crate::refusal::{Reason, Refused};
 use crate::respond::{CommitError, Taken};
@@ -146,6 +147,7 @@ impl IngestServer {
         let limits = &self.inner.limits;
         ConnectionLimits {
             connections: limits.connections,
+            key: "ingest.connections",
             streams: u32::try_from(limits.streams).unwrap_or(u32::MAX),
             header_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,

@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) otlp_grpc: String,
     pub(crate) otlp_http: String,
     pub(crate) http: String,
+    /// Connections to the query port at a time.
+    pub(crate) http_connections: usize,
     pub(crate) store: StoreOptions,
     pub(crate) rollup: RollupOptions,
     pub(crate) seal: SealOptions,

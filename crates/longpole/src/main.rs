@@ -5,9 +5,11 @@ mod command;
 mod config;
 mod copies;
 pub mod demo;
+mod files;
 pub mod import;
 mod memory;
 mod pipeline;
+mod query_port;
 mod serve;
 
 use std::process::ExitCode;

@@ -16,9 +16,8 @@ use trace_assemble::Assembler;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogOptions};
-use crate::copies;
-use crate::memory;
 use crate::pipeline::Pipeline;
+use crate::{copies, files, memory, query_port};
 
 /// Requests that wait for the committer at most; their bytes are bounded besides.
 const QUEUE_REQUESTS: usize = 1024;
@@ -104,7 +103,7 @@ pub(crate) async fn run(
 
     let (queue, admitted) = mpsc::channel(QUEUE_REQUESTS);
     let pipeline = Pipeline::start(Arc::clone(&state), Arc::clone(&store), &config, admitted)?;
-    let counters = Arc::new(IngestCounters::default());
+    let (counters, of_queries) = (Arc::new(IngestCounters::default()), Arc::new(IngestCounters::default()));
     let refusing = Arc::clone(&state);
     let server = IngestServer::new(IngestParts {
         names,
@@ -115,8 +114,8 @@ pub(crate) async fn run(
         refusing: Box::new(move || refusing.refusing().into_iter().next()),
     });
     let engine = Arc::new(Engine::new(Arc::clone(&state), Arc::clone(&store)));
-    let api = api::router(api_state(engine, Arc::clone(&state), counters, server.queued_bytes()))
-        .merge(copies::routes(store));
+    let own = own_counters(Arc::clone(&state), counters, Arc::clone(&of_queries), server.queued_bytes());
+    let api = api::router(ApiState::new(engine, Arc::new(own), build_info())).merge(copies::routes(store));
 
     let (stop, _) = watch::channel(false);
     let stopped = || {
@@ -130,9 +129,8 @@ pub(crate) async fn run(
     let (grpc_server, otlp_server) = (server.clone(), server);
     tasks.spawn(async move { grpc_server.serve_grpc(grpc, grpc_stop).await.context("OTLP/gRPC") });
     tasks.spawn(async move { otlp_server.serve_http(otlp_http, otlp_stop).await.context("OTLP/HTTP") });
-    tasks.spawn(
-        async move { axum::serve(http, api).with_graceful_shutdown(http_stop).await.context("HTTP API") },
-    );
+    let queries = query_port::serve(http, api, config.http_connections, of_queries, http_stop);
+    tasks.spawn(async move { queries.await.context("HTTP API") });
     let failed = tokio::select! {
         () = asked_to_stop => None,
         ended = tasks.join_next() => ended,
@@ -167,8 +165,10 @@ async fn say_when_ready(state: &State, addresses: &Addresses, ready: impl FnOnce
     std::future::pending().await
 }
 
-/// Makes the data folder, and what is written at a time small enough for its disk.
+/// Makes the data folder, and what is written at a time small enough for its disk; raises the limit on open files, and
+/// makes connections few enough for it.
 fn fitted(mut config: Config) -> anyhow::Result<Config> {
+    fit_files(&mut config);
     let dir = config.data_dir.clone();
     std::fs::create_dir_all(&dir)
         .with_context(|| format!("cannot make the data folder {}", dir.display()))?;
@@ -179,6 +179,15 @@ fn fitted(mut config: Config) -> anyhow::Result<Config> {
         tracing::warn!(disk_mib = space.total >> 20, "the disk is small: lowered {}", lowered.join(", "));
     }
     Ok(config)
+}
+
+fn fit_files(config: &mut Config) {
+    // A system that does not say how many files may be open may allow many.
+    let Some(limit) = files::raise_limit() else { return };
+    let lowered = files::fit_to_files(config, limit);
+    if !lowered.is_empty() {
+        tracing::warn!(open_files = limit, "few files may be open: lowered {}", lowered.join(", "));
+    }
 }
 
 fn cannot_listen<T>(bound: std::io::Result<T>, address: &str, flag: &str) -> anyhow::Result<T> {
@@ -202,15 +211,18 @@ fn signal() -> impl Future<Output = ()> {
     }
 }
 
-fn api_state(
-    engine: Arc<Engine>,
+/// What `/metrics` has besides the status: counters of the ports, and of names.
+fn own_counters(
     state: Arc<State>,
     counters: Arc<IngestCounters>,
+    of_queries: Arc<IngestCounters>,
     queued_bytes: impl Fn() -> usize + Send + Sync + 'static,
-) -> ApiState {
-    let own = move || {
+) -> impl Fn() -> Vec<Counter> + Send + Sync + 'static {
+    move || {
         let mut rows: Vec<Counter> =
             counters.read().into_iter().map(|(name, help, value)| Counter::new(name, help, value)).collect();
+        let of_queries = of_queries.read_connections("longpole_http_");
+        rows.extend(of_queries.into_iter().map(|(name, help, value)| Counter::new(name, help, value)));
         let load = |cell: &std::sync::atomic::AtomicU64| cell.load(std::sync::atomic::Ordering::Relaxed);
         let of = &state.counters;
         let names = state.names.totals();
@@ -231,10 +243,12 @@ fn api_state(
             .gauge(),
         ]);
         rows
-    };
-    let build = BuildInfo {
+    }
+}
+
+fn build_info() -> BuildInfo {
+    BuildInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: option_env!("LONGPOLE_COMMIT").map(str::to_owned),
-    };
-    ApiState::new(engine, Arc::new(own), build)
+    }
 }

@@ -60,6 +60,7 @@ pub(crate) const KEYS: &[Key] = &[
         otlp_http
     ),
     key!("server.http", "127.0.0.1:16686", "Address for the API and /metrics.", text, http),
+    key!("server.http_connections", "256", "Connections to that port at a time.", count, http_connections),
     key!(
         "ingest.wire_bytes",
         "16MiB",
