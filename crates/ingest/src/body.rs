@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 
@@ -77,6 +77,18 @@ where
                 None => return Ok(()),
             }
         }
+    }
+
+    /// All of a body that has no more than so many bytes. They are charged to nobody, so it must be few.
+    pub(crate) async fn short(&mut self, most: usize) -> Result<Bytes, Refused> {
+        let mut all = BytesMut::new();
+        while let Some(chunk) = self.next().await? {
+            if all.len() + chunk.len() > most {
+                return Err(Refused::new(Reason::Unreadable, format!("the call has more than {most} bytes")));
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all.freeze())
     }
 
     /// Reads until `n` bytes are there and hands out these and what came with them.

@@ -14,12 +14,14 @@ const WAIT_CANNOT_STORE: Duration = Duration::from_secs(5);
 /// What clients are told to wait while the server stops; the next one may be up by then.
 const WAIT_DRAINING: Duration = Duration::from_secs(2);
 
-type Refusing = Box<dyn Fn() -> Option<String> + Send + Sync>;
+pub(crate) type Refusing = Box<dyn Fn() -> Option<String> + Send + Sync>;
+pub(crate) type Ready = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// Opens and closes the intake as a whole.
 pub(crate) struct Gate {
     draining: AtomicBool,
     refusing: Refusing,
+    is_ready: Ready,
     epoch: Instant,
     /// When a request was last let through while nothing could be stored, in milliseconds since `epoch` and one;
     /// 0 while all is well.
@@ -33,14 +35,21 @@ impl std::fmt::Debug for Gate {
 }
 
 impl Gate {
-    /// `refusing` says why nothing can be stored, `None` if all is well. It is asked for every request.
-    pub(crate) fn new(refusing: Refusing) -> Self {
-        Self { draining: AtomicBool::new(false), refusing, epoch: Instant::now(), probed: AtomicU64::new(0) }
+    /// `refusing` says why nothing can be stored, `None` if all is well. It is asked for every request. `is_ready` says
+    /// what health checkers are told until the end.
+    pub(crate) fn new(refusing: Refusing, is_ready: Ready) -> Self {
+        let (draining, probed) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { draining, refusing, is_ready, epoch: Instant::now(), probed }
     }
 
     /// Refuses everything from now on.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether spans are taken and all that is stored is there.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Acquire) && (self.is_ready)()
     }
 
     /// # Errors

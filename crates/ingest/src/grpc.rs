@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -10,12 +11,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 use tower::ServiceExt;
 
 use crate::body::{Chunks, in_time};
@@ -23,12 +21,12 @@ use crate::counters::IngestCounter;
 use crate::digest::Message;
 use crate::encoding::{self, Encoding};
 use crate::ending::Ending;
+use crate::health::Health;
 use crate::places::OverLimit;
 use crate::received::Received;
 use crate::refusal::{Reason, Refused};
 use crate::server::IngestServer;
 
-const SERVICE: &str = "opentelemetry.proto.collector.trace.v1.TraceService";
 const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -37,36 +35,21 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 const GRPC: &str = "application/grpc";
 /// A message has a byte that says whether it is compressed, and a length, before it.
 const PREFIX: usize = 5;
-
-/// Tells health checkers about the end.
-#[derive(Debug)]
-pub(crate) struct Health {
-    reporter: HealthReporter,
-    stopped: watch::Sender<bool>,
-}
-
-impl Health {
-    pub(crate) async fn stop(&self) {
-        self.reporter.set_service_status("", ServingStatus::NotServing).await;
-        self.reporter.set_service_status(SERVICE, ServingStatus::NotServing).await;
-        self.stopped.send_replace(true);
-    }
-}
+/// Bytes of a health check at most: the name of a service in its frame.
+const HEALTH_BYTES: usize = 1_024;
 
 /// All of what the gRPC port answers.
 #[derive(Debug, Clone)]
 pub(crate) struct GrpcService {
     server: IngestServer,
-    health: Routes,
-    stopped: watch::Receiver<bool>,
+    health: Arc<Health>,
+    checks: Routes,
 }
 
 impl GrpcService {
-    pub(crate) async fn new(server: IngestServer) -> (Self, Health) {
-        let (reporter, health) = tonic_health::server::health_reporter();
-        reporter.set_service_status(SERVICE, ServingStatus::Serving).await;
-        let (sender, stopped) = watch::channel(false);
-        (Self { server, health: Routes::new(health), stopped }, Health { reporter, stopped: sender })
+    /// `checks` are the routes of `health`.
+    pub(crate) fn new(server: IngestServer, health: Arc<Health>, checks: Routes) -> Self {
+        Self { server, health, checks }
     }
 
     async fn answer(self, request: Request<Incoming>) -> Response<Body> {
@@ -78,14 +61,31 @@ impl GrpcService {
             TRACES => self.export(request).await,
             METRICS => self.drop_signal(request, "metrics", IngestCounter::MetricsRequests).await,
             LOGS => self.drop_signal(request, "logs", IngestCounter::LogsRequests).await,
-            path if path.starts_with(HEALTH) => match self.health.oneshot(request).await {
-                Ok(answer) => answer.map(|body| Body::new(Ending::new(body, self.stopped))),
-                Err(never) => match never {},
-            },
+            path if path.starts_with(HEALTH) => self.check(request).await,
             path => {
                 let message = format!("{path} is not here; this port has the Export of TraceService");
                 refuse(&self.server, &Refused::new(Reason::Path, message))
             }
+        }
+    }
+
+    /// Answers a health check. Its body is here before tonic sees it, which would wait for one without an end.
+    async fn check(self, request: Request<Incoming>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let mut chunks = Chunks::new(body);
+        let limits = self.server.body_limits();
+        let message = match in_time(limits.time, chunks.short(HEALTH_BYTES)).await {
+            Ok(message) => message,
+            Err(refused) => {
+                chunks.linger(limits);
+                return refuse(&self.server, &refused);
+            }
+        };
+        self.health.refresh().await;
+        let stopped = self.health.stopped();
+        match self.checks.oneshot(Request::from_parts(head, Full::new(message))).await {
+            Ok(answer) => answer.map(|body| Body::new(Ending::new(body, stopped))),
+            Err(never) => match never {},
         }
     }
 

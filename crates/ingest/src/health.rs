@@ -8,16 +8,16 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::gate::Ready;
+
 /// The service that has a health of its own, the same as that of the whole server.
 const SERVICE: &str = "opentelemetry.proto.collector.trace.v1.TraceService";
 /// Who watches instead of asking hears of a change after so long at most.
 const LOOK: Duration = Duration::from_millis(250);
 
-type Ready = dyn Fn() -> bool + Send + Sync;
-
 /// The health of the gRPC server.
 pub(crate) struct Health {
-    is_ready: Box<Ready>,
+    is_ready: Ready,
     reporter: HealthReporter,
     /// What was last reported: a report that changes nothing would still be sent to everyone who watches.
     said: Mutex<bool>,
@@ -32,7 +32,7 @@ impl std::fmt::Debug for Health {
 
 impl Health {
     /// Follows `is_ready`; and the routes of gRPC's health service.
-    pub(crate) async fn new(is_ready: Box<Ready>) -> (Arc<Self>, Routes) {
+    pub(crate) async fn new(is_ready: Ready) -> (Arc<Self>, Routes) {
         let (reporter, service) = tonic_health::server::health_reporter();
         let (stopped, _) = watch::channel(false);
         // A new reporter says that the server is serving, and nothing of services.

@@ -6,7 +6,7 @@
 //!
 //! `listen`, `connection`, `places`, `activity` and `refused_streams` accept and watch connections; `grpc` and `http` route requests; `gate` and
 //! `budget` say whether one may come; `body` and `received` take it in; `encoding`, `digest` and `admit` make rows of
-//! it; `server` joins these and waits for the log; `respond`, `refusal` and `rpc_status` are the answers.
+//! it; `health` says what is taken; `server` joins these and waits for the log; `respond`, `refusal` and `rpc_status` are the answers.
 
 mod activity;
 mod admit;
@@ -22,6 +22,7 @@ mod encoding;
 mod ending;
 mod gate;
 mod grpc;
+mod health;
 mod http;
 mod limits;
 mod listen;

@@ -18,6 +18,7 @@ use crate::counters::{IngestCounter, IngestCounters};
 use crate::digest::{Digested, Message, overloaded};
 use crate::gate::Gate;
 use crate::grpc::GrpcService;
+use crate::health::Health;
 use crate::limits::IngestLimits;
 use crate::listen::Listener;
 use crate::places::ConnectionLimits;
@@ -58,6 +59,9 @@ pub struct IngestParts {
     /// Why nothing can be stored at the moment; `None` if all is well. Asked before each request is read, so it
     /// must be quick.
     pub refusing: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Whether spans are taken and all that is stored is there: what gRPC's health checkers are told until the server
+    /// stops. It must be quick as well.
+    pub is_ready: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl std::fmt::Debug for IngestParts {
@@ -78,7 +82,7 @@ impl IngestServer {
                 queue: parts.queue,
                 budget: Budget::new(parts.limits.queued_bytes),
                 counters: parts.counters,
-                gate: Gate::new(parts.refusing),
+                gate: Gate::new(parts.refusing, parts.is_ready),
                 heavy: Semaphore::new(processors),
             }),
         }
@@ -93,14 +97,19 @@ impl IngestServer {
         listener: Listener,
         stop: impl Future<Output = ()> + Send,
     ) -> std::io::Result<()> {
-        let (service, health) = GrpcService::new(self.clone()).await;
+        let inner = Arc::clone(&self.inner);
+        let (health, checks) = Health::new(Box::new(move || inner.gate.is_ready())).await;
+        let service = GrpcService::new(self.clone(), Arc::clone(&health), checks);
         let stop = async {
             stop.await;
             self.drain();
             health.stop().await;
         };
-        connection::serve(listener, service, self.connection_limits(), Arc::clone(self.counters()), stop)
-            .await
+        let (limits, counters) = (self.connection_limits(), Arc::clone(self.counters()));
+        tokio::select! {
+            served = connection::serve(listener, service, limits, counters, stop) => served,
+            () = health.follow() => Ok(()),
+        }
     }
 
     /// Serves OTLP/HTTP until `stop` resolves, then finishes what is under way.

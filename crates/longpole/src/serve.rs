@@ -104,7 +104,8 @@ pub(crate) async fn run(
     let (queue, admitted) = mpsc::channel(QUEUE_REQUESTS);
     let pipeline = Pipeline::start(Arc::clone(&state), Arc::clone(&store), &config, admitted)?;
     let (counters, of_queries) = (Arc::new(IngestCounters::default()), Arc::new(IngestCounters::default()));
-    let refusing = Arc::clone(&state);
+    let engine = Arc::new(Engine::new(Arc::clone(&state), Arc::clone(&store)));
+    let (refusing, of_health) = (Arc::clone(&state), Arc::clone(&engine));
     let server = IngestServer::new(IngestParts {
         names,
         limits: config.ingest,
@@ -112,8 +113,9 @@ pub(crate) async fn run(
         queue,
         counters: Arc::clone(&counters),
         refusing: Box::new(move || refusing.refusing().into_iter().next()),
+        // The same as `/readyz`.
+        is_ready: Box::new(move || of_health.ready().is_ok()),
     });
-    let engine = Arc::new(Engine::new(Arc::clone(&state), Arc::clone(&store)));
     let own = own_counters(Arc::clone(&state), counters, Arc::clone(&of_queries), server.queued_bytes());
     let api = api::router(ApiState::new(engine, Arc::new(own), build_info())).merge(copies::routes(store));
 

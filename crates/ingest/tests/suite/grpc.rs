@@ -8,8 +8,6 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use prost::Message as _;
 use tonic::Code;
 use tonic::codec::CompressionEncoding;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_client::HealthClient;
 
 use crate::raw_grpc::{Call, TRACES, call, channel, export, frame};
 use crate::raw_http::{PROTOBUF, post};
@@ -113,21 +111,6 @@ async fn otlp_http_on_this_port_is_told_where_to_go() {
     assert_eq!(answer.status, 415);
     assert!(String::from_utf8_lossy(&answer.body).contains("4318"));
     assert_eq!(world.count(IngestCounter::ContentTypeRequests), 1);
-}
-
-#[tokio::test]
-async fn health_is_serving_until_the_server_drains() {
-    let world = World::new().await;
-    let mut health = HealthClient::new(channel(&world.grpc).await);
-    for service in ["", "opentelemetry.proto.collector.trace.v1.TraceService"] {
-        let request = HealthCheckRequest { service: service.to_owned() };
-        let answer = health.check(request).await.unwrap().into_inner();
-        assert_eq!(answer.status, 1, "{service:?}");
-    }
-    // A watch does not keep the server from ending.
-    let watch = health.watch(HealthCheckRequest::default()).await.unwrap();
-    world.stop().await;
-    drop(watch);
 }
 
 #[tokio::test]

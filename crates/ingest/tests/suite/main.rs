@@ -5,6 +5,7 @@ mod connections;
 mod cors;
 mod encodings;
 mod grpc;
+mod health;
 mod http;
 mod limits;
 mod overload;

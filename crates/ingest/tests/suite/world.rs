@@ -43,6 +43,7 @@ pub(crate) struct Log {
     refusing: parking_lot::Mutex<Option<String>>,
     /// Requests that it has, as they are written.
     pub(crate) requests: parking_lot::Mutex<Vec<bytes::Bytes>>,
+    recovering: AtomicBool,
     /// Spans and bytes that it has.
     pub(crate) spans: std::sync::atomic::AtomicUsize,
     pub(crate) bytes: std::sync::atomic::AtomicUsize,
@@ -67,6 +68,15 @@ impl Log {
     /// Says that nothing can be stored, or that all is well.
     pub(crate) fn refuse(&self, why: Option<&str>) {
         *self.refusing.lock() = why.map(str::to_owned);
+    }
+
+    /// Is being replayed, or is not any more.
+    pub(crate) fn recover(&self, recovers: bool) {
+        self.recovering.store(recovers, Ordering::SeqCst);
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.recovering.load(Ordering::SeqCst) && self.refusing.lock().is_none()
     }
 
     pub(crate) fn spans(&self) -> usize {
@@ -112,7 +122,7 @@ impl World {
         let log = Arc::new(Log::default());
         let counters = Arc::new(IngestCounters::default());
         let (queue, admitted) = mpsc::channel(64);
-        let refusing = Arc::clone(&log);
+        let (refusing, ready) = (Arc::clone(&log), Arc::clone(&log));
         let server = IngestServer::new(IngestParts {
             names: Arc::new(NameTable::default()),
             limits: options.limits,
@@ -120,6 +130,7 @@ impl World {
             queue,
             counters: Arc::clone(&counters),
             refusing: Box::new(move || refusing.refusing.lock().clone()),
+            is_ready: Box::new(move || ready.is_ready()),
         });
         tokio::spawn(Arc::clone(&log).run(admitted));
         let (stop, _) = watch::channel(false);
