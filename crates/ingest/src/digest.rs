@@ -61,10 +61,12 @@ impl Message {
         } else {
             inflate(self.body, encoding, Inflated::of(json, limits), budget)?
         };
+        // What came as it is has not been measured yet.
+        let most = Inflated::of(json, limits);
+        if bytes.len() > most.limit {
+            return Err(most.refuse());
+        }
         if json {
-            if bytes.len() > limits.json_bytes {
-                return Err(Inflated::of(json, limits).refuse());
-            }
             bytes = transcode(bytes, &mut charge, budget)?;
         }
         let mut prepared = prepare(bytes, names, &limits.wire()).map_err(|error| unreadable(&error))?;

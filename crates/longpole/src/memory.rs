@@ -72,6 +72,8 @@ const DISK_MIN: u64 = 64 << 20;
 const DISK_SEGMENTS: u64 = 16;
 const DISK_GENERATIONS: u64 = 32;
 const DISK_REQUESTS: u64 = 8;
+/// A request in JSON, whose protobuf is what is written.
+const DISK_JSON: u64 = 16;
 
 /// Makes what is written at a time small enough for the disk, so that a part of it can be sealed, merged or dropped
 /// while the rest stays. The keys that had to be lowered.
@@ -97,6 +99,9 @@ pub(crate) fn fit_to_disk(config: &mut Config, total: u64) -> Result<Vec<String>
     };
     lower("seal.bytes", &mut config.seal.bytes, DISK_SEGMENTS);
     lower("ingest.request_bytes", &mut config.ingest.request_bytes, DISK_REQUESTS);
+    // What is not compressed is as long inflated as it is on the wire.
+    lower("ingest.wire_bytes", &mut config.ingest.wire_bytes, DISK_REQUESTS);
+    lower("ingest.json_bytes", &mut config.ingest.json_bytes, DISK_JSON);
     let store = &mut config.store;
     store.generation_bytes = store.generation_bytes.min(total / DISK_GENERATIONS);
     store.partition_bytes_min = store.partition_bytes_min.min(total / DISK_SEGMENTS);
@@ -127,7 +132,10 @@ mod tests {
         assert_eq!(fit_to_disk(&mut config, 100 << 30), Ok(Vec::new()));
         assert_eq!((config.seal.bytes, config.ingest.request_bytes, config.store.partition_bytes()), usual);
         let lowered = fit_to_disk(&mut config, 128 << 20).unwrap();
-        assert_eq!(lowered, ["seal.bytes to 8 MiB", "ingest.request_bytes to 16 MiB"]);
+        let json = "ingest.json_bytes to 8 MiB";
+        assert_eq!(lowered, ["seal.bytes to 8 MiB", "ingest.request_bytes to 16 MiB", json]);
+        let lowered = fit_to_disk(&mut Config::default(), 64 << 20).unwrap();
+        assert!(lowered.contains(&"ingest.wire_bytes to 8 MiB".to_owned()), "{lowered:?}");
         assert_eq!((config.store.generation_bytes, config.store.partition_bytes()), (4 << 20, 8 << 20));
         let refused = fit_to_disk(&mut config, DISK_MIN - 1).unwrap_err();
         assert!(refused.contains("63 MiB in all, and 64 MiB is the least"), "{refused}");

@@ -45,6 +45,10 @@ async fn limits_of_a_request_refuse_all_of_it() {
     deep.attributes = vec![requests::nested(5)];
     refused(&world, &requests::of(vec![deep]), "ingest.value_depth", 400, IngestCounter::DepthRequests).await;
     assert_eq!(world.log.spans(), 0);
+    let fewer = World::limited(IngestLimits { request_bytes: 32 << 10, ..small() }).await;
+    // Neither compressed nor over what may come on the wire, and still more bytes than a request may have.
+    let whole = requests::bytes(33 << 10);
+    refused(&fewer, &whole, "ingest.request_bytes", 413, IngestCounter::RequestBytesRequests).await;
     // What is just within them is taken.
     assert_eq!(post(&world.http, "/v1/traces", PROTOBUF, &requests::spans(10)).await.status, 200);
     let mut deep = requests::span(1);
