@@ -9,12 +9,16 @@ use http_body_util::BodyExt;
 
 use crate::budget::Budget;
 use crate::digest::overloaded;
+use crate::drain::jittered;
 use crate::received::Received;
 use crate::refusal::{Reason, Refused};
 
 /// How long the rest of a refused request is read and thrown away, so that the client gets to read the answer: one
 /// that writes into a closed connection often sees only that.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// What clients are told to wait whose body was too slow.
+const WAIT_TOO_SLOW: Duration = Duration::from_secs(1);
 
 /// What a body is held to while it comes.
 #[derive(Debug, Clone, Copy)]
@@ -148,7 +152,7 @@ pub(crate) async fn in_time<T>(
 ) -> Result<T, Refused> {
     tokio::time::timeout(time, reception).await.unwrap_or_else(|_| {
         let message = format!("the request's body took longer than {time:?} (ingest.body_timeout)");
-        Err(Refused::until(Reason::TooSlow, message, Duration::from_secs(1)))
+        Err(Refused::until(Reason::TooSlow, message, jittered(WAIT_TOO_SLOW)))
     })
 }
 
@@ -156,4 +160,22 @@ pub(crate) async fn in_time<T>(
 pub(crate) fn too_long(limit: usize) -> Refused {
     let message = format!("the request has more than {limit} bytes on the wire (ingest.wire_bytes)");
     Refused::new(Reason::WireBytes, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn slow_clients_do_not_all_come_back_at_once() {
+        let mut waits = std::collections::BTreeSet::new();
+        for _ in 0..20 {
+            let never = std::future::pending::<Result<(), Refused>>();
+            let refused = in_time(Duration::ZERO, never).await.unwrap_err();
+            assert_eq!(refused.reason, Reason::TooSlow);
+            waits.extend(refused.retry_after);
+        }
+        assert!(waits.len() > 1, "{waits:?}");
+        assert!(waits.iter().all(|wait| (800..=1_200).contains(&wait.as_millis())), "{waits:?}");
+    }
 }

@@ -50,6 +50,18 @@ impl Budget {
         self.drain.lock().wait(self.used() as u64, Instant::now())
     }
 
+    /// Bytes that wait for the log.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> u64 {
+        self.drain.lock().waiting()
+    }
+
+    /// Bytes that the log took of late, for as long as they are measured.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> u64 {
+        self.drain.lock().taken()
+    }
+
     fn take(&self, bytes: usize) -> bool {
         let room = |used: usize| used.checked_add(bytes).filter(|&total| total <= self.max);
         self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, room).is_ok()

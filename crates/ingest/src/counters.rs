@@ -20,11 +20,11 @@ macro_rules! counters {
 }
 
 counters! {
-    Requests = "requests": "OTLP requests acknowledged",
-    Bytes = "bytes": "bytes of acknowledged OTLP requests, inflated",
-    WireBytes = "wire_bytes": "bytes of acknowledged OTLP requests as they came",
-    Spans = "spans": "spans in acknowledged requests, repeated ones included",
-    RejectedSpans = "rejected_spans": "spans left out of acknowledged requests, for whatever reason",
+    Requests = "requests": "OTLP requests acknowledged, or stored although the client had gone",
+    Bytes = "bytes": "bytes of these, inflated",
+    WireBytes = "wire_bytes": "bytes of these as they came",
+    Spans = "spans": "spans stored of these, repeated ones included",
+    RejectedSpans = "rejected_spans": "spans left out of these, for whatever reason",
     SpansOverAttributes = "spans_over_attributes": "spans left out for more attributes than ingest.span_attributes",
     SpansOverBytes = "spans_over_bytes": "spans left out for more bytes than ingest.span_bytes",
     UnreadableRequests = "unreadable_requests": "requests refused as unreadable",

@@ -53,6 +53,16 @@ impl DrainRate {
         Duration::from_millis(millis).clamp(WAIT_MIN, WAIT_MAX)
     }
 
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     fn pass(&mut self, now: Instant) {
         if self.waiting > 0 {
             self.busy += now.saturating_duration_since(self.since);

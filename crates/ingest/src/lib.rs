@@ -6,13 +6,14 @@
 //!
 //! `listen`, `connection`, `places`, `activity` and `refused_streams` accept and watch connections; `grpc` and `http` route requests; `gate` and
 //! `budget` say whether one may come; `body` and `received` take it in; `encoding`, `digest` and `admit` make rows of
-//! it; `health` says what is taken; `server` joins these and waits for the log; `respond`, `refusal` and `rpc_status` are the answers.
+//! it; `health` says what is taken; `server` joins these; `commit` waits for the log and counts; `respond`, `refusal` and `rpc_status` are the answers.
 
 mod activity;
 mod admit;
 mod body;
 mod budget;
 mod codec;
+mod commit;
 mod connection;
 mod cors;
 mod counters;

@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use prost::Message;
 
 use crate::admit::Prepared;
+use crate::refusal::Reason;
 
 /// Why the log could not take a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +18,16 @@ pub enum CommitError {
     /// The process is stopping.
     #[error("the server is shutting down")]
     Stopping,
+}
+
+impl CommitError {
+    /// The same as a reason to refuse.
+    pub(crate) const fn reason(&self) -> Reason {
+        match self {
+            Self::Log(_) => Reason::NotCommitted,
+            Self::Stopping => Reason::Draining,
+        }
+    }
 }
 
 /// What became of the spans of a request that was taken.

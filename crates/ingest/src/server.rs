@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::admit::Admitted;
 use crate::body::{BodyLimits, Chunks, too_long};
 use crate::budget::Budget;
+use crate::commit::{OnItsWay, Tally};
 use crate::connection;
 use crate::cors::AllowedOrigins;
 use crate::counters::{IngestCounter, IngestCounters};
@@ -199,24 +200,20 @@ impl IngestServer {
     pub(crate) async fn export(&self, message: Message) -> Result<Taken, Refused> {
         let Digested { mut prepared, charge, wire_bytes } = self.digest(message).await?;
         let taken = Taken::of(&mut prepared);
-        self.count_rejected(&taken, prepared.over_attributes, prepared.over_bytes);
-        let spans = prepared.batch.rows.len();
-        if spans == 0 {
+        if taken.rejected > 0 {
+            tracing::warn!(spans = taken.rejected, reason = taken.reason, "left spans out of a request");
+        }
+        let tally = Tally::of(&self.inner.counters, &prepared, wire_bytes);
+        if prepared.batch.rows.is_empty() {
+            tally.stored();
             return Ok(taken);
         }
-        let bytes = prepared.batch.request.len();
         let (done, committed) = oneshot::channel();
-        let queued = self.inner.budget.queue(bytes);
+        let queued = self.inner.budget.queue(prepared.batch.request.len());
         let admitted = Admitted { prepared, done, permit: charge };
         self.inner.queue.send(admitted).await.map_err(|_| not_committed(&CommitError::Stopping))?;
-        let outcome = committed.await.unwrap_or(Err(CommitError::Stopping));
+        let outcome = OnItsWay::new(committed, queued, tally).outcome().await;
         outcome.map_err(|error| not_committed(&error))?;
-        queued.taken();
-        let counters = &self.inner.counters;
-        counters.add(IngestCounter::Requests, 1);
-        counters.add(IngestCounter::Bytes, bytes as u64);
-        counters.add(IngestCounter::WireBytes, wire_bytes as u64);
-        counters.add(IngestCounter::Spans, spans as u64);
         Ok(taken)
     }
 
@@ -232,16 +229,6 @@ impl IngestServer {
         let inner = Arc::clone(inner);
         let work = move || message.digest(&inner.limits, &inner.budget, &inner.names);
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(stopping()))
-    }
-
-    fn count_rejected(&self, taken: &Taken, over_attributes: u64, over_bytes: u64) {
-        if taken.rejected == 0 {
-            return;
-        }
-        self.inner.counters.add(IngestCounter::RejectedSpans, taken.rejected);
-        self.inner.counters.add(IngestCounter::SpansOverAttributes, over_attributes);
-        self.inner.counters.add(IngestCounter::SpansOverBytes, over_bytes);
-        tracing::warn!(spans = taken.rejected, reason = taken.reason, "left spans out of a request");
     }
 
     /// Counts a request of a signal that is not kept, and says once that there are such.
@@ -268,9 +255,5 @@ impl IngestServer {
 
 fn not_committed(error: &CommitError) -> Refused {
     let wait = crate::drain::jittered(std::time::Duration::from_secs(1));
-    let reason = match error {
-        CommitError::Log(_) => Reason::NotCommitted,
-        CommitError::Stopping => Reason::Draining,
-    };
-    Refused::until(reason, error.to_string(), wait)
+    Refused::until(error.reason(), error.to_string(), wait)
 }

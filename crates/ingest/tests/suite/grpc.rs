@@ -114,6 +114,21 @@ async fn otlp_http_on_this_port_is_told_where_to_go() {
 }
 
 #[tokio::test]
+async fn a_request_without_a_span_to_take_is_acknowledged_and_counted() {
+    let world = World::new().await;
+    let mut bad = requests::span(7);
+    bad.span_id = vec![0; 8];
+    let bad = requests::of(vec![bad]);
+    for request in [&bad[..], &[]] {
+        assert_eq!(export(&world.grpc, &[], frame(false, request)).await.code(), Code::Ok);
+    }
+    assert_eq!(world.count(IngestCounter::Requests), 2);
+    assert_eq!(world.count(IngestCounter::Bytes), bad.len() as u64);
+    assert_eq!(world.count(IngestCounter::RejectedSpans), 1);
+    assert_eq!((world.count(IngestCounter::Spans), world.log.spans()), (0, 0));
+}
+
+#[tokio::test]
 async fn the_answer_is_an_otlp_message() {
     let world = World::new().await;
     let mut bad = requests::span(7);

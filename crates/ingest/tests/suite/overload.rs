@@ -110,6 +110,34 @@ async fn a_client_that_goes_away_frees_its_bytes() {
 }
 
 #[tokio::test]
+async fn what_is_stored_for_a_client_that_has_gone_is_counted() {
+    let world = small().await;
+    world.log.hold();
+    let request = requests::spans(3);
+    // The log has the first in its hands, and the second waits.
+    let channel = channel(&world.grpc).await;
+    for n in 1..=2 {
+        let mut call = Call::start(&channel, TRACES, &[]);
+        call.send(frame(false, &request)).await;
+        call.body = None;
+        world.charged(n * request.len()).await;
+        call.hang_up();
+    }
+    let mut client = Client::connect(&world.http).await;
+    let head = format!("{PROTOBUF}content-length: {}\r\n", request.len());
+    client.head("POST", "/v1/traces", &head).await;
+    client.send(&request).await;
+    world.charged(3 * request.len()).await;
+    drop(client);
+    world.log.let_go();
+    world.charged(0).await;
+    world.counts(IngestCounter::Requests, 3).await;
+    world.counts(IngestCounter::Spans, 9).await;
+    world.counts(IngestCounter::Bytes, 3 * request.len() as u64).await;
+    assert_eq!(world.log.spans(), 9);
+}
+
+#[tokio::test]
 async fn one_larger_than_the_budget_passes_alone() {
     let world = small().await;
     let large = requests::bytes(2 * LIMIT);
