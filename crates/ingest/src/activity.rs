@@ -55,6 +55,8 @@ impl Activity {
         u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// While a request is under way they are taken for its body's. So the beginning of a next head which comes that early, and
+    /// then nothing, is held to the time of an idle connection: whoever sends no byte at all has as long.
     fn bytes_came(&self) {
         if !self.is_busy() && self.head_since.load(Ordering::Relaxed) == 0 {
             self.head_since.store(self.now() + 1, Ordering::Relaxed);

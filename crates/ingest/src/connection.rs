@@ -158,8 +158,7 @@ where
         let mut ending: Option<Instant> = None;
         loop {
             tokio::select! {
-                // How it ended is between the client and hyper; what was lost by it was counted as abandoned.
-                _ = connection.as_mut() => return,
+                ended = connection.as_mut() => return note_end(&self.counters, ended),
                 () = told_to_stop(&mut self.stopped), if ending.is_none() => {
                     connection.as_mut().graceful_shutdown();
                     ending = Some(Instant::now());
@@ -180,6 +179,21 @@ where
             return;
         }
     }
+}
+
+/// Other ends than this are between the client and hyper; what was lost by them was counted as abandoned.
+fn note_end(counters: &IngestCounters, ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended
+        && is_broken(error.as_ref())
+    {
+        counters.add(IngestCounter::BrokenConnections, 1);
+        tracing::debug!(%error, "a connection ended with what is no HTTP");
+    }
+}
+
+/// Whether what came was no HTTP/1.1, or a head that is too long. Both were answered by hyper, and no service saw them.
+fn is_broken(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
 }
 
 async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {

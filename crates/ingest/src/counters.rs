@@ -50,6 +50,7 @@ counters! {
     ConnectionsOverLimit = "connections_over_limit": "connections over the limit, whose requests were refused",
     OverConnectionsRequests = "connections_over_limit_requests": "requests refused because they came on a connection over ingest.connections",
     RefusedStreams = "refused_streams": "HTTP/2 streams refused unread: over ingest.streams, or their headers too long",
+    BrokenConnections = "broken_connections": "HTTP/1.1 connections closed for what is no HTTP, or for a head that is too long",
     SlowConnections = "slow_connections": "connections closed because headers took too long",
     IdleConnections = "idle_connections": "connections closed after long without a request",
 }
@@ -60,6 +61,7 @@ const OF_CONNECTIONS: &[IngestCounter] = &[
     IngestCounter::AcceptFailures,
     IngestCounter::ConnectionsOverLimit,
     IngestCounter::RefusedStreams,
+    IngestCounter::BrokenConnections,
     IngestCounter::SlowConnections,
     IngestCounter::IdleConnections,
 ];

@@ -67,6 +67,44 @@ async fn headers_that_do_not_come_end_the_connection() {
 }
 
 #[tokio::test]
+async fn what_is_no_http_and_heads_that_are_too_long_are_counted() {
+    let world = World::new().await;
+    // As the README has it: so many headers and so many bytes.
+    let head = |headers: usize, bytes: usize| {
+        let mut head = "POST /v1/traces HTTP/1.1\r\ncontent-length: 0\r\n".to_owned();
+        head.push_str(PROTOBUF);
+        (3..headers).for_each(|n| head.push_str(&format!("x-{n}: 1\r\n")));
+        let filled = head.len() + "filler: \r\n\r\n".len();
+        head + &format!("filler: {}\r\n\r\n", "x".repeat(bytes.saturating_sub(filled)))
+    };
+    let most = 408 << 10;
+    let other = "\x16\x03\x01 of another protocol\r\n\r\n".to_owned();
+    for (n, (sent, status)) in [(head(101, 0), "431"), (other, "400")].into_iter().enumerate() {
+        let mut client = Client::connect(&world.http).await;
+        client.send(sent.as_bytes()).await;
+        let said = String::from_utf8(client.until_closed().await).unwrap();
+        assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{n}: {said:?}");
+        world.counts(IngestCounter::BrokenConnections, n as u64 + 1).await;
+    }
+    // The last read may go beyond. A client that still writes may find the connection reset instead of the answer.
+    let mut client = Client::connect(&world.http).await;
+    client.try_send(head(4, 4 * most).as_bytes()).await;
+    client.until_closed().await;
+    world.counts(IngestCounter::BrokenConnections, 3).await;
+    for (headers, bytes) in [(100, 0), (4, most - 4_096)] {
+        let mut client = Client::connect(&world.http).await;
+        client.send(head(headers, bytes).as_bytes()).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    // Who goes away has broken nothing.
+    drop(Client::connect(&world.http).await);
+    let mut halfway = Client::connect(&world.http).await;
+    halfway.send(b"POST /v1/tr").await;
+    drop(halfway);
+    assert_eq!(world.count(IngestCounter::BrokenConnections), 3);
+}
+
+#[tokio::test]
 async fn the_header_timeout_leaves_idle_connections_alone() {
     let world = World::limited(IngestLimits { header_timeout: SHORT, ..IngestLimits::default() }).await;
     let grpc = channel(&world.grpc).await;

@@ -45,6 +45,11 @@ impl Client {
         self.0.write_all(bytes).await.unwrap();
     }
 
+    /// Sends as much as the server takes.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) {
+        let _ = self.0.write_all(bytes).await;
+    }
+
     /// Sends a head; `headers` are whole lines.
     pub(crate) async fn head(&mut self, method: &str, path: &str, headers: &str) {
         self.send(format!("{method} {path} HTTP/1.1\r\nhost: test\r\n{headers}\r\n").as_bytes()).await;
