@@ -79,6 +79,9 @@ pub(crate) async fn run(
     if let completed @ [_, ..] = store.completed_dictionaries() {
         tracing::info!(dictionaries = ?completed, "copies that were missing or damaged are written again");
     }
+    for text in &damaged {
+        tracing::error!("{text}");
+    }
     let store = Arc::new(store);
     let names = Arc::new(NameTable::default());
     let (hashes, hash_memory) = (config.data_dir.join("trace-hashes"), config.query.directory);

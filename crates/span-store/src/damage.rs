@@ -12,7 +12,7 @@ use crate::open::Opened;
 use crate::options;
 use crate::partition::{Db, FamilyName};
 use crate::rollup;
-use crate::wal::{self, Scan};
+use crate::wal::{self, BadPlace, Scan};
 
 /// Before the number of a segment whose file was set aside; the value says what happened to it.
 const SET_ASIDE: &[u8] = b"\x05";
@@ -20,6 +20,8 @@ const SET_ASIDE: &[u8] = b"\x05";
 pub(crate) const FOLDER: &str = "damaged";
 /// Copies of write-ahead files kept at most.
 const COPIES_MAX: usize = 4;
+/// Damaged places that are named at most.
+const PLACES_MAX: usize = 16;
 
 /// Opens a database, and takes out of it what keeps it from opening.
 pub(crate) fn open(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> {
@@ -28,8 +30,13 @@ pub(crate) fn open(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> {
     let mut opening = Opening::default();
     if scan.hole {
         opening.recovery = DBRecoveryMode::SkipAnyCorruptedRecord;
-        damaged.extend(report(&scan, &keep_log_files(dir, &scan)));
     }
+    let places = places(&scan);
+    if !places.is_empty() {
+        let kept = keep_log_files(dir, &scan);
+        damaged.extend(places.into_iter().map(|place| format!("{place}; {kept}")));
+    }
+    tell_torn_end(&scan);
     let mut taken_out: Vec<u64> = Vec::new();
     loop {
         let error = match open_rocks(dir, cache, opening) {
@@ -69,22 +76,29 @@ fn is_about_log(reason: &str) -> bool {
     reason.contains("Corruption") && (reason.contains("WAL") || reason.contains("log"))
 }
 
-fn report(scan: &Scan, kept: &str) -> Vec<String> {
-    places(scan).into_iter().map(|place| format!("{place}; {kept}")).collect()
+/// What a crash leaves of a write under way is no damage, and is told all the same: nothing else knows of it.
+fn tell_torn_end(scan: &Scan) {
+    if let Some(end) = scan.end().filter(|end| end.torn) {
+        tracing::warn!(
+            "the log ends torn at byte {} of {}{}: a frame that was being written then was not acknowledged, unless \
+             the machine itself stopped under durability process",
+            end.offset,
+            end.file,
+            after(end)
+        );
+    }
 }
 
 /// Damaged places of the log, if they are more than the torn end that any crash may leave.
 pub(crate) fn places(scan: &Scan) -> Vec<String> {
-    if !scan.hole {
-        return Vec::new();
-    }
-    let places = scan.bad.iter().take(16);
-    places
-        .map(|bad| {
-            let after = bad.after_frame.map_or_else(String::new, |frame| format!(" after frame {frame}"));
-            format!("log: {} is damaged at byte {}{after}", bad.file, bad.offset)
-        })
-        .collect()
+    let said = |bad: &BadPlace| format!("log: {} is damaged at byte {}{}", bad.file, bad.offset, after(bad));
+    let whole = |end: &BadPlace| format!("{}, and ends with that: it may have been acknowledged", said(end));
+    let before = scan.before_end().iter().filter(|_| scan.hole).take(PLACES_MAX).map(said);
+    before.chain(scan.end().filter(|end| !end.torn).map(whole)).collect()
+}
+
+fn after(bad: &BadPlace) -> String {
+    bad.after_frame.map_or_else(String::new, |frame| format!(" after frame {frame}"))
 }
 
 /// Copies the write-ahead files before they are read with losses. Says where they are.

@@ -1,8 +1,10 @@
-//! A look at RocksDB's write-ahead files before it opens them: is a record in the middle damaged?
+//! A look at RocksDB's write-ahead files before it opens them: is a record in the middle damaged, and how does the last
+//! one end?
 //!
-//! RocksDB stops at the first bad record (`PointInTime`). At the end that is right: the write was never
-//! acknowledged, or the machine lost power. In the middle it would drop good frames that follow, so then the store is
-//! opened with another mode. This reads what both modes read, checksums only, and the numbers of the frames.
+//! RocksDB stops at the first bad record (`PointInTime`) and says nothing. At the end there is nothing else to do, but
+//! a write that was cut short, and so never acknowledged, is told from one that was whole. In the middle it would drop
+//! good frames that follow, so then the store is opened with another mode. This reads what both modes read, checksums
+//! only, and the numbers of the frames.
 //!
 //! The format has been the same since LevelDB: blocks of 32 KiB; in them fragments of `crc32c u32, length u16, type
 //! u8`, with a further u32 in types from 5 to 8; whole records are write batches: `sequence u64, count u32`, then the
@@ -28,6 +30,8 @@ pub(crate) struct Scan {
     /// The files, oldest first.
     pub(crate) files: Vec<PathBuf>,
     next_sequence: Option<u64>,
+    /// How many of the bad places have a good record after them.
+    passed: usize,
 }
 
 /// A place in a write-ahead file that cannot be read.
@@ -37,6 +41,8 @@ pub(crate) struct BadPlace {
     pub(crate) offset: u64,
     /// The last frame before it, if one is known.
     pub(crate) after_frame: Option<u64>,
+    /// Whether the file ends within a record of which nothing is wrong so far. Whoever wrote it stopped on the way.
+    pub(crate) torn: bool,
 }
 
 /// Reads all write-ahead files of a database.
@@ -98,6 +104,16 @@ fn files(db_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
 }
 
 impl Scan {
+    /// The first place that cannot be read and that no good record follows: there the log ends.
+    pub(crate) fn end(&self) -> Option<&BadPlace> {
+        self.bad.get(self.passed)
+    }
+
+    /// The places before that.
+    pub(crate) fn before_end(&self) -> &[BadPlace] {
+        self.bad.get(..self.passed).unwrap_or_default()
+    }
+
     fn file(&mut self, name: &str, bytes: &[u8]) {
         self.records(name, bytes, &mut |_| {});
     }
@@ -113,7 +129,7 @@ impl Scan {
             if block.len() < HEADER {
                 // The filler of a block, or a header that was cut.
                 if end > bytes.len() && block.iter().any(|&b| b != 0) {
-                    self.note(name, at);
+                    self.note(name, at, true);
                 }
                 at = end;
                 continue;
@@ -124,7 +140,7 @@ impl Scan {
                 if bytes[at..].iter().all(|&b| b == 0) {
                     break;
                 }
-                self.note(name, at);
+                self.note(name, at, end > bytes.len() && is_cut(block, end - at));
                 at = end;
                 continue;
             };
@@ -152,15 +168,16 @@ impl Scan {
             }
         }
         if inside {
-            self.note(name, bytes.len());
+            self.note(name, bytes.len(), true);
         }
     }
 
-    fn note(&mut self, file: &str, offset: usize) {
+    fn note(&mut self, file: &str, offset: usize, torn: bool) {
         self.bad.push(BadPlace {
             file: file.to_owned(),
             offset: offset as u64,
             after_frame: self.last_frame,
+            torn,
         });
     }
 
@@ -171,6 +188,7 @@ impl Scan {
         if !self.bad.is_empty() && self.next_sequence.is_none_or(|next| sequence > next) {
             self.hole = true;
         }
+        self.passed = self.bad.len();
         self.next_sequence = Some(sequence + u64::from(count));
         if let Some(frame) = frame_number(entries) {
             self.last_frame = self.last_frame.max(Some(frame));
@@ -219,6 +237,23 @@ impl<'a> Fragment<'a> {
         };
         Some(Self { kind, payload: &block[header..length], length })
     }
+}
+
+/// Whether the fragment at the end of a file lacks its end and nothing else. `room` is what is left of its block. A
+/// length that was hit may also point behind the file: then the checksum is right for fewer bytes.
+fn is_cut(block: &[u8], room: usize) -> bool {
+    let (Some(crc), Some(size)) = (block.first_chunk().copied(), block.get(4..6)) else { return true };
+    let length = HEADER + usize::from(u16::from_le_bytes([size[0], size[1]]));
+    if length <= block.len() || length > room {
+        return false;
+    }
+    let stored = unmask(u32::from_le_bytes(crc));
+    let mut crc = 0;
+    let whole = block[6..].iter().any(|&byte| {
+        crc = crc32c::crc32c_append(crc, &[byte]);
+        crc == stored
+    });
+    !whole
 }
 
 /// RocksDB stores checksums turned and shifted, so that a checksum of checksums is not always the same.
@@ -364,6 +399,34 @@ mod tests {
             assert!(!scan.bad.is_empty(), "flipped at {at}");
             assert!(scan.hole || in_last || at > 98_304, "flipped at {at}: {scan:?}");
         }
+    }
+
+    #[test]
+    fn a_record_that_was_cut_is_told_from_a_whole_one_that_is_damaged() {
+        let file = sample();
+        for cut in (1..file.len()).step_by(499).chain(file.len() - 300..file.len()) {
+            let scan = scanned(&[&file[..cut]]);
+            assert!(scan.end().is_none_or(|end| end.torn), "cut at {cut}: {scan:?}");
+        }
+        let last = file.len() - 9_000 - HEADER;
+        for at in (last - 30..last + 40).chain(file.len() - 40..file.len()) {
+            let mut damaged = file.clone();
+            damaged[at] ^= 0x55;
+            let scan = scanned(&[&damaged]);
+            assert_eq!(scan.end().map(|end| end.torn), Some(false), "flipped at {at}: {scan:?}");
+        }
+    }
+
+    #[test]
+    fn the_log_ends_after_the_last_good_record_only() {
+        let mut first = sample();
+        first.truncate(first.len() - 100);
+        let torn = scanned(&[&first]);
+        assert_eq!(torn.end().map(|end| (end.torn, end.after_frame)), Some((true, Some(11))));
+        let mut next = Vec::new();
+        put(&mut next, &batch(111, 12, 10));
+        let scan = scanned(&[&first, &next]);
+        assert_eq!((scan.end(), scan.before_end().len()), (None, 1), "it goes on from there");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod sample;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sample::{HOUR, LAST, SEALED, SEGMENTS, copy, files, make, noise, open, options, publish, request};
 use segment::{Blocks, Key};
@@ -53,16 +53,65 @@ fn a_flipped_byte_anywhere_in_the_log_costs_the_frames_it_hits_and_no_other() {
             let gone: Vec<u64> = (SEALED + 1..=LAST).filter(|seq| !found.frames.contains(seq)).collect();
             assert!(gone.len() <= 13, "{case}");
             assert!(gone.windows(2).all(|pair| pair[1] == pair[0] + 1), "{case}");
-            // Named, but for the last of all, of which nothing else is known.
+            // Told one by one, but for the last of all, of which nothing else is known.
             let known: Vec<u64> =
                 gone.iter().copied().filter(|&seq| seq < *found.frames.last().unwrap()).collect();
             assert!(known.iter().all(|seq| found.lost.contains(seq)), "{case}");
             assert!(found.lost.iter().all(|seq| gone.contains(seq)), "{case}");
-            if !known.is_empty() {
-                assert!(found.damaged.iter().any(|text| text.starts_with("log: ")), "{case}");
-            }
+            let said = found.damaged.iter().any(|text| text.starts_with("log: "));
+            assert!(said || gone.is_empty(), "{case}");
         }
     }
+}
+
+/// A store of frames alone, in one log file, whose path within a copy this tells, and its length.
+fn make_log(dir: &Path, frames: u64) -> (PathBuf, u64) {
+    let (store, ..) = SpanStore::open(dir, StoreOptions::default()).unwrap();
+    for seq in 1..=frames {
+        store.append(&[request(seq)], UnixNanos(seq)).unwrap();
+    }
+    drop(store);
+    let mut logs = files(dir, ".log");
+    let log = logs.pop().unwrap();
+    let length = log.metadata().unwrap().len();
+    assert!(length > frames * 3_000, "all of them are in the newest");
+    (PathBuf::from("rocksdb").join(log.file_name().unwrap()), length)
+}
+
+#[test]
+fn a_damaged_last_frame_is_named_and_a_torn_one_is_no_damage() {
+    let original = tempfile::tempdir().unwrap();
+    let (log, length) = make_log(original.path(), 30);
+    for back in [1, 700, 2_900] {
+        let dir = tempfile::tempdir().unwrap();
+        copy(original.path(), dir.path());
+        flip(&dir.path().join(&log), length - back);
+        let found = open(dir.path());
+        assert_eq!((found.frames.last(), found.damaged.len()), (Some(&29), 1), "{found:?}");
+        let text = &found.damaged[0];
+        assert!(text.starts_with("log: ") && text.contains("after frame 29"), "{text}");
+        assert!(dir.path().join("damaged/log-0").is_dir(), "what it had is kept");
+        let torn = tempfile::tempdir().unwrap();
+        copy(original.path(), torn.path());
+        let file = std::fs::OpenOptions::new().write(true).open(torn.path().join(&log)).unwrap();
+        file.set_len(length - back).unwrap();
+        let found = open(torn.path());
+        assert_eq!((found.frames.last(), found.damaged.len()), (Some(&29), 0), "{found:?}");
+    }
+}
+
+#[test]
+fn the_log_goes_on_after_an_end_that_was_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, length) = make_log(dir.path(), 30);
+    flip(&dir.path().join(log), length - 1);
+    let (store, ..) = SpanStore::open(dir.path(), StoreOptions::default()).unwrap();
+    for seq in 30..=40 {
+        assert_eq!(store.append(&[request(seq)], UnixNanos(seq)).unwrap(), seq);
+    }
+    drop(store);
+    let found = open(dir.path());
+    assert_eq!((found.frames, found.damaged), ((1..=40).collect(), Vec::new()));
 }
 
 #[test]
