@@ -68,6 +68,16 @@ pub enum StoreError {
         /// The newest format known.
         known: u32,
     },
+    /// A frame of the log that no segment holds was written by a newer version. To leave it out would be to lose it.
+    #[error("log frame {frame} has version {found}, this version reads up to {known}; use a newer longpole")]
+    FrameVersion {
+        /// The frame's number.
+        frame: u64,
+        /// Its version.
+        found: u8,
+        /// The newest version known.
+        known: u8,
+    },
     /// A request is too large for a frame.
     #[error("a group of requests of {0} bytes does not fit a log frame")]
     FrameTooLarge(usize),

@@ -57,7 +57,7 @@ impl Inspection {
         let of_segments = segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
         let sealed = retention::noted_sealed(&*db.get()?)?.max(of_segments);
         let last = noted.max(scan.last_frame.unwrap_or(0));
-        let log = open::log_state(&*db.get()?, &families, sealed, last);
+        let log = open::log_state(&*db.get()?, &families, sealed, last)?;
         let generations = log.generations.into_iter().collect();
         let rollups = Rollups::load(&db).unwrap_or_else(|error| {
             damaged.push(format!("rollups: {error}"));

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::database::Database;
 use crate::error::StoreError;
-use crate::frame::{Frame, FrameError, inflated_length};
+use crate::frame::{Frame, FrameError, inflated_length, newer_version};
 use crate::owed::{self, Owed};
 use crate::partition::Db;
 
@@ -18,6 +18,8 @@ pub(crate) struct Generation {
     pub(crate) bytes: u64,
     /// What sealing its frames takes.
     pub(crate) owed: Owed,
+    /// The last frame of a newer version, and which version.
+    pub(crate) newer: Option<(u64, u8)>,
 }
 
 impl Generation {
@@ -29,6 +31,7 @@ impl Generation {
             last_seq: None,
             bytes: 0,
             owed: Owed::default(),
+            newer: None,
         }
     }
 
@@ -43,6 +46,7 @@ impl Generation {
             self.bytes += value.len() as u64;
             if let Some(seq) = number(key) {
                 self.owed.add(seq, owed::of_frame(value.len(), inflated_length(value)));
+                self.newer = newer_version(value).map(|version| (seq, version)).or(self.newer);
             }
             frames.next();
         }

@@ -10,6 +10,7 @@ use segment::{Key, SegmentMeta};
 use crate::damage;
 use crate::database::{Database, rocks_dir};
 use crate::error::StoreError;
+use crate::frame;
 use crate::log::{Generation, LogState, generation_of};
 use crate::partition::{Db, Partition, SegmentHandle, SegmentId, full_key};
 use crate::repair;
@@ -170,7 +171,16 @@ fn meta(id: u32, key: &[u8], value: &[u8]) -> Result<SegmentMeta, String> {
     Ok(meta)
 }
 
-pub(crate) fn log_state(db: &Db, families: &[String], sealed: u64, last_frame: u64) -> LogState {
+/// The log that is there.
+///
+/// # Errors
+/// If frames that no segment holds were written by a newer version.
+pub(crate) fn log_state(
+    db: &Db,
+    families: &[String],
+    sealed: u64,
+    last_frame: u64,
+) -> Result<LogState, StoreError> {
     let numbers: Vec<u64> = families.iter().filter_map(|name| generation_of(name)).collect();
     let mut found = Vec::new();
     for number in &numbers {
@@ -178,15 +188,19 @@ pub(crate) fn log_state(db: &Db, families: &[String], sealed: u64, last_frame: u
         generation.measure(db);
         found.push(generation);
     }
+    let newer = found.iter().filter_map(|generation| generation.newer).find(|(frame, _)| *frame > sealed);
+    if let Some((frame, found)) = newer {
+        return Err(StoreError::FrameVersion { frame, found, known: frame::VERSION });
+    }
     // By their frames: what was rescued from a damaged generation is in one with a later number.
     found.sort_unstable_by_key(|generation| (generation.first_seq.unwrap_or(u64::MAX), generation.number));
     let generations = VecDeque::from(found);
     let last = generations.iter().filter_map(|generation| generation.last_seq).max().unwrap_or(0);
-    LogState {
+    Ok(LogState {
         generations,
         spare: None,
         next_seq: last.max(sealed).max(last_frame) + 1,
         next_number: numbers.iter().max().map_or(0, |last| last + 1),
         switch_wal: false,
-    }
+    })
 }

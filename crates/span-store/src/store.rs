@@ -140,6 +140,10 @@ impl SpanStore {
         let db = Arc::new(Database::new(dir, cache, opened.db));
         let families = database::families(dir)?;
         let loaded = partitions::load(&db, &families, &options)?;
+        let of_segments = loaded.segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
+        let sealed = retention::noted_sealed(&*db.get()?)?.max(of_segments);
+        // Before anything is dropped: it may refuse.
+        let log = open::log_state(&*db.get()?, &families, sealed, opened.last_frame)?;
         for family in &loaded.left_behind {
             db.get()?.drop_cf(family)?;
         }
@@ -147,9 +151,6 @@ impl SpanStore {
         let mut damaged = opened.damaged;
         damaged.extend(loaded.damaged);
         let segments = loaded.segments;
-        let of_segments = segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
-        let sealed = retention::noted_sealed(&*db.get()?)?.max(of_segments);
-        let log = open::log_state(&*db.get()?, &families, sealed, opened.last_frame);
         let first_seq = log.next_seq;
         let mut store = Self {
             db,

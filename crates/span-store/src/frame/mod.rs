@@ -12,14 +12,19 @@
 //! `{ u32 stored length, LZ4 block }`. A block fits the nearest caches, and its positions fit 16 bits: a quarter less
 //! time than one block of megabytes, for an eighth more bytes. The checksum is of what is stored, which is a fifth of what
 //! would be inflated. Version 1 ([`v1`]) is read, and not written any more.
+//!
+//! Every later version begins with the version and, in the same place, the xxh3-64 of all that follows, seeded with the
+//! version. So a newer frame is known for one by every reader from now on, and is not taken for a damaged one, nor the other
+//! way round: the checksum of version 2 does not cover the first byte.
 
 use bytes::Bytes;
 use trace_model::UnixNanos;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 mod v1;
 
-const VERSION: u8 = 2;
+/// The version that is written, and the newest that is read.
+pub(crate) const VERSION: u8 = 2;
 const HEADER: usize = 25;
 /// Where that begins which the checksum is of.
 const CHECKED: usize = 9;
@@ -47,7 +52,7 @@ pub enum FrameError {
     /// Shorter than its header says.
     #[error("log frame is cut short")]
     Short,
-    /// An unknown version.
+    /// A newer version.
     #[error("log frame has version {0}, this one reads {old} and {VERSION}", old = v1::VERSION)]
     Version(u8),
     /// The payload is not what was written.
@@ -154,6 +159,13 @@ pub(crate) fn inflated_length(bytes: &[u8]) -> usize {
     inflates_to(bytes, u32_at(bytes, at)).unwrap_or(0)
 }
 
+/// The version of a whole frame of a version that came later than this one.
+pub(crate) fn newer_version(bytes: &[u8]) -> Option<u8> {
+    let version = bytes.first().copied().filter(|&version| version > VERSION)?;
+    let checked = bytes.get(CHECKED..)?;
+    (xxh3_64_with_seed(checked, version.into()) == u64_at(bytes, 1)).then_some(version)
+}
+
 /// The length as a number of bytes, if so few stored ones can inflate to it. Asked before anything is allocated: the
 /// stored length alone must not decide how much.
 fn inflates_to(stored: &[u8], length: u32) -> Option<usize> {
@@ -171,7 +183,7 @@ impl Frame {
             None => Err(FrameError::Short),
             Some(&v1::VERSION) => v1::read(bytes),
             Some(&VERSION) => Self::read_blocks(bytes),
-            Some(&other) => Err(FrameError::Version(other)),
+            Some(_) => Err(newer_version(bytes).map_or(FrameError::Damaged, FrameError::Version)),
         }
     }
 
@@ -293,6 +305,23 @@ mod tests {
         let zeros = [Bytes::from(vec![0; 1 << 20])];
         let squeezed = FrameWriter::default().write(&zeros, UnixNanos(1)).unwrap().to_vec();
         assert_eq!(Frame::read(&squeezed).unwrap().requests, zeros, "as small as a block gets");
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_a_version_that_was_hit() {
+        let mut bytes = sample();
+        for version in (0..=u8::MAX).filter(|&version| version != VERSION) {
+            bytes[0] = version;
+            assert_eq!(newer_version(&bytes), None);
+            assert!(!matches!(Frame::read(&bytes), Ok(_) | Err(FrameError::Version(_))), "{version}");
+        }
+        for version in VERSION + 1..=u8::MAX {
+            let body = [7; 3];
+            let checksum = xxh3_64_with_seed(&body, version.into()).to_le_bytes();
+            let newer = [&[version][..], &checksum, &body].concat();
+            assert_eq!(newer_version(&newer), Some(version));
+            assert_eq!(Frame::read(&newer).unwrap_err(), FrameError::Version(version));
+        }
     }
 
     #[test]
