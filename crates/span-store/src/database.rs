@@ -74,6 +74,21 @@ impl Database {
         self.reopened.load(Ordering::Relaxed)
     }
 
+    /// Drops a family. Whether it is gone.
+    ///
+    /// # Errors
+    /// What RocksDB says. Then it may be there or not, and this may be tried again.
+    pub(crate) fn drop_family(&self, name: &str) -> Result<bool, StoreError> {
+        let db = self.get()?;
+        if db.cf_handle(name).is_some() {
+            db.drop_cf(name)?;
+            return Ok(true);
+        }
+        // A drop that failed took the handle all the same. What is on the disk decides, and a family that is still there
+        // has a handle again when the database was opened again.
+        Ok(families(&self.dir)?.iter().all(|family| family != name))
+    }
+
     /// Closes it and opens it again. If that fails it stays closed, and this may be tried again.
     pub(crate) fn reopen(&self) -> Result<(), StoreError> {
         let mut open = self.open.write();

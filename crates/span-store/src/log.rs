@@ -68,7 +68,7 @@ pub(crate) struct LogState {
     pub(crate) spare: Option<Generation>,
     pub(crate) next_seq: u64,
     pub(crate) next_number: u64,
-    /// Set when a generation was begun and the WAL has not been switched since.
+    /// Set when a generation was begun or dropped and the WAL has not been switched since.
     pub(crate) switch_wal: bool,
 }
 
@@ -82,15 +82,18 @@ impl LogState {
         self.generations.iter().map(|generation| generation.owed.above(sealed)).sum()
     }
 
-    /// Generations whose every frame is at or below `sealed`, and which are not written to any more.
-    pub(crate) fn take_sealed(&mut self, sealed: u64) -> Vec<Generation> {
-        let mut done = Vec::new();
-        while self.generations.len() > 1
-            && self.generations.front().is_some_and(|g| g.last_seq.is_none_or(|last| last <= sealed))
-        {
-            done.extend(self.generations.pop_front());
-        }
-        done
+    /// The families of generations whose every frame is at or below `sealed`, and which are not written to any more.
+    pub(crate) fn sealed(&self, sealed: u64) -> Vec<String> {
+        let written_to = self.generations.len().saturating_sub(1);
+        let is_sealed = |g: &&Generation| g.last_seq.is_none_or(|last| last <= sealed);
+        let done = self.generations.iter().take(written_to).take_while(is_sealed);
+        done.map(|generation| generation.family.clone()).collect()
+    }
+
+    /// Forgets a generation whose family is gone. Its WAL goes with the next switch.
+    pub(crate) fn forget(&mut self, family: &str) {
+        self.generations.retain(|generation| generation.family != family);
+        self.switch_wal = true;
     }
 }
 

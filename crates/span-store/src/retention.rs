@@ -53,14 +53,17 @@ impl SpanStore {
     /// # Errors
     /// If RocksDB fails.
     pub fn retire_partition(&self, id: PartitionId) -> Result<(), StoreError> {
-        let found = {
-            let mut partitions = self.partitions.write();
-            let at = partitions.iter().position(|partition| partition.id == id);
-            at.map(|at| partitions.remove(at))
-        };
-        self.retired.lock().extend(found);
+        // First: what is taken out is dropped when the house is next kept, whatever became of this.
         self.note_sealed()?;
+        self.take_out(id);
         self.drop_retired()
+    }
+
+    fn take_out(&self, id: PartitionId) {
+        let mut partitions = self.partitions.write();
+        if let Some(at) = partitions.iter().position(|partition| partition.id == id) {
+            self.retired.lock().push(partitions.remove(at));
+        }
     }
 
     /// Which frames are sealed is known from segments, and those that knew may go: without this note, a start would
@@ -85,10 +88,9 @@ impl SpanStore {
                 at += 1;
                 continue;
             }
-            let db = self.db.get()?;
-            // It may have been dropped although that ended in an error.
-            if db.cf_handle(&partition.family).is_some() {
-                db.drop_cf(&partition.family)?;
+            if !self.db.drop_family(&partition.family)? {
+                at += 1;
+                continue;
             }
             partition.dropped.store(true, Ordering::Release);
             retired.swap_remove(at);

@@ -376,12 +376,15 @@ impl SpanStore {
             self.log.lock().spare = Some(generation);
         }
         let sealed = self.sealed_seq.load(Ordering::Acquire);
-        let done = self.log.lock().take_sealed(sealed);
-        for generation in &done {
-            self.db.get()?.drop_cf(&generation.family)?;
+        let done = self.log.lock().sealed(sealed);
+        for family in &done {
+            // Until it is gone it keeps its WAL, and counts.
+            if self.db.drop_family(family)? {
+                self.log.lock().forget(family);
+            }
         }
         let switch_wal = std::mem::take(&mut self.log.lock().switch_wal);
-        if switch_wal || !done.is_empty() {
+        if switch_wal {
             self.switch_wal().inspect_err(|_| self.log.lock().switch_wal = true)?;
         }
         Ok(())
