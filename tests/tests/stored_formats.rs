@@ -62,7 +62,7 @@ fn make_a_fixture() {
     let mut some_traces = |count| -> Vec<Vec<Sent>> {
         (0..count).map(|n| trace(&mut rng, START + n * 40_000_000_000)).collect()
     };
-    roll_up(&mut server, &some_traces(24).concat(), &some_traces(1).concat()).unwrap();
+    roll_up(&mut server, &some_traces(24).concat()).unwrap();
     // For the others to have a dictionary.
     let plain = some_traces(TRAINED_ON * 8);
     for some in plain.chunks(8) {
@@ -100,16 +100,13 @@ fn kept(options: ServerOptions) -> ServerOptions {
     KEPT.into_iter().fold(options, |options, (key, value)| options.env(key, value))
 }
 
-/// Sends these spans and keeps no more of them than a rollup. The newest partition always stays, so that others come
-/// after them.
-fn roll_up(server: &mut Server, spans: &[Sent], after: &[Sent]) -> Result<()> {
+/// Sends these spans and keeps no more of them than a rollup.
+fn roll_up(server: &mut Server, spans: &[Sent]) -> Result<()> {
     server.set_env("LONGPOLE_STORE__SLICE", "2s");
     server.set_env(KEPT[0].0, "4s");
     server.terminate()?;
     server.start_again()?;
     server.exporter()?.deliver(&request(spans))?;
-    std::thread::sleep(Duration::from_secs(3));
-    server.exporter()?.deliver(&request(after))?;
     eventually("all of it is rolled up", Duration::from_secs(90), || {
         let status = server.api().json("/api/v1/status")?;
         let rolled = status["housekeeping"]["rollups"]["minute"]["spans"].as_u64();

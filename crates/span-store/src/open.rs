@@ -22,7 +22,8 @@ pub(crate) const SCHEMA_KEY: &[u8] = b"\0schema";
 /// The number of the next frame when a generation was begun: frames below it had been written.
 pub(crate) const NEXT_FRAME_KEY: &[u8] = b"\x04frame";
 
-/// The number of the next segment, written by a repair: rollups may name greater ones than there are.
+/// The number of the next segment, written when a partition goes and by a repair: rollups may name greater ones than there
+/// are.
 pub(crate) const NEXT_SEGMENT_KEY: &[u8] = b"\x04segment";
 
 /// An open database, and what had to be set aside for it.

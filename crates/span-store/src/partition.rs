@@ -23,7 +23,7 @@ pub struct PartitionId {
     pub begin: UnixNanos,
     /// The first instant after it.
     pub end: UnixNanos,
-    /// How often its segments were merged.
+    /// Rises whenever its segments are merged, and above one of the same time that is being dropped.
     pub generation: u32,
 }
 

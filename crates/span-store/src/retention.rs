@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rocksdb::WriteOptions;
+use rocksdb::{WriteBatch, WriteOptions};
 use trace_model::UnixNanos;
 
 use crate::error::StoreError;
+use crate::open::NEXT_SEGMENT_KEY;
 use crate::partition::{Db, Partition, PartitionId};
 use crate::store::SpanStore;
 
@@ -29,15 +30,17 @@ pub struct Expired {
 }
 
 impl SpanStore {
-    /// The partitions that retention takes at `now`, oldest first. The newest always stays.
+    /// The partitions that retention takes at `now`, oldest first. The newest goes by age alone.
     pub fn expired(&self, now: UnixNanos) -> Vec<Expired> {
         let partitions = self.partitions.read();
         let bytes_of = |partition: &Partition| partition.bytes.load(Ordering::Acquire);
         let mut stored: u64 = partitions.iter().map(|partition| bytes_of(partition)).sum();
         let mut gone = Vec::new();
-        for partition in partitions.iter().take(partitions.len().saturating_sub(1)) {
+        for (at, partition) in partitions.iter().enumerate() {
+            // It ended before that and takes no segments any more, also if it is the newest: nothing has come since.
             let too_old = partition.id.end.saturating_add(self.options.retention) <= now;
-            if !too_old && stored <= self.options.bytes_max {
+            let too_much = stored > self.options.bytes_max && at + 1 < partitions.len();
+            if !too_old && !too_much {
                 break;
             }
             let bytes = bytes_of(partition);
@@ -54,24 +57,39 @@ impl SpanStore {
     /// If RocksDB fails.
     pub fn retire_partition(&self, id: PartitionId) -> Result<(), StoreError> {
         // First: what is taken out is dropped when the house is next kept, whatever became of this.
-        self.note_sealed()?;
+        self.note_what_goes()?;
         self.take_out(id);
         self.drop_retired()
     }
 
     fn take_out(&self, id: PartitionId) {
+        // A segment that enters it now, by a clock that went back, is in it or finds it gone.
+        let _switch = self.switch.lock();
         let mut partitions = self.partitions.write();
         if let Some(at) = partitions.iter().position(|partition| partition.id == id) {
             self.retired.lock().push(partitions.remove(at));
         }
     }
 
-    /// Which frames are sealed is known from segments, and those that knew may go: without this note, a start would
-    /// take frames that are still in the log for spans that were never sealed.
-    fn note_sealed(&self) -> Result<(), StoreError> {
+    /// Which frames are sealed and which numbers segments have had is known from segments, and those that knew may go.
+    /// Without this note, a start would take frames that are still in the log for spans that were never sealed, and new
+    /// segments for those that a rollup stands for.
+    fn note_what_goes(&self) -> Result<(), StoreError> {
+        let mut note = WriteBatch::default();
+        note.put(SEALED_KEY, self.sealed_seq().to_be_bytes());
+        note.put(NEXT_SEGMENT_KEY, self.next_segment().0.to_be_bytes());
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
-        Ok(self.db.get()?.put_opt(SEALED_KEY, self.sealed_seq().to_be_bytes(), &synced)?)
+        Ok(self.db.get()?.write_opt(note, &synced)?)
+    }
+
+    /// The generation of a new partition of this slice: above those that were taken out and still have their family, because
+    /// what is in that goes with it. A clock that went back, or a slow reader, leads here.
+    pub(crate) fn free_generation(&self, id: PartitionId) -> u32 {
+        let retired = self.retired.lock();
+        let leaving = retired.iter().map(|leaving| leaving.id);
+        let of_slice = leaving.filter(|leaving| (leaving.begin, leaving.end) == (id.begin, id.end));
+        of_slice.map(|leaving| leaving.generation + 1).max().unwrap_or(0)
     }
 
     /// Drops what was taken out of the store and is not read any more.

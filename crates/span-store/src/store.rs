@@ -257,6 +257,10 @@ impl SpanStore {
         SegmentId(self.next_segment.fetch_add(1, Ordering::AcqRel))
     }
 
+    pub(crate) fn next_segment(&self) -> SegmentId {
+        SegmentId(self.next_segment.load(Ordering::Acquire))
+    }
+
     /// Builds a segment beside the store. Any number may be built at a time.
     ///
     /// # Errors
@@ -342,6 +346,7 @@ impl SpanStore {
             }
             id = PartitionId { begin: now, end: found.id.end, generation: 0 };
         }
+        id.generation = self.free_generation(id);
         let partition = Arc::new(Partition::new(id));
         self.make_family(&partition.family)?;
         let mut partitions = self.partitions.write();

@@ -282,7 +282,9 @@ fn age_takes_a_partition_when_its_last_instant_is_too_old() {
     assert_eq!(expired(options(), &slices, first_closed + 24 * HOUR - 1), Vec::<u64>::new());
     assert_eq!(expired(options(), &slices, first_closed + 24 * HOUR), [100]);
     assert_eq!(expired(options(), &slices, first_closed + SLICE + 24 * HOUR), [100, 101]);
-    assert_eq!(expired(options(), &slices, u64::MAX), [100, 101], "the newest stays");
+    let last_closed = 104 * SLICE;
+    assert_eq!(expired(options(), &slices, last_closed + 24 * HOUR - 1), [100, 101]);
+    assert_eq!(expired(options(), &slices, last_closed + 24 * HOUR), [100, 101, 103], "the newest as well");
     assert_eq!(expired(options(), &[], u64::MAX), Vec::<u64>::new());
 }
 

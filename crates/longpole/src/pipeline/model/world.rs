@@ -369,19 +369,19 @@ impl World {
         gone
     }
 
-    /// Whole partitions, the oldest first, while they are too old or there is too much; never the newest.
+    /// Whole partitions, the oldest first, while they are too old or there is too much; the newest only by age.
     fn expired(&self) -> Vec<SegmentId> {
         let sealed = &self.outer.sealed;
         let (now, options) = (self.now().0, self.outer.setting.store);
         let mut slices: Vec<u64> = sealed.values().map(|one| one.slice).collect();
         slices.sort_unstable();
         slices.dedup();
-        slices.pop();
+        let newest = slices.last().copied();
         let mut stored: u64 = sealed.values().map(|one| one.bytes).sum();
         let mut gone = Vec::new();
         for slice in slices {
             let is_old = (slice + 1) * self.slice() + options.retention.0 <= now;
-            if !is_old && stored <= options.bytes_max {
+            if !is_old && (stored <= options.bytes_max || Some(slice) == newest) {
                 break;
             }
             for (id, one) in sealed.iter().filter(|(_, one)| one.slice == slice) {
