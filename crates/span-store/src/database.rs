@@ -13,6 +13,7 @@ use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind};
 use crate::dictionaries::{Dictionaries, copies};
 use crate::error::StoreError;
 use crate::log::generation_of;
+use crate::open;
 use crate::options;
 use crate::partition::{Db, FamilyName};
 use crate::rollup;
@@ -89,8 +90,10 @@ impl Database {
         Ok(families(&self.dir)?.iter().all(|family| family != name))
     }
 
-    /// Closes it and opens it again. If that fails it stays closed, and this may be tried again.
+    /// Closes it and opens it again. If that fails it stays closed, and this may be tried again; without a catalog it is
+    /// not closed either.
     pub(crate) fn reopen(&self) -> Result<(), StoreError> {
+        open::has_catalog(&self.dir)?;
         let mut open = self.open.write();
         // Closed before it is opened: there is one lock file.
         drop(open.take());

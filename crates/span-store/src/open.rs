@@ -69,7 +69,7 @@ pub(crate) fn known(db: &Db) -> Result<u64, StoreError> {
 }
 
 /// Without `CURRENT`, RocksDB takes the folder for an empty one, begins anew, and deletes files that it does not know.
-fn has_catalog(dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn has_catalog(dir: &Path) -> Result<(), StoreError> {
     if repair::is_interrupted(dir) {
         let reason = "a repair was interrupted before its last step".to_owned();
         return Err(StoreError::Catalog { file: "rocksdb".to_owned(), reason });

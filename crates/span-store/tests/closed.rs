@@ -9,7 +9,8 @@ mod sample;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use sample::{HOUR, open, options, publish, request};
+use sample::{HOUR, noise, open, options, publish, request};
+use segment::{Blocks, Key};
 use span_store::{SpanStore, StoreError};
 use trace_model::UnixNanos;
 
@@ -48,6 +49,21 @@ fn a_generation_that_cannot_be_dropped_counts_until_it_is() {
     assert!(families(dir.path(), "log-") < before.1);
     drop(store);
     assert_eq!(open(dir.path()).frames, BTreeSet::new());
+}
+
+/// RocksDB would begin anew and delete what it does not know.
+#[test]
+fn a_database_whose_catalog_went_is_not_opened_again_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ..) = SpanStore::open(dir.path(), options()).unwrap();
+    let stored = publish(&store, HOUR, (0, 0)).handle;
+    let (current, aside) = (dir.path().join("rocksdb/CURRENT"), dir.path().join("CURRENT"));
+    std::fs::rename(&current, &aside).unwrap();
+    assert!(matches!(store.reopen(), Err(StoreError::Catalog { .. })));
+    assert_eq!(stored.get(Key::Chunk(3)).unwrap(), Some(noise(3, 5_000)), "it still reads");
+    std::fs::rename(&aside, &current).unwrap();
+    store.reopen().unwrap();
+    assert_eq!(stored.get(Key::Chunk(3)).unwrap(), Some(noise(3, 5_000)));
 }
 
 #[test]
