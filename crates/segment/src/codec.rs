@@ -52,12 +52,28 @@ pub enum ReadError {
     /// The bytes are not what was written.
     #[error("damaged {0}")]
     Damaged(&'static str),
+    /// The store found that the bytes under a key are not what was written.
+    #[error("damaged {key:?}: {reason}")]
+    Corrupt {
+        /// The key.
+        key: crate::Key,
+        /// What the store said.
+        reason: String,
+    },
     /// A key that the segment's meta promises is not there.
     #[error("missing {0:?}")]
     Missing(crate::Key),
     /// Written by a newer version.
     #[error("segment format {0} is newer than this version reads ({newest})", newest = crate::FORMAT)]
     Format(u32),
+}
+
+impl ReadError {
+    /// Whether it is the bytes that are at fault: then reading them again ends in the same. A store that fails may not
+    /// do so the next time.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_) | Self::Corrupt { .. } | Self::Missing(_))
+    }
 }
 
 pub(crate) fn fetch(blocks: &dyn Blocks, key: crate::Key) -> Result<Vec<u8>, ReadError> {

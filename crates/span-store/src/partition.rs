@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rocksdb::{AsColumnFamilyRef, DBWithThreadMode, MultiThreaded};
+use rocksdb::{AsColumnFamilyRef, DBWithThreadMode, ErrorKind, MultiThreaded};
 use segment::{Blocks, Dictionary, Key, ReadError};
 use trace_model::UnixNanos;
 
@@ -131,7 +131,7 @@ impl Blocks for SegmentHandle {
         let family = db
             .cf_handle(&self.partition.family)
             .ok_or_else(|| ReadError::Store(format!("partition {} was dropped", self.partition.family)))?;
-        read(&db, &family, &full_key(self.id, key))
+        read(&db, &family, key, &full_key(self.id, key))
     }
 
     fn dictionary(&self) -> Option<&Dictionary> {
@@ -142,9 +142,14 @@ impl Blocks for SegmentHandle {
 pub(crate) fn read(
     db: &Db,
     family: &impl AsColumnFamilyRef,
-    key: &[u8],
+    key: Key,
+    full_key: &[u8],
 ) -> Result<Option<Vec<u8>>, ReadError> {
-    let value = db.get_pinned_cf(family, key).map_err(|error| ReadError::Store(error.to_string()))?;
+    let failed = |error: rocksdb::Error| match error.kind() {
+        ErrorKind::Corruption => ReadError::Corrupt { key, reason: error.into_string() },
+        _ => ReadError::Store(error.into_string()),
+    };
+    let value = db.get_pinned_cf(family, full_key).map_err(failed)?;
     Ok(value.map(|pinned| pinned.to_vec()))
 }
 

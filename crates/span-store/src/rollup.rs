@@ -72,7 +72,7 @@ impl Blocks for RollupHandle {
         let db = self.db.get().map_err(|error| ReadError::Store(error.to_string()))?;
         let family =
             db.cf_handle(FAMILY).ok_or_else(|| ReadError::Store("there are no rollups".to_owned()))?;
-        read(&db, &family, &full_key(self.file.number, key))
+        read(&db, &family, key, &full_key(self.file.number, key))
     }
 }
 
