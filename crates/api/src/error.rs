@@ -120,6 +120,10 @@ impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Recovering(reason) => Self::not_ready(reason),
+            // Not a 500, which a client would try again: it stays as it is.
+            error @ QueryError::Unreadable => {
+                Self::new(StatusCode::NOT_FOUND, "trace_not_found", error.to_string())
+            }
             QueryError::Store(reason) => {
                 tracing::error!(%reason, "a query failed");
                 Self::internal("store", "the store could not be read; the log has the reason")

@@ -25,6 +25,21 @@ pub fn analyse_counting(
     Some((row_of(trace_id, &trace, &anomalies, revised), count_anomalies(&anomalies)))
 }
 
+/// The analysis of a trace of which stored spans cannot be read, from those that can. If there are none: what was known
+/// of all before, with no critical path.
+pub fn analyse_in_part(
+    trace_id: TraceId,
+    nodes: Vec<SpanNode>,
+    totals: &Totals,
+    revised: bool,
+) -> (TraceRow, AnomalyCounts) {
+    let known = || TraceRow { flags: Flags::default(), ..summary(trace_id, totals, revised) };
+    let found = analyse_counting(trace_id, nodes, revised);
+    let (mut row, anomalies) = found.unwrap_or_else(|| (known(), AnomalyCounts::default()));
+    row.flags.insert(Flags::UNREAD_SPANS);
+    (row, anomalies)
+}
+
 pub(crate) fn count_anomalies(anomalies: &[Anomaly]) -> AnomalyCounts {
     let mut counts = AnomalyCounts::default();
     anomalies.iter().for_each(|anomaly| counts[anomaly.kind as usize] += 1);

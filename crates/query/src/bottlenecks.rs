@@ -10,8 +10,8 @@ use hashbrown::{HashMap, HashSet};
 use latency::LatencyHistogram;
 use segment::rolled_paths;
 use segment::{
-    ItemKey, ItemSums, Names, Part, PathExemplar, PathGrouping, PathSumming, PathSums, Tier, TraceHeads,
-    TracePaths, TraceRow,
+    ItemKey, ItemSums, Names, Part, PathExemplar, PathGrouping, PathSumming, PathSums, ReadError, Tier,
+    TraceHeads, TracePaths, TraceRow,
 };
 use span_store::in_parts;
 use trace_assemble::Phase;
@@ -165,19 +165,14 @@ impl Selection<'_> {
                 continue;
             }
             let _turn = self.state.scans.turn();
-            let detail = match self.state.blocks.detail_of_many(segment, &self.state.names) {
-                Ok(detail) => detail,
-                Err(_) if segment.handle.is_dropped() => continue,
-                Err(error) => return Err(error.into()),
-            };
+            let detail = self.state.blocks.detail_of_many(segment, &self.state.names);
+            let Some(detail) = self.state.readable(segment, detail)? else { continue };
             for (number, meta) in detail.meta.trace_blocks.iter().enumerate() {
                 if meta.start_min >= window.end.0 || meta.start_max < window.start.0 {
                     continue;
                 }
-                match self.block((segment, &detail), number as u32, &mut entries, scanned, summing) {
-                    Err(_) if segment.handle.is_dropped() => break,
-                    other => other?,
-                }
+                let read = self.block((segment, &detail), number as u32, &mut entries, scanned, summing);
+                self.state.readable(segment, read)?;
             }
         }
         Ok(())
@@ -190,7 +185,7 @@ impl Selection<'_> {
         entries: &mut Entries,
         scanned: &mut Scanned,
         summing: &mut PathSumming,
-    ) -> Result<(), QueryError> {
+    ) -> Result<(), ReadError> {
         let mut heads = TraceHeads::read_without_services(&segment.handle, number)?.rows;
         scanned.blocks += 1;
         scanned.rows += heads.len() as u64;
@@ -253,11 +248,12 @@ impl Selection<'_> {
                 }
                 let _turn = self.state.scans.turn();
                 scanned.blocks += 1;
-                rolled_paths(&rollup.handle, block, by, &wanted, &mut |row| {
+                let read = rolled_paths(&rollup.handle, block, by, &wanted, &mut |row| {
                     scanned.rows += 1;
                     sums.merge(row.sums, |key| rollup.globalize(key));
                     found = found.max(Some(tier));
-                })?;
+                });
+                self.state.readable_of_rollup(rollup, read)?;
             }
         }
         Ok((sums, found, scanned))

@@ -91,8 +91,8 @@ impl DictionaryTrainer {
         self.tried = Some(now);
         self.newest = small.iter().map(|segment| segment.id).max();
         let recent = &small[small.len().saturating_sub(SEGMENTS_MAX)..];
-        let samples =
-            recent.iter().map(|segment| segment.samples(SAMPLES_MAX)).collect::<Result<Vec<Samples>, _>>()?;
+        let sampled = recent.iter().map(|segment| state.readable(segment, segment.samples(SAMPLES_MAX)));
+        let samples: Vec<Samples> = sampled.filter_map(Result::transpose).collect::<Result<_, _>>()?;
         let in_use = store.dictionary();
         let found = retrain(&samples, in_use.as_deref()).map_err(BuildError::from)?;
         state.housekeeping.lock().dictionaries.trained += 1;

@@ -25,12 +25,17 @@ const PIECE_SPANS: usize = 1_000;
 /// Why a question could not be answered. Nothing that a client asks can cause the first.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// The store failed or is damaged.
+    /// The store failed.
     #[error("{0}")]
     Store(String),
     /// It is not there, and may be yet: the log is being replayed.
     #[error("{0}")]
     Recovering(String),
+    /// All that may be stored of a trace is damaged.
+    #[error(
+        "nothing of this trace can be read; what may be stored of it is in a damaged segment, which /api/v1/status names"
+    )]
+    Unreadable,
 }
 
 impl From<ReadError> for QueryError {
@@ -79,7 +84,7 @@ impl Engine {
         let recovering = self.recovering();
         let (rows, mut incomplete) = totals::services(&self.state, window)?;
         incomplete.extend(recovering);
-        incomplete.extend(self.damage());
+        incomplete.extend(self.state.damage());
         Ok((rows, incomplete))
     }
 
@@ -94,7 +99,7 @@ impl Engine {
     ) -> Result<(Vec<OperationRow>, Vec<Incomplete>), QueryError> {
         let mut incomplete: Vec<Incomplete> = self.recovering().into_iter().collect();
         let rows = totals::operations(&self.state, service, kind)?;
-        incomplete.extend(self.damage());
+        incomplete.extend(self.state.damage());
         Ok((rows, incomplete))
     }
 
@@ -110,14 +115,14 @@ impl Engine {
             answer.traces.iter_mut().for_each(|hit| hit.state = TraceState::Open);
         }
         answer.incomplete.extend(recovering);
-        answer.incomplete.extend(self.damage());
+        answer.incomplete.extend(self.state.damage());
         Ok(answer)
     }
 
     /// A whole trace, or of a large one the first page.
     ///
     /// # Errors
-    /// If it is not there while recovering, or if the store fails.
+    /// If it is not there while recovering, if nothing of it can be read for damage, or if the store fails.
     pub fn trace(&self, id: TraceId) -> Result<Option<TraceAnswer>, QueryError> {
         self.trace_page(&TracePage::first(id))
     }
@@ -125,7 +130,7 @@ impl Engine {
     /// A page of a trace. Anomalies are told on the first.
     ///
     /// # Errors
-    /// If it is not there while recovering, or if the store fails.
+    /// If it is not there while recovering, if nothing of it can be read for damage, or if the store fails.
     pub fn trace_page(&self, page: &TracePage) -> Result<Option<TraceAnswer>, QueryError> {
         let recovering = self.recovering();
         let Some(fetched) = fetch::trace(&self.state, page)? else { return not_found(recovering) };
@@ -161,14 +166,14 @@ impl Engine {
             answer.anomalies.truncate(ANOMALIES_MAX);
         }
         answer.incomplete.extend(recovering);
-        answer.incomplete.extend(self.damage());
+        answer.incomplete.extend(self.state.damage());
         Ok(Some(answer))
     }
 
     /// The critical path of a trace.
     ///
     /// # Errors
-    /// If it is not there while recovering, or if the store fails.
+    /// If it is not there while recovering, if nothing of it can be read for damage, or if the store fails.
     pub fn critical_path(
         &self,
         question: &CriticalPathQuery,
@@ -179,7 +184,7 @@ impl Engine {
             answer.state = TraceState::Open;
         }
         answer.incomplete.extend(recovering);
-        answer.incomplete.extend(self.damage());
+        answer.incomplete.extend(self.state.damage());
         Ok(Some(answer))
     }
 
@@ -191,7 +196,7 @@ impl Engine {
         let recovering = self.recovering();
         let mut answer = latencies::answer(&self.state, question)?;
         answer.incomplete.extend(recovering);
-        answer.incomplete.extend(self.damage());
+        answer.incomplete.extend(self.state.damage());
         Ok(answer)
     }
 
@@ -203,17 +208,8 @@ impl Engine {
         let recovering = self.recovering();
         let mut answer = bottlenecks::answer(&self.state, question)?;
         answer.incomplete.extend(recovering);
-        answer.incomplete.extend(self.damage());
+        answer.incomplete.extend(self.state.damage());
         Ok(answer)
-    }
-
-    fn damage(&self) -> Vec<Incomplete> {
-        let damaged = self.state.damaged.lock();
-        damaged
-            .iter()
-            .take(8)
-            .map(|detail| Incomplete { reason: "damaged_segment", detail: detail.clone() })
-            .collect()
     }
 
     /// The state of the store and of assembly.
@@ -263,6 +259,7 @@ impl Engine {
                 ("segments_dropped_for_room", read(&counters.dropped_for_room)),
                 ("spans_not_rolled_up", read(&counters.not_rolled_up)),
                 ("reopen_lookups", read(&counters.reopen_lookups)),
+                ("lookups_failed", read(&counters.lookups_failed)),
                 ("traces_finished_early", early),
                 ("names_over_limit", state.names.totals().overflowed),
                 ("metrics_over_limit", state.metrics.lock().over_limit()),

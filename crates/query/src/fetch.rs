@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use otlp_wire::{read_span, service_name};
-use segment::{ContextBlock, LiveBatch, ReadError};
+use segment::{ChunkSpan, ContextBlock, LiveBatch, ReadError};
 use trace_assemble::{Location, Phase};
 use trace_model::{SpanNode, TraceId, UnixNanos};
 
@@ -52,6 +52,31 @@ pub(crate) struct FetchedTrace {
     pub(crate) pass: Option<Pass>,
 }
 
+/// What was found of a trace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Looked {
+    /// `None` if there are no spans.
+    pub(crate) state: Option<TraceState>,
+    /// Whether nothing was left out for damage.
+    pub(crate) whole: bool,
+}
+
+impl Looked {
+    /// The state of the trace. Nobody can say that it is not stored while a block that may hold it cannot be read.
+    pub(crate) fn state(self) -> Result<Option<TraceState>, QueryError> {
+        if self.state.is_none() && !self.whole { Err(QueryError::Unreadable) } else { Ok(self.state) }
+    }
+}
+
+/// The skeletons of a trace.
+#[derive(Debug)]
+pub struct TraceNodes {
+    /// The skeletons, or sums over them.
+    pub nodes: Nodes,
+    /// Whether nothing was left out for damage.
+    pub whole: bool,
+}
+
 /// The whole trace or a page of it, `None` if nothing of it is stored.
 pub(crate) fn trace(state: &State, page: &TracePage) -> Result<Option<FetchedTrace>, QueryError> {
     let mut first = First::new(page.after, page.limit, PAGE_BYTES);
@@ -67,26 +92,27 @@ pub(crate) fn trace(state: &State, page: &TracePage) -> Result<Option<FetchedTra
         nodes.add(&span.node);
         first.add(span);
     })?;
+    let found = found.state()?;
     let (spans, more) = first.done();
     let nodes = nodes.done().0;
     Ok(found.map(|state| FetchedTrace { spans, nodes: is_first.then_some(nodes), state, more, pass }))
 }
 
-/// Tells `each` the spans of a trace, once each and in no particular order; `None` if there are none.
+/// Tells `each` the spans of a trace, once each and in no particular order.
 pub(crate) fn each_span(
     state: &State,
     id: TraceId,
     each: &mut dyn FnMut(FetchedSpan),
-) -> Result<Option<TraceState>, QueryError> {
+) -> Result<Looked, QueryError> {
     let (live, phase) = live_places(state, id);
     let view = state.snapshot();
-    let mut any = false;
+    let (mut any, mut whole) = (false, true);
     let mut each = |span| {
         any = true;
         each(span);
     };
     for segment in view.segments_of(&id)? {
-        sealed_spans(state, &segment, id, &mut each)?;
+        whole &= sealed_spans(state, &segment, id, &mut each)?;
     }
     // A batch that is not in the view any more has been sealed, and its spans were found there.
     for (number, row) in live {
@@ -96,30 +122,31 @@ pub(crate) fn each_span(
         }
     }
     let state = if phase == Some(Phase::Open) { TraceState::Open } else { TraceState::Final };
-    Ok(any.then_some(state))
+    Ok(Looked { state: any.then_some(state), whole })
 }
 
 /// The skeletons of a trace, sealed and live; sums if there are more than `most`.
 ///
 /// # Errors
 /// If the store fails.
-pub fn trace_nodes(state: &State, id: TraceId, most: usize) -> Result<Nodes, QueryError> {
+pub fn trace_nodes(state: &State, id: TraceId, most: usize) -> Result<TraceNodes, QueryError> {
     let mut nodes = Gathering::new(most, None);
-    each_span(state, id, &mut |span| nodes.add(&span.node))?;
-    Ok(nodes.done().0)
+    let looked = each_span(state, id, &mut |span| nodes.add(&span.node))?;
+    Ok(TraceNodes { nodes: nodes.done().0, whole: looked.whole })
 }
 
 /// The skeletons of a trace in sealed segments, sums if there are more than `most`; and the last live batch that had
-/// been sealed when they were read.
+/// been sealed when they were read. What is left out for damage is counted as a look-up that failed.
 ///
 /// # Errors
 /// If the store fails.
 pub fn stored_nodes(state: &State, id: TraceId, most: usize) -> Result<(Nodes, u64), QueryError> {
     let view = state.snapshot();
-    let mut nodes = Gathering::new(most, None);
+    let (mut nodes, mut whole) = (Gathering::new(most, None), true);
     for segment in view.segments_of(&id)? {
-        sealed_spans(state, &segment, id, &mut |span| nodes.add(&span.node))?;
+        whole &= sealed_spans(state, &segment, id, &mut |span| nodes.add(&span.node))?;
     }
+    state.count(&state.counters.lookups_failed, u64::from(!whole));
     Ok((nodes.done().0, view.sealed_batch))
 }
 
@@ -142,44 +169,55 @@ fn live_span(batch: &LiveBatch, row: u32) -> Option<FetchedSpan> {
     })
 }
 
+/// Tells `each` the spans of a trace in a segment; whether nothing was left out for damage.
 pub(crate) fn sealed_spans(
     state: &State,
     segment: &SealedSegment,
     id: TraceId,
     each: &mut dyn FnMut(FetchedSpan),
-) -> Result<(), QueryError> {
-    match try_sealed_spans(state, segment, id, each) {
-        Err(_) if segment.handle.is_dropped() => Ok(()),
-        other => Ok(other?),
-    }
-}
-
-fn try_sealed_spans(
-    state: &State,
-    segment: &SealedSegment,
-    id: TraceId,
-    each: &mut dyn FnMut(FetchedSpan),
-) -> Result<(), ReadError> {
-    let mut contexts: HashMap<u32, Arc<[u8]>> = HashMap::new();
+) -> Result<bool, QueryError> {
+    let mut contexts = Contexts { state, segment, read: HashMap::new() };
+    let mut whole = true;
     for block in segment.chunks.blocks_of(&id) {
-        for span in state.blocks.chunk(segment, block)?.spans(&id)? {
-            let context = match span.own_context {
-                Some(own) => own.into(),
-                None => match contexts.get(&span.context) {
-                    Some(context) => Arc::clone(context),
-                    None => {
-                        let block = state.blocks.contexts(segment, ContextBlock::number_of(span.context))?;
-                        let context: Arc<[u8]> = block.get(span.context)?.into();
-                        contexts.insert(span.context, Arc::clone(&context));
-                        context
-                    }
-                },
-            };
-            let node = node_of(&span.message, &context, &state.names)?;
-            each(FetchedSpan { node, context, message: span.message });
+        let spans = state.blocks.chunk(segment, block).and_then(|block| block.spans(&id));
+        let spans = state.readable(segment, spans)?;
+        whole &= spans.is_some();
+        for span in spans.into_iter().flatten() {
+            match state.readable(segment, contexts.fetched(span))? {
+                Some(span) => each(span),
+                None => whole = false,
+            }
         }
     }
-    Ok(())
+    Ok(whole || segment.handle.is_dropped())
+}
+
+/// Contexts of a segment that were looked at; `None` for one that cannot be read, which is not tried for every span.
+struct Contexts<'a> {
+    state: &'a State,
+    segment: &'a SealedSegment,
+    read: HashMap<u32, Option<Arc<[u8]>>>,
+}
+
+impl Contexts<'_> {
+    fn fetched(&mut self, span: ChunkSpan) -> Result<FetchedSpan, ReadError> {
+        let context = match span.own_context {
+            Some(own) => own.into(),
+            None => self.get(span.context)?,
+        };
+        let node = node_of(&span.message, &context, &self.state.names)?;
+        Ok(FetchedSpan { node, context, message: span.message })
+    }
+
+    fn get(&mut self, number: u32) -> Result<Arc<[u8]>, ReadError> {
+        if let Some(known) = self.read.get(&number) {
+            return known.clone().ok_or(ReadError::Damaged("context block"));
+        }
+        let block = self.state.blocks.contexts(self.segment, ContextBlock::number_of(number));
+        let context = block.and_then(|block| Ok(Arc::from(block.get(number)?)));
+        self.read.insert(number, context.as_ref().ok().cloned());
+        context
+    }
 }
 
 pub(crate) fn node_of(message: &[u8], context: &[u8], names: &NameTable) -> Result<SpanNode, ReadError> {
@@ -198,16 +236,18 @@ pub(crate) fn node_of(message: &[u8], context: &[u8], names: &NameTable) -> Resu
     })
 }
 
-/// When the spans of a trace of a segment started, by its number there; in the order in which rows number them.
+/// When the spans of a trace of a segment started, by its number there; in the order in which rows number them. `None` if
+/// they cannot all be read.
 pub(crate) fn starts_of(
     state: &State,
     segment: &SealedSegment,
     number: u32,
-) -> Result<Vec<UnixNanos>, ReadError> {
-    let id = trace_id(state, segment, number)?;
+) -> Result<Option<Vec<UnixNanos>>, QueryError> {
+    let id = trace_id(state, segment, number);
+    let Some(id) = state.readable(segment, id)? else { return Ok(None) };
     let mut starts = Vec::new();
-    try_sealed_spans(state, segment, id, &mut |span| starts.push(span.node.start))?;
-    Ok(starts)
+    let whole = sealed_spans(state, segment, id, &mut |span| starts.push(span.node.start))?;
+    Ok(whole.then_some(starts))
 }
 
 /// The id of a trace from its number within a segment.

@@ -164,14 +164,15 @@ impl<'a> Run<'a> {
                 continue;
             }
             let _turn = self.state.scans.turn();
-            rolled_histograms(&rollup.handle, block, &fits, &mut |row| {
+            let read = rolled_histograms(&rollup.handle, block, &fits, &mut |row| {
                 let (id, at) = (rollup.operation(row.operation), tier.start(row.bucket));
                 self.resolution = self.resolution.max(Some(tier));
                 if self.is_cut(at, tier) {
                     self.cut_points = self.cut_points.max(Some(tier));
                 }
                 self.add(at, id, row.status, &row.histogram, &row.exemplars);
-            })?;
+            });
+            self.state.readable_of_rollup(rollup, read)?;
         }
         Ok(())
     }
@@ -200,11 +201,8 @@ impl<'a> Run<'a> {
 
     fn segment(&mut self, segment: &SealedSegment) -> Result<(), QueryError> {
         let _turn = self.state.scans.turn();
-        let detail = match self.state.blocks.detail_of_many(segment, &self.state.names) {
-            Ok(detail) => detail,
-            Err(_) if segment.handle.is_dropped() => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
+        let detail = self.state.blocks.detail_of_many(segment, &self.state.names);
+        let Some(detail) = self.state.readable(segment, detail)? else { return Ok(()) };
         let wanted: Vec<bool> = detail.operations.iter().map(|id| self.wanted(*id).is_some()).collect();
         if !wanted.contains(&true) {
             return Ok(());
@@ -216,12 +214,8 @@ impl<'a> Run<'a> {
             let fits = |local: u32, status| {
                 wanted.get(local as usize).copied().unwrap_or(false) && status_wanted(self.question, status)
             };
-            let rows = match decode_minute(&segment.handle, minute, &fits) {
-                Ok(rows) => rows,
-                Err(_) if segment.handle.is_dropped() => return Ok(()),
-                Err(error) => return Err(error.into()),
-            };
-            for row in rows {
+            let rows = decode_minute(&segment.handle, minute, &fits);
+            for row in self.state.readable(segment, rows)?.into_iter().flatten() {
                 let id = detail.operation(row.operation);
                 self.add(Tier::Minute.start(minute), id, row.status, &row.histogram, &row.exemplars);
             }

@@ -19,7 +19,8 @@ pub fn identity_of(node: &SpanNode) -> SpanIdentity {
     (node.start, node.span_id, node.content)
 }
 
-/// Those of these spans of a trace that are in sealed segments.
+/// Those of these spans of a trace that are in sealed segments. What cannot be read for damage counts as not stored, and the
+/// look-up as one that failed.
 ///
 /// # Errors
 /// If the store fails.
@@ -30,16 +31,15 @@ pub fn stored_among(
 ) -> Result<HashSet<SpanIdentity>, QueryError> {
     wanted.sort_unstable();
     wanted.dedup();
-    let mut found = HashSet::new();
+    let (mut found, mut whole) = (HashSet::new(), true);
     for segment in state.snapshot().segments_of(&id)? {
         let (first, last) = (segment.meta.start_min, segment.meta.start_max);
         let low = wanted.partition_point(|(start, ..)| start.0 < first);
         let high = wanted.partition_point(|(start, ..)| start.0 <= last);
-        match in_segment(state, &segment, id, &wanted[low..high.max(low)], &mut found) {
-            Err(_) if segment.handle.is_dropped() => {}
-            other => other?,
-        }
+        let read = in_segment(state, &segment, id, &wanted[low..high.max(low)], &mut found);
+        whole &= state.readable(&segment, read)?.is_some() || segment.handle.is_dropped();
     }
+    state.count(&state.counters.lookups_failed, u64::from(!whole));
     Ok(found)
 }
 

@@ -132,7 +132,7 @@ pub fn merge(
             if stop() {
                 return Err(MergeError::Stopped);
             }
-            match Source::read(state, segment, raw_bytes_max)? {
+            match Source::read(state, segment, raw_bytes_max).map_err(|error| noted(state, segment, error))? {
                 Some(source) if group.raw_bytes + source.batch.request.len() <= raw_bytes_max => {
                     group.push(source)
                 }
@@ -156,6 +156,12 @@ pub fn merge(
     let gone: Vec<SegmentId> = segments.iter().map(|segment| segment.id).collect();
     state.replace_sealed(&gone, merged);
     Ok(Some(outcome))
+}
+
+/// Nothing of a damaged segment is left out where another takes its place: it is reported, and stays as it is.
+fn noted(state: &State, segment: &SealedSegment, error: ReadError) -> MergeError {
+    state.note_segment(segment, &error);
+    error.into()
 }
 
 /// The segment with its names, which memory holds apart.

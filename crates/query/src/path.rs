@@ -29,7 +29,7 @@ pub(crate) fn answer(
         }
         first.add(span.node);
     })?;
-    let Some(trace_state) = found else { return Ok(None) };
+    let Some(trace_state) = found.state()? else { return Ok(None) };
     let (nodes, more) = first.done();
     let Some((trace, anomalies)) = Trace::from_spans(nodes) else { return Ok(None) };
     let primary = trace.primary_root();

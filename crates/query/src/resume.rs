@@ -79,19 +79,17 @@ fn named(state: &State, view: &View) -> Result<HashMap<TraceId, UnixNanos>, Read
     segments.sort_unstable_by_key(|segment| std::cmp::Reverse(order(segment)));
     let mut analysed: HashSet<TraceId> = HashSet::new();
     for segment in segments {
-        for id in open_ids(segment)? {
+        for id in state.readable(segment, open_ids(segment))?.into_iter().flatten() {
             if !analysed.contains(&id) {
                 open.entry(id).or_insert(UnixNanos(segment.meta.arrival_min));
             }
         }
-        let detail = state.blocks.detail(segment, &state.names)?;
+        let detail = state.blocks.detail(segment, &state.names);
+        let Some(detail) = state.readable(segment, detail)? else { continue };
         for number in 0..detail.meta.trace_blocks.len() as u32 {
-            analysed.extend(
-                TraceHeads::read_without_services(&segment.handle, number)?
-                    .rows
-                    .iter()
-                    .map(|row| row.trace_id),
-            );
+            let heads = TraceHeads::read_without_services(&segment.handle, number);
+            let heads = state.readable(segment, heads)?;
+            analysed.extend(heads.iter().flat_map(|heads| &heads.rows).map(|row| row.trace_id));
         }
     }
     Ok(open)

@@ -226,11 +226,8 @@ impl Run<'_> {
             Source::Sealed { segment, trace } => {
                 let segment = &self.view.sealed[segment];
                 self.answer.scanned.blocks += 1;
-                match fetch::trace_id(self.state, segment, trace) {
-                    Ok(id) => Ok(Some(id)),
-                    Err(_) if segment.handle.is_dropped() => Ok(None),
-                    Err(error) => Err(error.into()),
-                }
+                let id = fetch::trace_id(self.state, segment, trace);
+                Ok(self.state.readable(segment, id)?)
             }
         }
     }
@@ -256,7 +253,7 @@ impl Run<'_> {
             }
             nodes.add(&node);
         })?;
-        let (Some(trace_state), Some((node, place))) = (found, best) else { return Ok(None) };
+        let (Some(trace_state), Some((node, place))) = (found.state, best) else { return Ok(None) };
         if !place.is_after(search.cursor.as_ref()) {
             return Ok(None);
         }
@@ -344,14 +341,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// `None` if retention has dropped the segment meanwhile.
+    /// `None` if the segment was dropped meanwhile or is damaged.
     fn detail(&self, at: usize) -> Result<Option<Arc<Detail>>, QueryError> {
         let segment = &self.view.sealed[at];
-        match self.state.blocks.detail(segment, &self.state.names) {
-            Ok(detail) => Ok(Some(detail)),
-            Err(_) if segment.handle.is_dropped() => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let detail = self.state.blocks.detail(segment, &self.state.names);
+        Ok(self.state.readable(segment, detail)?)
     }
 
     /// The longest span that can match, by the segment's services; `None` where no operation can.
@@ -372,11 +366,8 @@ impl Run<'_> {
     fn read_block(&mut self, at: usize, number: u32, from: usize) -> Result<Option<Next>, QueryError> {
         let Some(detail) = self.detail(at)? else { return Ok(None) };
         let segment = Arc::clone(&self.view.sealed[at]);
-        let block = match RowBlock::read(&segment.handle, number) {
-            Ok(block) => block,
-            Err(_) if segment.handle.is_dropped() => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
+        let block = RowBlock::read(&segment.handle, number);
+        let Some(block) = self.state.readable(&segment, block)? else { return Ok(None) };
         self.answer.scanned.blocks += 1;
         let fits: Vec<bool> =
             detail.operations.iter().map(|id| self.filter.operation_fits(self.state, *id)).collect();

@@ -74,10 +74,8 @@ impl View {
         let listed = self.directory.find(hash, 0);
         let mut found: Vec<_> = listed.iter().filter_map(|id| self.segment(*id)).cloned().collect();
         for segment in self.directory.unlisted().iter().rev().filter_map(|id| self.segment(*id)) {
-            match segment.lists(hash) {
-                Ok(true) => found.push(Arc::clone(segment)),
-                Err(error) if !segment.handle.is_dropped() => return Err(error),
-                _ => {}
+            if lists(segment, hash)? {
+                found.push(Arc::clone(segment));
             }
         }
         Ok(found)
@@ -112,11 +110,20 @@ impl Stored {
             if segment.meta.arrival_max < unlisted.0 {
                 break;
             }
-            if segment.lists(hash)? {
+            if lists(segment, hash)? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+}
+
+/// Whether a segment's own list has this hash. Without its list, a damaged one may hold any trace: its blocks tell.
+fn lists(segment: &SealedSegment, hash: u32) -> Result<bool, ReadError> {
+    match segment.lists(hash) {
+        Err(_) if segment.handle.is_dropped() => Ok(false),
+        Err(error) if error.is_damage() => Ok(true),
+        other => other,
     }
 }
 
@@ -158,6 +165,9 @@ pub struct Counters {
     pub not_rolled_up: AtomicU64,
     /// Look-ups of a trace in sealed segments on arrival of a span.
     pub reopen_lookups: AtomicU64,
+    /// Look-ups of what is stored of a trace, on arrival of a span, that could not read all of it: a repeated span may
+    /// have counted again.
+    pub lookups_failed: AtomicU64,
     /// Analyses of traces.
     pub analysed: AtomicU64,
     /// Of these, again, after a late span.
@@ -191,7 +201,7 @@ pub struct State {
     pub replayed_batches: AtomicU64,
     /// Counted outcomes.
     pub counters: Counters,
-    /// What was set aside as damaged.
+    /// What was set aside as damaged, or found damaged since; one entry a segment.
     pub damaged: Mutex<Vec<String>>,
     /// Held by who merges or retires, from beginning to end: there is the keeper, and who makes room.
     pub(crate) keeping: Mutex<()>,
@@ -340,7 +350,9 @@ impl State {
                 Ok(hashes) => directory.add(segment.id, hashes, segment.meta.arrival_max),
                 Err(error) => {
                     directory.add_unlisted(segment.id);
-                    self.damaged.lock().push(format!("segment {}: {error}", segment.id.0));
+                    if !self.note_segment(segment, &error) {
+                        self.damaged.lock().push(format!("segment {}: {error}", segment.id.0));
+                    }
                 }
             }
         }
@@ -451,10 +463,13 @@ impl State {
 
     /// A rollup takes the place of others, in one step for whoever looks.
     pub fn exchange_rollups(&self, gone: &[u64], rollup: Option<&Arc<Rollup>>) {
-        let mut view = self.view.write();
-        let rollups = Arc::make_mut(&mut view.rollups);
-        rollups.retain(|rollup| !gone.contains(&rollup.handle.number()));
-        rollups.extend(rollup.cloned());
+        {
+            let mut view = self.view.write();
+            let rollups = Arc::make_mut(&mut view.rollups);
+            rollups.retain(|rollup| !gone.contains(&rollup.handle.number()));
+            rollups.extend(rollup.cloned());
+        }
+        self.forget_rollups(gone);
     }
 
     /// Adds one to a counter.

@@ -78,47 +78,43 @@ fn partly(
     window: Window,
     totals: &mut HashMap<ServiceId, Total>,
 ) -> Result<(), QueryError> {
-    let detail = match state.blocks.detail(segment, &state.names) {
-        Ok(detail) => detail,
-        Err(_) if segment.handle.is_dropped() => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
+    let detail = state.blocks.detail(segment, &state.names);
+    let Some(detail) = state.readable(segment, detail)? else { return Ok(()) };
     let mut exact = ExactStarts { state, segment, traces: HashMap::new() };
     for (number, meta) in detail.meta.row_blocks.iter().enumerate() {
         if meta.start_min >= window.end.0 || meta.start_max < window.start.0 {
             continue;
         }
-        let block = match RowBlock::read(&segment.handle, number as u32) {
-            Ok(block) => block,
-            Err(_) if segment.handle.is_dropped() => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
+        let block = RowBlock::read(&segment.handle, number as u32);
+        let Some(block) = state.readable(segment, block)? else { continue };
         let total = totals.entry(segment.service(meta.service)).or_insert(Total::NONE);
-        match block_partly(&block, window, &mut exact, total) {
-            Err(_) if segment.handle.is_dropped() => return Ok(()),
-            other => other?,
-        }
+        block_partly(&block, window, &mut exact, total)?;
     }
     totals.retain(|_, total| total.spans > 0);
     Ok(())
 }
 
-/// Counts the rows in the window. Rows do not tell exactly when their spans started; it is looked up where that matters.
+/// Counts the rows in the window. Rows do not tell exactly when their spans started; it is looked up where that matters,
+/// and where it cannot be had, a row counts if its span was in the window for certain.
 fn block_partly(
     block: &RowBlock,
     window: Window,
     exact: &mut ExactStarts<'_>,
     total: &mut Total,
-) -> Result<(), ReadError> {
+) -> Result<(), QueryError> {
     for row in 0..block.len() {
         let (mut earliest, mut latest) = block.start_between(row);
         if latest < window.start || earliest >= window.end {
             continue;
         }
+        let is_within = window.contains(earliest) && window.contains(latest);
         let is_extreme = earliest.0 < total.first || latest.0 > total.last;
-        if is_extreme || !window.contains(earliest) || !window.contains(latest) {
-            earliest = exact.start(block.traces[row], block.spans[row])?;
-            latest = earliest;
+        if is_extreme || !is_within {
+            match exact.start(block.traces[row], block.spans[row])? {
+                Some(start) => (earliest, latest) = (start, start),
+                None if is_within => {}
+                None => continue,
+            }
         }
         if window.contains(earliest) {
             let error = u64::from(block.status(row) == StatusCode::Error);
@@ -128,20 +124,23 @@ fn block_partly(
     Ok(())
 }
 
-/// Exact starts of a segment's spans. Of a trace that was looked at all are kept, for it may be large.
+/// Exact starts of a segment's spans. Of a trace that was looked at all are kept, for it may be large; `None` if they cannot
+/// be read.
 struct ExactStarts<'a> {
     state: &'a State,
     segment: &'a SealedSegment,
-    traces: HashMap<u32, Vec<UnixNanos>>,
+    traces: HashMap<u32, Option<Vec<UnixNanos>>>,
 }
 
 impl ExactStarts<'_> {
-    fn start(&mut self, trace: u32, span: u32) -> Result<UnixNanos, ReadError> {
+    fn start(&mut self, trace: u32, span: u32) -> Result<Option<UnixNanos>, QueryError> {
         let starts = match self.traces.entry(trace) {
             Entry::Occupied(starts) => starts.into_mut(),
             Entry::Vacant(entry) => entry.insert(fetch::starts_of(self.state, self.segment, trace)?),
         };
-        starts.get(span as usize).copied().ok_or(ReadError::Damaged("row block"))
+        let Some(starts) = starts else { return Ok(None) };
+        let start = starts.get(span as usize).copied().ok_or(ReadError::Damaged("row block"));
+        Ok(self.state.readable(self.segment, start)?)
     }
 }
 
@@ -160,11 +159,8 @@ pub(crate) fn operations(
     }
     view.let_go_of_live();
     for segment in view.sealed.iter().filter(|segment| segment.services.contains(&service)) {
-        let detail = match state.blocks.detail(segment, &state.names) {
-            Ok(detail) => detail,
-            Err(_) if segment.handle.is_dropped() => continue,
-            Err(error) => return Err(error.into()),
-        };
+        let detail = state.blocks.detail(segment, &state.names);
+        let Some(detail) = state.readable(segment, detail)? else { continue };
         for (local, operation) in detail.meta.operations.iter().enumerate() {
             if operation.spans > 0 && segment.service(operation.service) == service {
                 let total = totals.entry(detail.operation(local as u32)).or_default();

@@ -75,7 +75,7 @@ fn open_trace(state: &State, id: TraceId) -> Result<Option<TraceHit>, QueryError
         Now::Totals(totals) => return Ok(Some(hit(state, &summary(id, &totals, false), phase, None))),
         Now::Nodes(nodes) => nodes,
         // It was sealed in between.
-        Now::Gone => match trace_nodes(state, id, state.trace_spans_max)? {
+        Now::Gone => match trace_nodes(state, id, state.trace_spans_max)?.nodes {
             Nodes::All(nodes) => nodes,
             Nodes::Sums(totals) => return Ok(Some(hit(state, &summary(id, &totals, false), phase, None))),
         },
@@ -169,11 +169,8 @@ fn sealed_traces(
             break;
         }
         let segment = &view.sealed[at];
-        let detail = match state.blocks.detail(segment, &state.names) {
-            Ok(detail) => detail,
-            Err(_) if segment.handle.is_dropped() => continue,
-            Err(error) => return Err(error.into()),
-        };
+        let detail = state.blocks.detail(segment, &state.names);
+        let Some(detail) = state.readable(segment, detail)? else { continue };
         let Some(number) = number else {
             let blocks = detail.meta.trace_blocks.iter().enumerate().filter(|(_, block)| {
                 let in_window =
@@ -189,11 +186,8 @@ fn sealed_traces(
         };
         opened.insert(at);
         scanned.blocks += 1;
-        let heads = match TraceHeads::read(&segment.handle, number) {
-            Ok(heads) => heads,
-            Err(_) if segment.handle.is_dropped() => continue,
-            Err(error) => return Err(error.into()),
-        };
+        let heads = TraceHeads::read(&segment.handle, number);
+        let Some(heads) = state.readable(segment, heads)? else { continue };
         for mut row in heads.rows {
             scanned.rows += 1;
             if held.contains(&row.trace_id) || view.is_replaced(&row.trace_id, segment.id) {

@@ -9,7 +9,7 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Flags(u32);
 
-const NAMES: [(Flags, &str); 11] = [
+const NAMES: [(Flags, &str); 12] = [
     (Flags::OVERRUN, "overrun"),
     (Flags::UNDERRUN, "underrun"),
     (Flags::DETACHED, "detached"),
@@ -21,6 +21,7 @@ const NAMES: [(Flags, &str); 11] = [
     (Flags::MULTIPLE_ROOTS, "multiple_roots"),
     (Flags::PRODUCER_CONSUMER, "producer_consumer"),
     (Flags::TOO_LARGE, "too_large"),
+    (Flags::UNREAD_SPANS, "unread_spans"),
 ];
 
 impl Flags {
@@ -46,6 +47,8 @@ impl Flags {
     pub const PRODUCER_CONSUMER: Self = Self(1 << 9);
     /// The trace has too many spans to be analysed: there is no path.
     pub const TOO_LARGE: Self = Self(1 << 10);
+    /// Stored spans of the trace could not be read: what is said is of the others.
+    pub const UNREAD_SPANS: Self = Self(1 << 11);
 
     /// Adds all of `other`.
     pub const fn insert(&mut self, other: Self) {

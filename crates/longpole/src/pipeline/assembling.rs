@@ -204,7 +204,10 @@ impl Assembling {
                         repeats.forget(&id);
                     }
                     Ok(false) => {}
-                    Err(error) => tracing::error!(trace = %id, %error, "cannot look for a stored trace"),
+                    Err(error) => {
+                        self.state.count(&self.state.counters.lookups_failed, 1);
+                        tracing::error!(trace = %id, %error, "cannot look for a stored trace");
+                    }
                 }
                 searched.insert(id, since);
             }
@@ -222,6 +225,7 @@ impl Assembling {
         let (nodes, sealed) = match query::stored_nodes(&self.state, id, room) {
             Ok(found) => found,
             Err(error) => {
+                self.state.count(&self.state.counters.lookups_failed, 1);
                 tracing::error!(trace = %id, %error, "cannot read a stored trace");
                 return;
             }

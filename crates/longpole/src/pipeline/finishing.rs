@@ -1,6 +1,6 @@
 //! The analysis of traces that are due.
 
-use query::{Nodes, State, analyse_counting, summary};
+use query::{AnomalyCounts, Nodes, State, analyse_counting, analyse_in_part, summary};
 use segment::TraceRow;
 use trace_assemble::{OpenTrace, Totals};
 use trace_model::{SpanNode, TraceId, UnixNanos};
@@ -9,7 +9,7 @@ use trace_model::{SpanNode, TraceId, UnixNanos};
 enum Held {
     Whole(Vec<SpanNode>),
     /// Sealed spans of it have to be read.
-    InPart,
+    InPart(Totals),
     /// There are too many to be analysed together.
     TooMany(Totals),
 }
@@ -47,6 +47,7 @@ impl<'a> Finishing<'a> {
                 found
             }
             Err(error) => {
+                self.state.count(&self.state.counters.lookups_failed, 1);
                 tracing::error!(trace = %id, %error, "cannot look for a stored trace");
                 false
             }
@@ -59,17 +60,7 @@ impl<'a> Finishing<'a> {
         let row = match held {
             Held::Whole(nodes) => self.analysed(id, nodes, revised)?,
             Held::TooMany(totals) => self.too_large(id, &totals, revised),
-            Held::InPart => {
-                let _pass = self.state.large.try_enter()?;
-                match query::trace_nodes(self.state, id, self.state.trace_spans_max) {
-                    Ok(Nodes::All(nodes)) => self.analysed(id, nodes, revised)?,
-                    Ok(Nodes::Sums(totals)) => self.too_large(id, &totals, revised),
-                    Err(error) => {
-                        tracing::error!(trace = %id, %error, "cannot read a stored trace");
-                        return None;
-                    }
-                }
-            }
+            Held::InPart(totals) => self.read_back(id, &totals, revised)?,
         };
         let counters = &self.state.counters;
         self.state.count(&counters.analysed, 1);
@@ -83,7 +74,7 @@ impl<'a> Finishing<'a> {
         let trace: &OpenTrace = assembly.assembler.get(id)?;
         let held = if trace.is_partly_held() {
             let totals = trace.totals();
-            if totals.spans > most { Held::TooMany(totals) } else { Held::InPart }
+            if totals.spans > most { Held::TooMany(totals) } else { Held::InPart(totals) }
         } else if trace.span_count() as u64 > most {
             Held::TooMany(trace.totals())
         } else {
@@ -92,12 +83,35 @@ impl<'a> Finishing<'a> {
         Some((held, trace.is_revised()))
     }
 
+    /// The analysis of a trace that is held in part. It waits for a store that fails, and not for spans that are damaged or
+    /// gone: those never come back.
+    fn read_back(&self, id: TraceId, known: &Totals, revised: bool) -> Option<TraceRow> {
+        let _pass = self.state.large.try_enter()?;
+        let read = query::trace_nodes(self.state, id, self.state.trace_spans_max);
+        let read =
+            read.inspect_err(|error| tracing::error!(trace = %id, %error, "cannot read a stored trace"));
+        let query::TraceNodes { nodes, whole } = read.ok()?;
+        match nodes {
+            Nodes::All(nodes) if whole && !nodes.is_empty() => self.analysed(id, nodes, revised),
+            Nodes::All(nodes) => {
+                let (row, anomalies) = analyse_in_part(id, nodes, known, revised);
+                self.count_anomalies(anomalies);
+                Some(row)
+            }
+            Nodes::Sums(totals) => Some(self.too_large(id, &totals, revised)),
+        }
+    }
+
     fn analysed(&self, id: TraceId, nodes: Vec<SpanNode>, revised: bool) -> Option<TraceRow> {
         let (row, anomalies) = analyse_counting(id, nodes, revised)?;
+        self.count_anomalies(anomalies);
+        Some(row)
+    }
+
+    fn count_anomalies(&self, anomalies: AnomalyCounts) {
         for (counter, count) in self.state.counters.anomalies.iter().zip(anomalies) {
             self.state.count(counter, count);
         }
-        Some(row)
     }
 
     fn too_large(&self, id: TraceId, totals: &Totals, revised: bool) -> TraceRow {

@@ -42,7 +42,10 @@ impl Repeats {
                         rows.iter().filter(|at| stored.contains(&identity_of(&batch.rows[**at].node))),
                     );
                 }
-                Err(error) => tracing::error!(trace = %id, %error, "cannot look for stored spans"),
+                Err(error) => {
+                    state.count(&state.counters.lookups_failed, 1);
+                    tracing::error!(trace = %id, %error, "cannot look for stored spans");
+                }
             }
             self.checked.insert(id);
         }

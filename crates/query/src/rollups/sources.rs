@@ -95,11 +95,9 @@ impl<'a> PartitionSource<'a> {
         match read {
             Ok(value) => Ok(Some(value)),
             Err(error) if self.lenient => {
-                let detail = format!("segment {}, left out of its rollup: {error}", segment.id.0);
-                let mut damaged = self.state.damaged.lock();
-                if !damaged.contains(&detail) {
-                    damaged.push(detail);
-                }
+                // Without its partition, because this stays true when that is gone.
+                let of = format!("segment {}, left out of its rollup", segment.id.0);
+                self.state.note_damage(&of, &error);
                 Ok(None)
             }
             Err(error) => Err(error),

@@ -4,6 +4,7 @@
 
 mod checks;
 mod damage;
+mod damaged_blocks;
 mod dictionaries;
 mod keeping;
 mod merging;

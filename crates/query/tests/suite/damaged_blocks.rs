@@ -1,0 +1,237 @@
+//! A byte of a segment's file is not what was written: every answer has all the rest and says that something is missing,
+//! and the segment is reported once.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use query::{
+    BottleneckGroup, BottleneckQuery, CriticalPathQuery, Engine, GroupBy, Incomplete, LatencyQuery,
+    QueryError, Room, State, TraceSearch, Window, identity_of, open_at_end, stored_among,
+};
+use span_store::{SpanStore, StoreOptions};
+use trace_model::{SpanId, SpanKind, StatusCode, TraceId, UnixNanos};
+
+use crate::checks::random_search;
+use crate::spans::{BASE, Dice, NAMES, SECOND, SERVICES, STEP, Span, request};
+use crate::world::{World, state_of};
+
+/// Traces of the segment that is damaged, enough that blocks of each kind are blocks of the file too.
+const TRACES: u64 = 3_000;
+/// Traces of the other one.
+const OTHERS: u64 = 500;
+const SPANS: u64 = 3;
+
+fn spans(traces: std::ops::Range<u64>, dice: &mut Dice) -> Vec<Span> {
+    let mut spans = Vec::new();
+    for nth in traces {
+        let mut id = [0x22; 16];
+        (id[..8]).copy_from_slice(&nth.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        for own in 1..=SPANS as u8 {
+            let start = BASE + dice.below(1_800) * SECOND + dice.below(SECOND);
+            spans.push(Span {
+                trace_id: TraceId::new(id).unwrap(),
+                span_id: SpanId::new([own; 8]).unwrap(),
+                parent: (own > 1).then(|| SpanId::new([1; 8]).unwrap()),
+                service: dice.pick(&SERVICES),
+                name: dice.pick(&NAMES),
+                kind: SpanKind::Server,
+                status: dice.pick(&StatusCode::ALL),
+                start: UnixNanos(start),
+                end: UnixNanos(start + dice.below(SECOND)),
+            });
+        }
+    }
+    spans
+}
+
+/// Two segments, and their files by size.
+fn stored(dir: &Path) -> (Vec<Span>, Vec<Span>, PathBuf) {
+    let mut dice = Dice(7);
+    let mut world = World::open(dir);
+    let parts = [spans(0..TRACES, &mut dice), spans(TRACES..TRACES + OTHERS, &mut dice)];
+    for part in &parts {
+        world.deliver(request(part));
+        world.wait(100);
+        world.finish_quiet();
+        let cut = world.cut();
+        world.seal(&cut);
+    }
+    world.close();
+    let files = std::fs::read_dir(dir.join("rocksdb")).unwrap().map(|entry| entry.unwrap().path());
+    let tables = files.filter(|path| path.extension().is_some_and(|ending| ending == "sst"));
+    let largest = tables.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let [damaged, others] = parts;
+    (damaged, others, largest)
+}
+
+fn flip(file: &File, at: u64) {
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x40], at).unwrap();
+}
+
+/// What there is of something, and why it may not be all.
+#[derive(Debug)]
+struct Found {
+    count: u64,
+    incomplete: Vec<Incomplete>,
+}
+
+fn search(engine: &Engine, search: &TraceSearch) -> Found {
+    let answer = engine.search(search).unwrap();
+    Found { count: answer.traces.len() as u64, incomplete: answer.incomplete }
+}
+
+fn latency(engine: &Engine) -> Found {
+    let answer = engine.latency(&LatencyQuery {
+        service: None,
+        operation: None,
+        kind: None,
+        status: None,
+        window: Window::ALL,
+        step: None,
+        quantiles: vec![0.5],
+        group_by: GroupBy::default(),
+    });
+    let answer = answer.unwrap();
+    let count = answer.series.iter().map(|series| series.histogram.count()).sum();
+    Found { count, incomplete: answer.incomplete }
+}
+
+fn bottlenecks(engine: &Engine) -> Found {
+    let answer = engine.bottlenecks(&BottleneckQuery {
+        service: None,
+        operation: None,
+        window: Window::ALL,
+        group_by: BottleneckGroup::Operation,
+        faster_permille: 500,
+        limit: 10,
+    });
+    let answer = answer.unwrap();
+    Found { count: answer.traces, incomplete: answer.incomplete }
+}
+
+/// Spans of the services within a window that cuts the segments, so that they are counted row by row.
+fn services(engine: &Engine) -> Found {
+    let window = Window { start: UnixNanos(BASE), end: UnixNanos(BASE + 900 * SECOND) };
+    let (rows, incomplete) = engine.services(Some(window)).unwrap();
+    Found { count: rows.iter().map(|row| row.spans).sum(), incomplete }
+}
+
+fn operations(engine: &Engine) -> Found {
+    let (rows, incomplete) = engine.operations(SERVICES[0], None).unwrap();
+    Found { count: rows.iter().map(|row| row.spans).sum(), incomplete }
+}
+
+fn trace(engine: &Engine, id: TraceId) -> Found {
+    let none = || Found { count: 0, incomplete: engine.search(&all()).unwrap().incomplete };
+    let path = engine.critical_path(&CriticalPathQuery::of(id));
+    let answer = match engine.trace(id) {
+        Err(QueryError::Unreadable) => {
+            assert!(matches!(path, Err(QueryError::Unreadable)));
+            return none();
+        }
+        answer => answer.unwrap().unwrap(),
+    };
+    let mut walked = otlp_wire::Walked::new();
+    otlp_wire::walk(&answer.traces_data, &otlp_wire::WireLimits::STORED, &mut walked).unwrap();
+    assert_eq!(path.unwrap().unwrap().trace.len(), walked.spans.len());
+    Found { count: walked.spans.len() as u64, incomplete: answer.incomplete }
+}
+
+fn all() -> TraceSearch {
+    TraceSearch {
+        service: None,
+        operation: None,
+        kind: None,
+        status: None,
+        min_duration: None,
+        max_duration: None,
+        min_trace_duration: None,
+        max_trace_duration: None,
+        window: Window::ALL,
+        limit: 1_000,
+        ..random_search(&mut Dice(1), STEP)
+    }
+}
+
+/// Asks everything, and holds it to what an intact store says.
+fn ask(engine: &Engine, of_damaged: &[Span], others: &[Span], full: bool) -> Vec<Found> {
+    let by_status = TraceSearch { status: Some(StatusCode::Error), ..all() };
+    let mut found = vec![
+        latency(engine),
+        search(engine, &all()),
+        search(engine, &by_status),
+        bottlenecks(engine),
+        services(engine),
+        operations(engine),
+    ];
+    found.extend(of_damaged.iter().step_by(300).map(|span| trace(engine, span.trace_id)));
+    for span in others.iter().step_by(300) {
+        assert_eq!(trace(engine, span.trace_id).count, SPANS, "in the segment that is intact");
+    }
+    assert!(!full || found.iter().all(|found| found.count > 0 && found.incomplete.is_empty()), "{found:?}");
+    found
+}
+
+/// Spans come again: those that cannot be looked at are counted as look-ups that failed.
+fn look_up(state: &State, spans: &[Span]) {
+    let before = state.counters.lookups_failed.load(std::sync::atomic::Ordering::Relaxed);
+    let mut missed = 0;
+    for span in spans.iter().step_by(90) {
+        let wanted = vec![identity_of(&span.node(&state.names))];
+        missed += u64::from(stored_among(state, span.trace_id, wanted).unwrap().is_empty());
+    }
+    let counted = state.counters.lookups_failed.load(std::sync::atomic::Ordering::Relaxed) - before;
+    assert_eq!(counted, missed);
+}
+
+/// Opens the store and asks; the kind of block that was reported, if the store opens with all segments.
+fn serve(dir: &Path, of_damaged: &[Span], others: &[Span], intact: &[Found]) -> Option<String> {
+    let (store, segments, aside) = SpanStore::open(dir, StoreOptions::default()).unwrap();
+    if !aside.is_empty() {
+        return None;
+    }
+    let state = state_of(segments);
+    let engine = Engine::new(Arc::clone(&state), Arc::new(store));
+    let room = Room { spans: 1 << 20, of_trace: 1 << 20 };
+    open_at_end(&state, room, &mut |_, _, _| {}).unwrap();
+    let found = ask(&engine, of_damaged, others, false);
+    for (found, intact) in found.iter().zip(intact) {
+        let says = found.incomplete.iter().any(|why| why.reason == "damaged_segment");
+        assert!(found.count <= intact.count, "{found:?} {intact:?}");
+        assert!(says || found.count == intact.count, "{found:?} {intact:?}");
+    }
+    look_up(&state, of_damaged);
+    ask(&engine, of_damaged, others, false);
+    let damaged = engine.status().damaged;
+    assert!(damaged.len() <= 1, "{damaged:?}");
+    let text = damaged.into_iter().next()?;
+    assert!(text.starts_with("segment 0 in p-"), "{text}");
+    let (_, key) = text.split_once("damaged ")?;
+    Some(key.split(['(', ':']).next()?.to_owned())
+}
+
+#[test]
+fn a_damaged_block_costs_itself_alone_and_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let (of_damaged, others, table) = stored(dir.path());
+    let intact = {
+        let (store, segments, _) = SpanStore::open(dir.path(), StoreOptions::default()).unwrap();
+        ask(&Engine::new(state_of(segments), Arc::new(store)), &of_damaged, &others, true)
+    };
+    let file = OpenOptions::new().read(true).write(true).open(&table).unwrap();
+    let length = file.metadata().unwrap().len();
+    let mut kinds = BTreeSet::new();
+    for at in (40..length).step_by(length as usize / 48) {
+        flip(&file, at);
+        kinds.extend(serve(dir.path(), &of_damaged, &others, &intact));
+        flip(&file, at);
+    }
+    for kind in ["Chunk", "Rows", "Traces", "Paths", "Minute"] {
+        assert!(kinds.contains(kind), "no damaged {kind} was met: {kinds:?}");
+    }
+}
