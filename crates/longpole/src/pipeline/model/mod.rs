@@ -4,6 +4,7 @@
 
 #[path = "../../../../query/tests/suite/checks.rs"]
 mod checks;
+mod damaged;
 mod gap;
 mod large;
 mod life;
