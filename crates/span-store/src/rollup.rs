@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use rocksdb::{Direction, IteratorMode};
+use rocksdb::{AsColumnFamilyRef, Direction, IteratorMode, LiveFile};
 use segment::{Blocks, BuildError, Key, ReadError};
 
 use crate::database::Database;
 use crate::error::StoreError;
-use crate::partition::read;
+use crate::partition::{Db, read};
 use crate::store::{Sink, SpanStore, file_bytes};
 
 pub(crate) const FAMILY: &str = "rollup";
@@ -82,6 +82,36 @@ fn full_key(number: u64, key: Key) -> Vec<u8> {
     bytes
 }
 
+/// The rollup that a file is.
+fn number_of(file: &LiveFile) -> Option<u64> {
+    file.start_key.as_ref()?.first_chunk::<8>().copied().map(u64::from_be_bytes)
+}
+
+/// The greatest number of a rollup up to this one, and its meta; empty if that cannot be read, which is reported as damage
+/// when it is decoded. Its block is damaged then, and the catalog of files says whose it is.
+fn greatest(
+    db: &Db,
+    family: &impl AsColumnFamilyRef,
+    files: &[LiveFile],
+    upto: u64,
+) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+    let from = full_key(upto, Key::Meta);
+    let mut iterator = db.iterator_cf(family, IteratorMode::From(&from, Direction::Reverse));
+    match iterator.next() {
+        None => Ok(None),
+        Some(Ok((key, value))) => {
+            let number = key.first_chunk::<8>().copied().map(u64::from_be_bytes);
+            let meta =
+                |number| if *key == full_key(number, Key::Meta)[..] { value.to_vec() } else { Vec::new() };
+            Ok(number.map(|number| (number, meta(number))))
+        }
+        Some(Err(error)) => {
+            let number = files.iter().filter_map(number_of).filter(|number| *number <= upto).max();
+            number.map(|number| Some((number, Vec::new()))).ok_or_else(|| error.into())
+        }
+    }
+}
+
 impl Rollups {
     /// One seek a rollup, from the end: its meta is its greatest key.
     pub(crate) fn load(database: &Arc<Database>) -> Result<Self, StoreError> {
@@ -92,20 +122,11 @@ impl Rollups {
         if let Some(family) = db.cf_handle(FAMILY) {
             let sizes: Vec<_> =
                 db.live_files()?.into_iter().filter(|f| f.column_family_name == FAMILY).collect();
-            loop {
-                let from = full_key(below, Key::Meta);
-                let mut iterator = db.iterator_cf(&family, IteratorMode::From(&from, Direction::Reverse));
-                let Some(item) = iterator.next() else { break };
-                let (key, value) = item?;
-                let Some(number) = key.first_chunk::<8>().copied().map(u64::from_be_bytes) else { break };
+            while let Some((number, meta)) = greatest(&db, &family, &sizes, below)? {
                 next = next.max(number.saturating_add(1));
-                let of = sizes.iter().filter(|file| {
-                    file.start_key.as_ref().is_some_and(|key| key.starts_with(&number.to_be_bytes()))
-                });
+                let of = sizes.iter().filter(|file| number_of(file) == Some(number));
                 let bytes = of.map(|file| file.size as u64).sum();
-                let is_meta = *key == full_key(number, Key::Meta)[..];
                 let file = Arc::new(RollupFile { number, bytes });
-                let meta = if is_meta { value.to_vec() } else { Vec::new() };
                 found.push(StoredRollup { handle: RollupHandle { db: Arc::clone(database), file }, meta });
                 let Some(next) = number.checked_sub(1) else { break };
                 below = next;
