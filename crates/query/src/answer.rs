@@ -377,7 +377,7 @@ pub struct StatusAnswer {
     pub housekeeping: crate::Housekeeping,
     /// Rollups by minute, by hour and by day.
     pub rollups: [crate::RollupTotals; 3],
-    /// Damaged segments that were set aside, with the reason.
+    /// Segments that were set aside as damaged or of which damaged blocks are left out, with the reason; and parts of the log.
     pub damaged: Vec<String>,
     /// How far the log has been replayed; `None` once it is.
     pub recovering: Option<String>,

@@ -83,7 +83,7 @@ fn of_status(status: &StatusAnswer) -> Vec<Counter> {
             u64::from(status.disk.state != "ok"),
         ),
         Counter::new("longpole_store_reopened", "Openings after an error.", status.reopened),
-        gauge("longpole_damaged_segments", "Segments set aside as damaged.", damaged_segments(status)),
+        gauge("longpole_damaged_segments", "Segments that are damaged.", damaged_segments(status)),
         gauge(
             "longpole_refusing",
             "Reasons for which spans are being refused.",

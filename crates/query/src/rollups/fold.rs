@@ -141,7 +141,7 @@ fn sources(rollups: &[Arc<Rollup>]) -> Vec<u64> {
 
 /// One rollup of all these, stored. From its ingestion on they do not count, whatever happens next.
 fn fold(state: &State, store: &SpanStore, tier: Tier, rollups: &[Arc<Rollup>]) -> Result<Rollup, StoreError> {
-    let mut source = RollupsSource { tier, rollups };
+    let mut source = RollupsSource { state, tier, rollups };
     let (begin, end) = arrival(rollups);
     let input = RollupInput {
         tier,

@@ -176,8 +176,10 @@ impl RollupSource for PartitionSource<'_> {
     }
 }
 
-/// Rollups of any width, for one that is at least as coarse.
+/// Rollups of any width, for one that is at least as coarse. What is damaged of them is left out and reported: it stays so,
+/// and must not keep the rest from ever becoming coarser.
 pub(super) struct RollupsSource<'a> {
+    pub(super) state: &'a State,
     pub(super) tier: Tier,
     pub(super) rollups: &'a [Arc<Rollup>],
 }
@@ -194,6 +196,18 @@ impl RollupsSource<'_> {
     fn coarse(&self, rollup: &Rollup, bucket: u32) -> u32 {
         self.tier.bucket(rollup.tier.start(bucket))
     }
+
+    fn kept(&self, rollup: &Rollup, read: Result<(), ReadError>) -> Result<(), ReadError> {
+        match read {
+            Err(error) if error.is_damage() => {
+                // Not as the rollup alone, because this stays true when that is gone.
+                let of = format!("rollup {}, left out of a coarser one", rollup.handle.number());
+                self.state.note_damage(&of, &error);
+                Ok(())
+            }
+            other => other,
+        }
+    }
 }
 
 impl RollupSource for RollupsSource<'_> {
@@ -202,12 +216,13 @@ impl RollupSource for RollupsSource<'_> {
         for rollup in self.rollups {
             let fits = |finer| self.coarse(rollup, finer) == bucket;
             for block in rollup.blocks_with(Kind::Histograms, fits) {
-                rolled_histograms(&rollup.handle, block, &|finer, _, _| fits(finer), &mut |row| {
+                let read = rolled_histograms(&rollup.handle, block, &|finer, _, _| fits(finer), &mut |row| {
                     let key = (rollup.operation(row.operation), row.status);
                     let (histogram, exemplars) = rows.entry(key).or_default();
                     histogram.merge(&row.histogram);
                     exemplars.merge(&row.exemplars);
-                })?;
+                });
+                self.kept(rollup, read)?;
             }
         }
         Ok(rows)
@@ -219,10 +234,11 @@ impl RollupSource for RollupsSource<'_> {
             let fits = |finer| self.coarse(rollup, finer) == bucket;
             for block in rollup.blocks_with(Kind::Paths, fits) {
                 let by = PathGrouping::Both;
-                rolled_paths(&rollup.handle, block, by, &|finer, _| fits(finer), &mut |row| {
+                let read = rolled_paths(&rollup.handle, block, by, &|finer, _| fits(finer), &mut |row| {
                     let root = row.root.map(|root| rollup.operation(root));
                     rows.entry(root).or_default().merge(row.sums, |key| rollup.globalize(key));
-                })?;
+                });
+                self.kept(rollup, read)?;
             }
         }
         Ok(rows)

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use query::{
     BottleneckGroup, BottleneckQuery, CriticalPathQuery, Engine, GroupBy, Incomplete, LatencyQuery,
-    QueryError, Room, State, TraceSearch, Window, identity_of, open_at_end, stored_among,
+    QueryError, Retired, RollupOptions, Room, State, TraceSearch, Window, identity_of, keep_rollups,
+    open_at_end, stored_among,
 };
 use span_store::{SpanStore, StoreOptions};
 use trace_model::{SpanId, SpanKind, StatusCode, TraceId, UnixNanos};
@@ -47,24 +48,33 @@ fn spans(traces: std::ops::Range<u64>, dice: &mut Dice) -> Vec<Span> {
     spans
 }
 
-/// Two segments, and their files by size.
-fn stored(dir: &Path) -> (Vec<Span>, Vec<Span>, PathBuf) {
+fn seal(world: &mut World, spans: &[Span]) {
+    world.deliver(request(spans));
+    world.wait(100);
+    world.finish_quiet();
+    let cut = world.cut();
+    world.seal(&cut);
+}
+
+/// Two segments in two partitions, and the spans of each.
+fn stored(dir: &Path) -> (World, [Vec<Span>; 2]) {
     let mut dice = Dice(7);
     let mut world = World::open(dir);
     let parts = [spans(0..TRACES, &mut dice), spans(TRACES..TRACES + OTHERS, &mut dice)];
-    for part in &parts {
-        world.deliver(request(part));
-        world.wait(100);
-        world.finish_quiet();
-        let cut = world.cut();
-        world.seal(&cut);
-    }
-    world.close();
+    parts.iter().for_each(|part| seal(&mut world, part));
+    (world, parts)
+}
+
+/// The files of segments and rollups.
+fn tables(dir: &Path) -> Vec<PathBuf> {
     let files = std::fs::read_dir(dir.join("rocksdb")).unwrap().map(|entry| entry.unwrap().path());
-    let tables = files.filter(|path| path.extension().is_some_and(|ending| ending == "sst"));
-    let largest = tables.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
-    let [damaged, others] = parts;
-    (damaged, others, largest)
+    files.filter(|path| path.extension().is_some_and(|ending| ending == "sst")).collect()
+}
+
+fn open_file(table: &Path) -> (File, u64) {
+    let file = OpenOptions::new().read(true).write(true).open(table).unwrap();
+    let length = file.metadata().unwrap().len();
+    (file, length)
 }
 
 fn flip(file: &File, at: u64) {
@@ -218,13 +228,14 @@ fn serve(dir: &Path, of_damaged: &[Span], others: &[Span], intact: &[Found]) -> 
 #[test]
 fn a_damaged_block_costs_itself_alone_and_is_reported() {
     let dir = tempfile::tempdir().unwrap();
-    let (of_damaged, others, table) = stored(dir.path());
+    let (world, [of_damaged, others]) = stored(dir.path());
+    world.close();
     let intact = {
         let (store, segments, _) = SpanStore::open(dir.path(), StoreOptions::default()).unwrap();
         ask(&Engine::new(state_of(segments), Arc::new(store)), &of_damaged, &others, true)
     };
-    let file = OpenOptions::new().read(true).write(true).open(&table).unwrap();
-    let length = file.metadata().unwrap().len();
+    let of_most = tables(dir.path()).into_iter().max_by_key(|path| path.metadata().unwrap().len());
+    let (file, length) = open_file(&of_most.unwrap());
     let mut kinds = BTreeSet::new();
     for at in (40..length).step_by(length as usize / 48) {
         flip(&file, at);
@@ -234,4 +245,58 @@ fn a_damaged_block_costs_itself_alone_and_is_reported() {
     for kind in ["Chunk", "Rows", "Traces", "Paths", "Minute"] {
         assert!(kinds.contains(kind), "no damaged {kind} was met: {kinds:?}");
     }
+}
+
+/// A store that has a rollup, opened anew.
+fn with_rollups(dir: &Path) -> (Engine, Arc<State>, Arc<SpanStore>) {
+    let (store, segments, aside) = SpanStore::open(dir, StoreOptions::default()).unwrap();
+    assert_eq!(aside, Vec::<String>::new());
+    let ids = segments.iter().map(|stored| stored.handle.id()).collect();
+    let (state, store) = (state_of(segments), Arc::new(store));
+    state.add_stored_rollups(&store, &ids).unwrap();
+    (Engine::new(Arc::clone(&state), Arc::clone(&store)), state, store)
+}
+
+#[test]
+fn a_damaged_rollup_costs_its_blocks_alone_and_becomes_coarser_without_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut world, _) = stored(dir.path());
+    world.wait(2 * 86_400);
+    seal(&mut world, &spans(TRACES + OTHERS..TRACES + OTHERS + 1, &mut Dice(9)));
+    let retire =
+        |world: &World| assert!(matches!(world.retire(true), Some(Retired::Gone { segments: 1, .. })));
+    retire(&world);
+    // The last that was written.
+    let rollup = tables(dir.path()).into_iter().max().unwrap();
+    retire(&world);
+    world.store.drop_retired().unwrap();
+    world.close();
+    let of_all = |engine: &Engine| [latency(engine), bottlenecks(engine)];
+    let intact = of_all(&with_rollups(dir.path()).0);
+    let traces = TRACES + OTHERS + 1;
+    assert_eq!(intact.each_ref().map(|found| found.count), [traces * SPANS, traces]);
+    let (file, length) = open_file(&rollup);
+    let mut damaged = None;
+    for at in (40..length).step_by(length as usize / 16) {
+        flip(&file, at);
+        let (engine, ..) = with_rollups(dir.path());
+        for (found, intact) in of_all(&engine).iter().zip(&intact) {
+            let says = found.incomplete.iter().any(|why| why.reason == "damaged_segment");
+            assert!(found.count <= intact.count && (says || found.count == intact.count), "{found:?}");
+        }
+        of_all(&engine);
+        let list = engine.status().damaged;
+        assert!(list.len() <= 1 && list.iter().all(|text| text.starts_with("rollup ")), "{list:?}");
+        damaged = damaged.or(list.iter().any(|text| text.contains("RolledHistogramsOf")).then_some(at));
+        flip(&file, at);
+    }
+    flip(&file, damaged.expect("a block of histograms was met"));
+    let (engine, state, store) = with_rollups(dir.path());
+    of_all(&engine);
+    let far_on = UnixNanos(BASE + 100 * 86_400 * SECOND);
+    assert!(keep_rollups(&state, &store, &RollupOptions::default(), far_on).unwrap());
+    let list = engine.status().damaged;
+    assert!(list.len() == 1 && list[0].contains("left out of a coarser one"), "{list:?}");
+    let coarser = of_all(&engine);
+    assert!(coarser[0].count > OTHERS * SPANS, "the other blocks are in it: {coarser:?}");
 }
