@@ -23,7 +23,8 @@ use crate::request::*;
 use crate::rollups::{Kind, Rollup, widen};
 use crate::sealed::{Detail, SEGMENTS_WORTH, SealedSegment};
 use crate::search::{globalize, globalize_share};
-use crate::state::{State, View};
+use crate::state::State;
+use crate::view::View;
 
 pub(crate) fn answer(state: &State, asked: &BottleneckQuery) -> Result<BottleneckAnswer, QueryError> {
     let (mut window, _) = widen(&state.snapshot_of_stored(), asked.window, Kind::Paths);

@@ -14,7 +14,8 @@ use crate::fetch::FetchedSpan;
 use crate::gather::{Nodes, SpanPlace};
 use crate::housekeeping::RollupTotals;
 use crate::request::*;
-use crate::state::{State, View};
+use crate::state::State;
+use crate::view::View;
 use crate::{bottlenecks, fetch, latencies, metrics, path, search, totals};
 
 /// Anomalies of a trace that are named one by one.

@@ -14,7 +14,8 @@ use crate::engine::QueryError;
 use crate::request::*;
 use crate::rollups::{Kind, Rollup, coarse_points, widen};
 use crate::sealed::{SEGMENTS_WORTH, SealedSegment};
-use crate::state::{State, View};
+use crate::state::State;
+use crate::view::View;
 
 type Labels = (Option<Arc<str>>, Option<Arc<str>>, Option<SpanKind>, Option<StatusCode>);
 

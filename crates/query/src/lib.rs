@@ -7,6 +7,7 @@ mod answer;
 mod bottlenecks;
 mod cache;
 mod chunk_directory;
+mod counters;
 mod damage;
 mod dictionaries;
 mod directory;
@@ -32,10 +33,12 @@ mod span_search;
 mod state;
 mod totals;
 mod trace_search;
+mod view;
 
 pub use analysis::{AnomalyCounts, analyse, analyse_counting, analyse_in_part, summary};
 pub use answer::*;
 pub use cache::BlockCache;
+pub use counters::Counters;
 pub use dictionaries::{DictionaryError, DictionaryTrainer, Trained};
 pub use directory::TraceDirectory;
 pub use engine::{Engine, QueryError};
@@ -54,4 +57,5 @@ pub use rollups::{
     RetireError, Retired, Rollup, RollupOptions, drop_partition, keep_rollups, retire_partition,
 };
 pub use sealed::{Detail, SealedSegment};
-pub use state::{Assembly, Counters, Refusal, State, Stored, View};
+pub use state::{Assembly, Refusal, State};
+pub use view::{Stored, View};

@@ -19,7 +19,8 @@ use crate::fetch::node_of;
 use crate::resume::open_ids;
 use crate::sealed::SealedSegment;
 use crate::search::{globalize, globalize_share};
-use crate::state::{State, View};
+use crate::state::State;
+use crate::view::View;
 
 /// A merged segment's file has at most this part of the raw bytes that a segment is sealed at.
 const STORED_PART: u64 = 8;

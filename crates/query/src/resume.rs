@@ -14,7 +14,8 @@ use crate::engine::QueryError;
 use crate::fetch;
 use crate::gather::{Gathering, Nodes};
 use crate::sealed::SealedSegment;
-use crate::state::{State, View};
+use crate::state::State;
+use crate::view::View;
 
 /// Takes a trace, when the segment that names it began to take arrivals, and the trace's stored spans or sums over
 /// them.

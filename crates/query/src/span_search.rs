@@ -21,7 +21,8 @@ use crate::gather::{Gathering, Nodes};
 use crate::request::*;
 use crate::sealed::Detail;
 use crate::search::{Bound, Place, hit, rank_of, trace_fits};
-use crate::state::{State, View};
+use crate::state::State;
+use crate::view::View;
 
 /// Candidates that one search fetches at most; beyond it the answer says that it is not complete.
 const FETCHES_MAX: usize = 20_000;

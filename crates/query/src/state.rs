@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
-use segment::{LiveBatch, ReadError, TraceRow, trace_hash};
+use segment::{LiveBatch, ReadError, TraceRow};
 use span_store::{SegmentId, StoredSegment};
 use trace_assemble::Assembler;
-use trace_model::{AnomalyKind, TraceId, UnixNanos};
+use trace_model::TraceId;
 
 use crate::answer::DiskStatus;
 use crate::cache::BlockCache;
+use crate::counters::Counters;
 use crate::directory::TraceDirectory;
 use crate::gate::Gate;
 use crate::housekeeping::Housekeeping;
@@ -22,114 +23,10 @@ use crate::revisions::Revisions;
 use crate::rollups::Rollup;
 use crate::scans::Scans;
 use crate::sealed::{Detail, SealedSegment};
+use crate::view::{View, find_segment};
 
 /// Spans of one trace that are analysed together at most, unless said otherwise.
 const TRACE_SPANS_MAX: usize = 2_000_000;
-
-/// A moment's view of sealed segments and live spans; together they hold every acknowledged span once.
-#[derive(Debug, Clone, Default)]
-pub struct View {
-    /// Oldest first.
-    pub sealed: Arc<Vec<Arc<SealedSegment>>>,
-    /// In order of arrival.
-    pub live: Vec<Arc<LiveBatch>>,
-    /// Live batches up to this one were sealed.
-    pub sealed_batch: u64,
-    /// The segment with the last analysis of each trace that was analysed more than once.
-    pub revisions: Revisions,
-    /// Which sealed segments may hold a trace.
-    pub directory: Arc<TraceDirectory>,
-    /// What is left of spans that are not kept any more; none of them of a time that has segments.
-    pub rollups: Arc<Vec<Arc<Rollup>>>,
-}
-
-impl View {
-    /// Whether a later segment replaces the analysis of this trace in this segment.
-    pub fn is_replaced(&self, id: &TraceId, segment: SegmentId) -> bool {
-        self.revisions.last(id).is_some_and(|last| last > segment)
-    }
-
-    /// Whoever looks at segments for seconds must not keep in memory what was live when it began: segments are sealed
-    /// meanwhile, and each question would hold two of them.
-    pub(crate) fn let_go_of_live(&mut self) {
-        self.live = Vec::new();
-        self.directory = Arc::default();
-    }
-
-    /// What is stored, without what is live.
-    pub fn stored(&self) -> Stored {
-        Stored { sealed: Arc::clone(&self.sealed), directory: Arc::clone(&self.directory) }
-    }
-
-    fn segment(&self, id: SegmentId) -> Option<&Arc<SealedSegment>> {
-        find_segment(&self.sealed, id)
-    }
-
-    /// The sealed segments that may hold a trace.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn segments_of(&self, id: &TraceId) -> Result<Vec<Arc<SealedSegment>>, ReadError> {
-        let hash = trace_hash(id);
-        let listed = self.directory.find(hash, 0);
-        let mut found: Vec<_> = listed.iter().filter_map(|id| self.segment(*id)).cloned().collect();
-        for segment in self.directory.unlisted().iter().rev().filter_map(|id| self.segment(*id)) {
-            if lists(segment, hash)? {
-                found.push(Arc::clone(segment));
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// Sealed segments, and which of them may hold a trace.
-#[derive(Debug, Clone)]
-pub struct Stored {
-    sealed: Arc<Vec<Arc<SealedSegment>>>,
-    directory: Arc<TraceDirectory>,
-}
-
-impl Stored {
-    /// Whether some look-ups mean reading from files.
-    pub fn has_files(&self) -> bool {
-        self.directory.has_files()
-    }
-
-    /// Whether the trace may be in a segment: in one whose hashes are in memory if it took arrivals since
-    /// `listed`, in another if it took arrivals since `unlisted`, because that means reading from a file.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn may_hold(&self, id: &TraceId, listed: UnixNanos, unlisted: UnixNanos) -> Result<bool, ReadError> {
-        let hash = trace_hash(id);
-        if self.directory.may_hold(hash, listed.0, unlisted.0) {
-            return Ok(true);
-        }
-        for segment in self.directory.unlisted().iter().rev().filter_map(|id| find_segment(&self.sealed, *id))
-        {
-            if segment.meta.arrival_max < unlisted.0 {
-                break;
-            }
-            if lists(segment, hash)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// Whether a segment's own list has this hash. Without its list, a damaged one may hold any trace: its blocks tell.
-fn lists(segment: &SealedSegment, hash: u32) -> Result<bool, ReadError> {
-    match segment.lists(hash) {
-        Err(_) if segment.handle.is_dropped() => Ok(false),
-        Err(error) if error.is_damage() => Ok(true),
-        other => other,
-    }
-}
-
-fn find_segment(sealed: &[Arc<SealedSegment>], id: SegmentId) -> Option<&Arc<SealedSegment>> {
-    sealed.binary_search_by_key(&id, |segment| segment.id).ok().map(|at| &sealed[at])
-}
 
 /// Open traces, and the analyses that are not sealed yet.
 #[derive(Debug)]
@@ -138,48 +35,6 @@ pub struct Assembly {
     pub assembler: Assembler,
     /// The analysis of each finished trace that the assembler holds.
     pub analysed: HashMap<TraceId, Arc<TraceRow>>,
-}
-
-/// Outcomes that are counted, for `status` and `/metrics`.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Spans acknowledged and not known before.
-    pub spans: AtomicU64,
-    /// Spans that had come before.
-    pub duplicates: AtomicU64,
-    /// Spans for traces that had been finished.
-    pub late: AtomicU64,
-    /// Segments sealed.
-    pub seals: AtomicU64,
-    /// Log frames found damaged at start.
-    pub damaged_frames: AtomicU64,
-    /// Log frames that had been written and were gone at start.
-    pub lost_frames: AtomicU64,
-    /// Requests that the log did not take.
-    pub refused_requests: AtomicU64,
-    /// Times that the disk became too full to take spans.
-    pub disk_full: AtomicU64,
-    /// Segments dropped before their time to make room on a full disk.
-    pub dropped_for_room: AtomicU64,
-    /// Spans in them of which not even a rollup is left.
-    pub not_rolled_up: AtomicU64,
-    /// Look-ups of a trace in sealed segments on arrival of a span.
-    pub reopen_lookups: AtomicU64,
-    /// Look-ups of what is stored of a trace, on arrival of a span, that could not read all of it: a repeated span may
-    /// have counted again.
-    pub lookups_failed: AtomicU64,
-    /// Analyses of traces.
-    pub analysed: AtomicU64,
-    /// Of these, again, after a late span.
-    pub analysed_again: AtomicU64,
-    /// Of these, of traces with too many spans, which have no critical path.
-    pub too_large: AtomicU64,
-    /// Times that a sealed trace was taken back without its spans, for want of room.
-    pub held_in_part: AtomicU64,
-    /// Late spans whose trace was found in files only when they were to be analysed.
-    pub joined_from_files: AtomicU64,
-    /// Spans with an anomaly, by its kind, counted at every analysis of their trace.
-    pub anomalies: [AtomicU64; AnomalyKind::ALL.len()],
 }
 
 /// Everything that is known at this moment.

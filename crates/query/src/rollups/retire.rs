@@ -10,7 +10,8 @@ use trace_model::{TraceId, UnixNanos};
 use crate::rollups::Rollup;
 use crate::rollups::sources::PartitionSource;
 use crate::sealed::SealedSegment;
-use crate::state::{Assembly, State, View};
+use crate::state::{Assembly, State};
+use crate::view::View;
 
 /// How often traces that a late span may just change are looked at again before the partition stays for now.
 const LOOKS: usize = 8;

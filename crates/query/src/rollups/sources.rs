@@ -14,7 +14,8 @@ use trace_model::{OperationId, TraceId, UnixNanos};
 use crate::rollups::{Kind, Rollup};
 use crate::sealed::{Detail, SealedSegment};
 use crate::search::{globalize, globalize_share};
-use crate::state::{State, View};
+use crate::state::State;
+use crate::view::View;
 
 /// Traces whose sums are held at one time, unless one minute has more.
 const TRACES_HELD: u64 = 50_000;

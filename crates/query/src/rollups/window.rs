@@ -6,7 +6,7 @@ use trace_model::{NanoDuration, UnixNanos};
 use crate::answer::Incomplete;
 use crate::request::Window;
 use crate::rollups::Rollup;
-use crate::state::View;
+use crate::view::View;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
