@@ -86,7 +86,8 @@ struct Run {
 impl Run {
     /// Of several entries of a trace the last segment counts.
     fn of(mut entries: Vec<Entry>) -> Self {
-        entries.sort_unstable_by_key(|entry| (entry.key, std::cmp::Reverse(entry.segment)));
+        // Two runs one after the other are merged by this, and not sorted anew.
+        entries.sort_by_key(|entry| (entry.key, std::cmp::Reverse(entry.segment)));
         entries.dedup_by_key(|entry| entry.key);
         entries.shrink_to_fit();
         // About eight entries share their highest bits.

@@ -13,6 +13,7 @@ use crate::error::StoreError;
 use crate::frame;
 use crate::log::{Generation, LogState, generation_of};
 use crate::partition::{Db, Partition, SegmentHandle, SegmentId, full_key};
+use crate::parts::in_parts;
 use crate::repair;
 use crate::store::StoredSegment;
 
@@ -25,6 +26,9 @@ pub(crate) const NEXT_FRAME_KEY: &[u8] = b"\x04frame";
 /// The number of the next segment, written when a partition goes and by a repair: rollups may name greater ones than there
 /// are.
 pub(crate) const NEXT_SEGMENT_KEY: &[u8] = b"\x04segment";
+
+/// Segments for whose metas a thread is started: each takes a quarter of a millisecond.
+const METAS_WORTH: usize = 64;
 
 /// An open database, and what had to be set aside for it.
 pub(crate) struct Opened {
@@ -102,64 +106,103 @@ fn check_schema(db: &Db) -> Result<(), StoreError> {
     }
 }
 
-/// The segments of a partition with abridged metas, oldest first: one seek each, from the end, because a segment's meta is its
-/// last key. A meta that cannot be read is reported and its segment left out. Also the number after the last
-/// segment, which a damaged one counts for: its keys are still there.
+/// The segments of a partition with abridged metas, oldest first, read in several threads if they are many. A meta that
+/// cannot be read is reported and its segment left out. Also the number after the last segment, which a damaged one counts
+/// for: its keys are still there.
 pub(crate) fn segments(
     database: &Arc<Database>,
     partition: &Arc<Partition>,
     damaged: &mut Vec<String>,
 ) -> Result<(Vec<StoredSegment>, u32), StoreError> {
     let db = database.get()?;
-    let Some(family) = db.cf_handle(&partition.family) else { return Ok((Vec::new(), 0)) };
     let files = damage::segments_of_files(&db, &partition.family)?;
-    let mut found = Vec::new();
-    let mut after = 0;
-    let mut below = u32::MAX;
-    loop {
-        let from = full_key(SegmentId(below), Key::Meta);
-        let mut iterator = db.iterator_cf(&family, IteratorMode::From(&from, Direction::Reverse));
-        let item = match iterator.next() {
-            None => break,
-            Some(Ok(item)) => item,
-            Some(Err(error)) => {
-                // A block of the greatest segment at or below is damaged; the catalog of files says which.
-                let Some(&id) = files.iter().rev().find(|&&id| id <= below) else { return Err(error.into()) };
-                damaged.push(format!("segment {id} in {}: {error}", partition.family));
-                after = after.max(id.saturating_add(1));
-                match id.checked_sub(1) {
-                    Some(next) => below = next,
-                    None => break,
+    let reading = Reading { database, partition, files: &files };
+    let parts = in_parts(&files, METAS_WORTH, |part| reading.range(part));
+    let (mut found, mut after) = (Vec::with_capacity(files.len()), 0);
+    for part in parts {
+        let part = part?;
+        found.extend(part.found.into_iter().rev());
+        damaged.extend(part.damaged);
+        after = after.max(part.after);
+    }
+    Ok((found, after))
+}
+
+/// Reads the metas of a partition.
+struct Reading<'a> {
+    database: &'a Arc<Database>,
+    partition: &'a Arc<Partition>,
+    /// The segments that the catalog of files names, rising.
+    files: &'a [u32],
+}
+
+/// What was found of some of them, newest first.
+#[derive(Default)]
+struct Metas {
+    found: Vec<StoredSegment>,
+    damaged: Vec<String>,
+    after: u32,
+}
+
+impl Reading<'_> {
+    /// Reads the segments from the first of `part` up to before the first after it; the parts of all files are all that
+    /// there is. One seek each, from the end, because a segment's meta is its last key.
+    fn range(&self, part: &[u32]) -> Result<Metas, StoreError> {
+        let mut metas = Metas::default();
+        let first = part.first().copied().filter(|first| self.files.first() != Some(first)).unwrap_or(0);
+        let behind = part.last().map_or(0, |last| self.files.partition_point(|id| id <= last));
+        let mut below = self.files.get(behind).map_or(u32::MAX, |next| next - 1);
+        let db = self.database.get()?;
+        let Some(family) = db.cf_handle(&self.partition.family) else { return Ok(metas) };
+        loop {
+            let from = full_key(SegmentId(below), Key::Meta);
+            let mut iterator = db.iterator_cf(&family, IteratorMode::From(&from, Direction::Reverse));
+            let id = match iterator.next() {
+                None => break,
+                Some(Ok((key, value))) => {
+                    let Some(id) = key.first_chunk().copied().map(u32::from_be_bytes) else { break };
+                    if id >= first {
+                        self.add(&mut metas, id, meta(id, &key, &value))?;
+                    }
+                    id
                 }
-                continue;
+                Some(Err(error)) => {
+                    // A block of the greatest segment at or below is damaged; the catalog of files says which.
+                    let id = self.files.iter().rev().find(|&&id| id <= below).copied();
+                    let Some(id) = id else { return Err(error.into()) };
+                    if id >= first {
+                        self.add(&mut metas, id, Err(error.to_string()))?;
+                    }
+                    id
+                }
+            };
+            if id <= first {
+                break;
             }
-        };
-        let (key, value) = item;
-        let Some(Ok(id)) = key.get(..4).map(|id| <[u8; 4]>::try_from(id).map(u32::from_be_bytes)) else {
-            break;
-        };
-        after = after.max(id.saturating_add(1));
-        match meta(id, &key, &value) {
+            below = id - 1;
+        }
+        Ok(metas)
+    }
+
+    fn add(&self, metas: &mut Metas, id: u32, meta: Result<SegmentMeta, String>) -> Result<(), StoreError> {
+        metas.after = metas.after.max(id.saturating_add(1));
+        let meta = match meta {
             Ok(meta) if meta.format > segment::FORMAT => {
                 return Err(StoreError::Format { segment: id, found: meta.format, known: segment::FORMAT });
             }
-            Ok(meta) => match database.dictionaries().named(meta.dictionary) {
-                Ok(dictionary) => {
-                    let (db, partition) = (Arc::clone(database), Arc::clone(partition));
-                    let handle = SegmentHandle { db, partition, id: SegmentId(id), bytes: 0, dictionary };
-                    found.push(StoredSegment { handle, meta });
-                }
-                Err(why) => damaged.push(format!("segment {id} in {}: {why}", partition.family)),
-            },
-            Err(why) => damaged.push(format!("segment {id} in {}: {why}", partition.family)),
+            other => other,
+        };
+        let dictionary = |meta: &SegmentMeta| self.database.dictionaries().named(meta.dictionary);
+        match meta.and_then(|meta| Ok((dictionary(&meta)?, meta))) {
+            Ok((dictionary, meta)) => {
+                let (db, partition) = (Arc::clone(self.database), Arc::clone(self.partition));
+                let handle = SegmentHandle { db, partition, id: SegmentId(id), bytes: 0, dictionary };
+                metas.found.push(StoredSegment { handle, meta });
+            }
+            Err(why) => metas.damaged.push(format!("segment {id} in {}: {why}", self.partition.family)),
         }
-        match id.checked_sub(1) {
-            Some(next) => below = next,
-            None => break,
-        }
+        Ok(())
     }
-    found.reverse();
-    Ok((found, after))
 }
 
 /// The abridged meta of a segment, or why it cannot be used.
