@@ -50,13 +50,13 @@ pub struct ItemSums {
 }
 
 impl ItemSums {
+    /// Adds what a trace has of it to all but `by_root`.
     pub(crate) fn add(&mut self, row: &TraceRow, exclusive: u64, spans: u64, errors: u64) {
         self.sum = self.sum.saturating_add(u128::from(exclusive));
         self.spans = self.spans.saturating_add(spans);
         self.errors = self.errors.saturating_add(errors);
         if exclusive > 0 {
             self.present.record(NanoDuration(exclusive), false);
-            self.by_root.add(row.root_duration, exclusive);
             self.note(PathExemplar {
                 trace_id: row.trace_id,
                 root_duration: row.root_duration,
