@@ -23,6 +23,8 @@ pub struct Prepared {
     pub over_attributes: u64,
     /// How many of them had too many bytes.
     pub over_bytes: u64,
+    /// How many of them had a resource and scope of too many bytes.
+    pub over_context: u64,
     /// Why the first of them was, in words.
     pub reason: Option<String>,
 }
@@ -104,6 +106,8 @@ fn lay_out(request: Bytes, walked: &Walked, names: &NameTable) -> Prepared {
         context_bytes.extend_from_slice(&context);
         services.push(names.service_id(walked.service(group, &request)));
     }
+    // It lives until its segment is sealed, as the request does.
+    context_bytes.shrink_to_fit();
     let rows = walked.spans.iter().map(|span| {
         let service = services.get(span.group as usize).copied().unwrap_or(ServiceId(u32::MAX));
         let operation = names.operation_id(service, span.kind, span.name_bytes(&request));
@@ -134,6 +138,7 @@ fn lay_out(request: Bytes, walked: &Walked, names: &NameTable) -> Prepared {
         rejected: walked.rejected_spans,
         over_attributes: walked.over_attributes,
         over_bytes: walked.over_bytes,
+        over_context: walked.over_context,
         reason,
         batch: LiveBatch { number: 0, seq: 0, arrival: UnixNanos(0), rows, contexts, context_bytes, request },
     }
@@ -144,6 +149,7 @@ fn limit_key(fault: SpanFault) -> &'static str {
     match fault {
         SpanFault::TooManyAttributes { .. } => " (ingest.span_attributes)",
         SpanFault::TooLong { .. } => " (ingest.span_bytes)",
+        SpanFault::ContextTooLong { .. } => " (ingest.context_bytes)",
         _ => "",
     }
 }

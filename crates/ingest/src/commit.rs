@@ -22,6 +22,7 @@ pub(crate) struct Tally {
     rejected: u64,
     over_attributes: u64,
     over_bytes: u64,
+    over_context: u64,
 }
 
 impl Tally {
@@ -34,6 +35,7 @@ impl Tally {
             rejected: prepared.rejected,
             over_attributes: prepared.over_attributes,
             over_bytes: prepared.over_bytes,
+            over_context: prepared.over_context,
         }
     }
 
@@ -47,6 +49,7 @@ impl Tally {
             (IngestCounter::RejectedSpans, self.rejected),
             (IngestCounter::SpansOverAttributes, self.over_attributes),
             (IngestCounter::SpansOverBytes, self.over_bytes),
+            (IngestCounter::SpansOverContext, self.over_context),
         ] {
             if by > 0 {
                 self.counters.add(counter, by);
@@ -132,7 +135,7 @@ mod tests {
         let (budget, counters) = (Budget::new(1_000), Arc::<IngestCounters>::default());
         let (done, committed) = oneshot::channel();
         let queued = budget.queue(70);
-        let (rejected, over_attributes, over_bytes) = (3, 2, 1);
+        let (rejected, over_attributes, over_bytes, over_context) = (6, 2, 1, 3);
         let tally = Tally {
             counters: Arc::clone(&counters),
             wire_bytes: 50,
@@ -141,6 +144,7 @@ mod tests {
             rejected,
             over_attributes,
             over_bytes,
+            over_context,
         };
         World { budget, counters, done, on_its_way: OnItsWay::new(committed, queued, tally) }
     }
@@ -177,9 +181,10 @@ mod tests {
                 (IngestCounter::Bytes, 70),
                 (IngestCounter::WireBytes, 50),
                 (IngestCounter::Spans, 5),
-                (IngestCounter::RejectedSpans, 3),
+                (IngestCounter::RejectedSpans, 6),
                 (IngestCounter::SpansOverAttributes, 2),
                 (IngestCounter::SpansOverBytes, 1),
+                (IngestCounter::SpansOverContext, 3),
             ] {
                 until(|| counters.get(counter) == value).await;
             }

@@ -27,6 +27,7 @@ counters! {
     RejectedSpans = "rejected_spans": "spans left out of these, for whatever reason",
     SpansOverAttributes = "spans_over_attributes": "spans left out for more attributes than ingest.span_attributes",
     SpansOverBytes = "spans_over_bytes": "spans left out for more bytes than ingest.span_bytes",
+    SpansOverContext = "spans_over_context": "spans left out for a resource and scope of more bytes than ingest.context_bytes",
     UnreadableRequests = "unreadable_requests": "requests refused as unreadable",
     OverloadedRequests = "overloaded_requests": "requests refused because too much was on the way",
     FailedRequests = "failed_requests": "requests that the log could not take",

@@ -73,6 +73,11 @@ impl Message {
         if prepared.rejected > 0 && !prepared.batch.rows.is_empty() {
             prepared = without_rejected(prepared, &limits.wire(), &mut charge, budget)?;
         }
+        // Those of an ordinary request are a small part of it; with many scopes under one long resource they are not.
+        let batch = &prepared.batch;
+        if !charge.grow(batch.context_bytes.len().saturating_sub(batch.request.len())) {
+            return Err(overloaded(budget));
+        }
         Ok(Digested { prepared, charge, wire_bytes })
     }
 }
@@ -176,6 +181,7 @@ pub(crate) fn overloaded(budget: &Budget) -> Refused {
 fn unreadable(error: &AdmitError) -> Refused {
     let (reason, key) = match error.0.fault {
         WireFault::TooManySpans { .. } => (Reason::Spans, " (ingest.request_spans)"),
+        WireFault::TooMuchContext { .. } => (Reason::RequestBytes, " (ingest.request_bytes)"),
         WireFault::TooDeep { .. } => (Reason::Depth, " (ingest.value_depth)"),
         _ => (Reason::Unreadable, ""),
     };
@@ -203,6 +209,29 @@ mod tests {
             digested.map(|digested| digested.prepared.batch.request.len()).map_err(|refused| refused.reason),
             charged,
         )
+    }
+
+    #[test]
+    fn a_resource_that_comes_again_with_each_scope_is_charged() {
+        let bytes = |field: u8, payload: &[u8]| {
+            let length = [payload.len() as u8 & 0x7f | 0x80, (payload.len() >> 7) as u8];
+            [&[field << 3 | 2], &length[..], payload].concat()
+        };
+        let span = bytes(2, &[bytes(1, &[7; 16]), bytes(2, &[7; 8])].concat());
+        let resource = bytes(1, &bytes(9, &[b'r'; 900]));
+        let contexts = 4 * (resource.len() + 2);
+        let request: Bytes = bytes(1, &[resource, bytes(2, &span).repeat(4)].concat()).into();
+        let charged = |room: usize| {
+            let budget = Budget::new(room);
+            let mut body = Received::new(budget.charge());
+            assert!(body.push(request.slice(..)));
+            let message = Message { body, encoding: Encoding::Identity, json: false };
+            let digested = message.digest(&IngestLimits::default(), &budget, &NameTable::default());
+            digested.map(|_digested| budget.used()).map_err(|refused| refused.reason)
+        };
+        assert!(contexts > 2 * request.len());
+        assert_eq!(charged(contexts), Ok(contexts));
+        assert_eq!(charged(contexts - 1), Ok(contexts - 1), "alone it passes");
     }
 
     #[test]

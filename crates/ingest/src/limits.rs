@@ -22,6 +22,8 @@ pub struct IngestLimits {
     pub span_attributes: usize,
     /// Bytes of one span's message. Default 4 MiB.
     pub span_bytes: usize,
+    /// Bytes of one span's resource and scope together. Default 64 KiB.
+    pub context_bytes: usize,
     /// How deep an attribute's value may nest; no more than 32. Default 32.
     pub value_depth: usize,
     /// Connections of one server at a time. Default 1,024.
@@ -46,6 +48,7 @@ impl Default for IngestLimits {
             request_spans: 1_000_000,
             span_attributes: 1_000,
             span_bytes: 4 << 20,
+            context_bytes: 64 << 10,
             value_depth: 32,
             connections: 1_024,
             streams: 256,
@@ -65,6 +68,8 @@ impl IngestLimits {
             spans: narrow(self.request_spans),
             span_attributes: narrow(self.span_attributes),
             span_bytes: narrow(self.span_bytes),
+            context_bytes: narrow(self.context_bytes),
+            contexts_bytes: narrow(self.request_bytes),
         }
     }
 }

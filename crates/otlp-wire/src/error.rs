@@ -13,6 +13,11 @@ pub struct WireLimits {
     pub span_attributes: u32,
     /// How many bytes a span's message may have. A longer one is rejected alone.
     pub span_bytes: u32,
+    /// How many bytes a span's resource and scope may have together. Spans with more are rejected.
+    pub context_bytes: u32,
+    /// How many bytes the resources and scopes of a request may have, a resource counted once for each of its scopes
+    /// that has spans: what they take when each is kept with its resource.
+    pub contexts_bytes: u32,
 }
 
 impl WireLimits {
@@ -21,8 +26,15 @@ impl WireLimits {
 
     /// Only what the wire format and the stack demand: for bytes that were accepted before, whatever the limits
     /// were then.
-    pub const STORED: Self =
-        Self { depth: Self::MAX_DEPTH, spans: u32::MAX, span_attributes: u32::MAX, span_bytes: u32::MAX };
+    pub const STORED: Self = Self {
+        depth: Self::MAX_DEPTH,
+        spans: u32::MAX,
+        span_attributes: u32::MAX,
+        span_bytes: u32::MAX,
+        context_bytes: u32::MAX,
+        // So that each can be told by 32 bits where it begins among them.
+        contexts_bytes: u32::MAX / 2,
+    };
 
     /// The depth in force.
     #[inline]
@@ -32,9 +44,16 @@ impl WireLimits {
 }
 
 impl Default for WireLimits {
-    /// 32 levels, a million spans, a thousand attributes and 4 MiB a span.
+    /// 32 levels, a million spans, a thousand attributes, 4 MiB and a context of 64 KiB a span, contexts of 64 MiB.
     fn default() -> Self {
-        Self { depth: Self::MAX_DEPTH, spans: 1_000_000, span_attributes: 1_000, span_bytes: 4 << 20 }
+        Self {
+            depth: Self::MAX_DEPTH,
+            spans: 1_000_000,
+            span_attributes: 1_000,
+            span_bytes: 4 << 20,
+            context_bytes: 64 << 10,
+            contexts_bytes: 64 << 20,
+        }
     }
 }
 
@@ -95,6 +114,14 @@ pub enum WireFault {
         /// How many are allowed.
         limit: u32,
     },
+    /// Resources and scopes of more bytes than the limit, a resource counted once for each of its scopes.
+    #[error(
+        "the resources and scopes of one request have more than {limit} bytes, each resource counted once a scope"
+    )]
+    TooMuchContext {
+        /// How many bytes are allowed.
+        limit: u32,
+    },
     /// More bytes than 32-bit offsets can address.
     #[error("the message has {length} bytes, more than {} can be addressed", u32::MAX)]
     TooLarge {
@@ -137,6 +164,14 @@ pub enum SpanFault {
     #[error("a span may have {limit} bytes, got {length}")]
     TooLong {
         /// Its length in bytes.
+        length: u32,
+        /// How many are allowed.
+        limit: u32,
+    },
+    /// A longer resource and scope than the limit.
+    #[error("a span's resource and scope may have {limit} bytes, got {length}")]
+    ContextTooLong {
+        /// Their length in bytes.
         length: u32,
         /// How many are allowed.
         limit: u32,

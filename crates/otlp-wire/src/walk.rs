@@ -32,6 +32,8 @@ pub struct Walked {
     pub over_attributes: u64,
     /// How many of them had more bytes than the limit.
     pub over_bytes: u64,
+    /// How many of them had a resource and scope of more bytes than the limit.
+    pub over_context: u64,
     /// Offset and length, in the request, of runs of context fields. Groups hold ranges of these.
     pub ranges: Vec<(u32, u32)>,
     /// The runs of the `ResourceSpans` being walked; they move to `ranges` at its end.
@@ -99,6 +101,7 @@ impl Walked {
         self.rejected_spans = 0;
         self.over_attributes = 0;
         self.over_bytes = 0;
+        self.over_context = 0;
         self.ranges.clear();
         self.resource_runs.clear();
     }
@@ -119,6 +122,13 @@ impl Walked {
         for &run in resource.iter().chain(self.runs(&group.scope)) {
             out.extend_from_slice(slice(request, run));
         }
+    }
+
+    /// How many bytes [`context`](Self::context) makes of a group, at most 10 more.
+    fn context_length(&self, group: u32) -> u64 {
+        let Some(group) = self.groups.get(group as usize) else { return 0 };
+        let runs = self.runs(&group.resource).iter().chain(self.runs(&group.scope));
+        runs.map(|&(_, length)| u64::from(length)).sum()
     }
 
     /// The `service.name` of a group, as it came.
@@ -171,7 +181,9 @@ pub fn walk(request: &[u8], limits: &WireLimits, out: &mut Walked) -> Result<(),
     if u32::try_from(request.len()).is_err() {
         return Err(WireError::at(0, WireFault::TooLarge { length: request.len() as u64 }));
     }
-    let mut walker = Walker { depth: Depth::new(limits.depth()), limits, left: limits.spans, out };
+    let context_left = limits.contexts_bytes;
+    let mut walker =
+        Walker { depth: Depth::new(limits.depth()), limits, left: limits.spans, context_left, out };
     let walked = walker.request(Cursor::new(request));
     if walked.is_err() {
         out.clear();
@@ -183,6 +195,8 @@ struct Walker<'o> {
     depth: Depth,
     limits: &'o WireLimits,
     left: u32,
+    /// Bytes of resources and scopes that may still come.
+    context_left: u32,
     out: &'o mut Walked,
 }
 
@@ -199,7 +213,7 @@ impl Walker<'_> {
     /// The resource may come after the spans, or in two parts around them: groups learn about it
     /// at the end.
     fn resource_spans(&mut self, mut message: Cursor<'_>) -> Result<(), WireError> {
-        let first_group = self.out.groups.len();
+        let (first_group, first_span) = (self.out.groups.len(), self.out.spans.len());
         self.out.resource_runs.clear();
         let mut service = None;
         let mut run = message.pos();
@@ -220,7 +234,7 @@ impl Walker<'_> {
         }
         push_run(&mut self.out.resource_runs, run, message.end());
         self.give_resource(first_group, service);
-        Ok(())
+        self.weigh_contexts(first_group, first_span, message.end())
     }
 
     fn give_resource(&mut self, first_group: usize, service: Option<(u32, u32)>) {
@@ -235,6 +249,51 @@ impl Walker<'_> {
         for group in groups {
             group.service = service;
             group.resource = resource.clone();
+        }
+    }
+
+    /// Counts the contexts of the groups from `first_group` on, and rejects the spans of those that are too long. A few bytes
+    /// make a scope, and each has all of its resource again: what a request claims must not be many times what it is.
+    fn weigh_contexts(&mut self, first_group: usize, first_span: usize, end: usize) -> Result<(), WireError> {
+        let (mut any_over, limits) = (false, self.limits);
+        for group in first_group..self.out.groups.len() {
+            let length = self.out.context_length(group as u32);
+            if length > u64::from(limits.context_bytes) {
+                any_over = true;
+                continue;
+            }
+            let fault = WireFault::TooMuchContext { limit: limits.contexts_bytes };
+            let left = self.context_left.checked_sub(length as u32);
+            self.context_left = left.ok_or(WireError::at(end, fault))?;
+        }
+        if any_over {
+            self.reject_over_context(first_group, first_span);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn reject_over_context(&mut self, first_group: usize, first_span: usize) {
+        let limit = self.limits.context_bytes;
+        let lengths: Vec<u64> =
+            (first_group..self.out.groups.len()).map(|group| self.out.context_length(group as u32)).collect();
+        let is_over = |length: &u64| *length > u64::from(limit);
+        // Groups without spans are none.
+        let mut numbers = Vec::with_capacity(lengths.len());
+        for (group, length) in self.out.groups.split_off(first_group).into_iter().zip(&lengths) {
+            numbers.push(self.out.groups.len() as u32);
+            if !is_over(length) {
+                self.out.groups.push(group);
+            }
+        }
+        for span in self.out.spans.split_off(first_span) {
+            let group = span.group as usize - first_group;
+            if is_over(&lengths[group]) {
+                let length = u32::try_from(lengths[group]).unwrap_or(u32::MAX);
+                self.reject(span.span.0, SpanFault::ContextTooLong { length, limit });
+            } else {
+                self.out.spans.push(WalkedSpan { group: numbers[group], ..span });
+            }
         }
     }
 
@@ -323,6 +382,7 @@ impl Walker<'_> {
         match fault {
             SpanFault::TooManyAttributes { .. } => self.out.over_attributes += 1,
             SpanFault::TooLong { .. } => self.out.over_bytes += 1,
+            SpanFault::ContextTooLong { .. } => self.out.over_context += 1,
             _ => {}
         }
         if self.out.rejected.len() < DESCRIBED {

@@ -64,11 +64,22 @@ proptest! {
 
     /// What was rejected for a limit stays out whatever the limits are later, and the others are as they were.
     #[test]
-    fn what_is_left_of_limits_needs_none(request in drawn::request(), attributes in 0..4_u32, bytes in 30..300_u32) {
+    fn what_is_left_of_limits_needs_none(
+        request in drawn::request(),
+        attributes in 0..4_u32,
+        bytes in 30..300_u32,
+        context in 0..200_u32,
+    ) {
         let request = request.encode_to_vec();
-        let limits = WireLimits { span_attributes: attributes, span_bytes: bytes, ..WireLimits::STORED };
+        let limits = WireLimits {
+            span_attributes: attributes,
+            span_bytes: bytes,
+            context_bytes: context,
+            ..WireLimits::STORED
+        };
         let mut before = Walked::new();
         walk(&request, &limits, &mut before).unwrap();
+        prop_assert!(before.spans.iter().all(|span| (span.group as usize) < before.groups.len()));
         let left = keep_spans(&request, before.spans.iter().map(|span| span.span.0)).unwrap();
         let after = walked(&left);
         prop_assert_eq!((after.rejected_spans, after.groups.len()), (0, before.groups.len()));

@@ -271,6 +271,46 @@ fn spans_over_a_limit_of_their_own_are_rejected_alone() {
 }
 
 #[test]
+fn spans_of_a_context_over_the_limit_are_rejected() {
+    let scope = |length: usize| field(1, &field(1, &vec![b's'; length]));
+    let spans =
+        |length: usize, spans: usize| field(2, &[scope(length), field(2, &ids()).repeat(spans)].concat());
+    let resource = |length: usize| field(1, &field(9, &vec![b'r'; length]));
+    let request = [
+        field(1, &[spans(10, 1), spans(60, 2), spans(11, 1), resource(40)].concat()),
+        field(1, &[spans(60, 3), resource(10)].concat()),
+        field(1, &[resource(90), spans(10, 4)].concat()),
+    ]
+    .concat();
+    let limits = WireLimits { context_bytes: 90, ..WireLimits::default() };
+    let mut out = Walked::new();
+    walk(&request, &limits, &mut out).unwrap();
+    let groups: Vec<u32> = out.spans.iter().map(|span| span.group).collect();
+    assert_eq!((groups.as_slice(), out.groups.len()), (&[0, 1, 2, 2, 2][..], 3));
+    assert_eq!((out.rejected_spans, out.over_context), (6, 6));
+    assert_eq!(out.rejected[0].fault, SpanFault::ContextTooLong { length: 108, limit: 90 });
+    let mut context = Vec::new();
+    out.context(1, &request, &mut context);
+    assert_eq!(context, [&[44][..], &resource(40), &scope(11)].concat());
+}
+
+/// A scope with a span takes some forty bytes of a request, and could claim all of a long resource again.
+#[test]
+fn a_resource_counts_once_for_each_of_its_scopes() {
+    let scopes = |scopes: usize| field(2, &field(2, &ids())).repeat(scopes);
+    let request = |n: usize| field(1, &[field(1, &field(9, &[b'r'; 996])), scopes(n)].concat());
+    let limits = WireLimits { contexts_bytes: 10_020, ..WireLimits::default() };
+    let mut out = Walked::new();
+    walk(&request(10), &limits, &mut out).unwrap();
+    let error = walk(&request(11), &limits, &mut out).unwrap_err();
+    assert_eq!(error.fault, WireFault::TooMuchContext { limit: 10_020 });
+    assert!(out.spans.is_empty() && out.groups.is_empty());
+    // Without spans it is not there at all.
+    let empty = field(1, &[field(1, &field(9, &[b'r'; 996])), field(2, &[]).repeat(50)].concat());
+    walk(&empty, &limits, &mut out).unwrap();
+}
+
+#[test]
 fn faults_are_found_in_every_corner() {
     // A field number 0 inside: attribute, its value, an array, event, link, status, resource,
     // entity, scope.

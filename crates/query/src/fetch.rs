@@ -25,6 +25,8 @@ const PAGE_BYTES: usize = 32 << 20;
 pub(crate) struct FetchedSpan {
     pub(crate) node: SpanNode,
     pub(crate) context: Arc<[u8]>,
+    /// Whether the context is its own, and not one of the few that a segment numbers or that are live.
+    pub(crate) has_own_context: bool,
     pub(crate) message: Vec<u8>,
 }
 
@@ -34,7 +36,7 @@ impl Placed for FetchedSpan {
     }
 
     fn bytes(&self) -> usize {
-        self.message.len()
+        self.message.len() + if self.has_own_context { self.context.len() } else { 0 }
     }
 }
 
@@ -115,9 +117,10 @@ pub(crate) fn each_span(
         whole &= sealed_spans(state, &segment, id, &mut each)?;
     }
     // A batch that is not in the view any more has been sealed, and its spans were found there.
+    let mut contexts = HashMap::new();
     for (number, row) in live {
         let Ok(at) = view.live.binary_search_by_key(&number, |batch| batch.number) else { continue };
-        if let Some(span) = live_span(&view.live[at], row) {
+        if let Some(span) = live_span(&view.live[at], row, &mut contexts) {
             each(span);
         }
     }
@@ -160,11 +163,19 @@ fn live_places(state: &State, id: TraceId) -> (Vec<(u64, u32)>, Option<Phase>) {
     (places.collect(), Some(trace.phase()))
 }
 
-fn live_span(batch: &LiveBatch, row: u32) -> Option<FetchedSpan> {
+/// `contexts` are those that were asked for already, by the number of their batch and their own.
+fn live_span(
+    batch: &LiveBatch,
+    row: u32,
+    contexts: &mut HashMap<(u64, u32), Arc<[u8]>>,
+) -> Option<FetchedSpan> {
     let row = batch.rows.get(row as usize)?;
+    let context =
+        contexts.entry((batch.number, row.context)).or_insert_with(|| batch.context(row.context).into());
     Some(FetchedSpan {
         node: row.node,
-        context: batch.context(row.context).into(),
+        context: Arc::clone(context),
+        has_own_context: false,
         message: batch.span_bytes(row).to_vec(),
     })
 }
@@ -201,12 +212,13 @@ struct Contexts<'a> {
 
 impl Contexts<'_> {
     fn fetched(&mut self, span: ChunkSpan) -> Result<FetchedSpan, ReadError> {
+        let has_own_context = span.own_context.is_some();
         let context = match span.own_context {
-            Some(own) => own.into(),
+            Some(own) => own,
             None => self.get(span.context)?,
         };
         let node = node_of(&span.message, &context, &self.state.names)?;
-        Ok(FetchedSpan { node, context, message: span.message })
+        Ok(FetchedSpan { node, context, has_own_context, message: span.message })
     }
 
     fn get(&mut self, number: u32) -> Result<Arc<[u8]>, ReadError> {

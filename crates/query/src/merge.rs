@@ -204,8 +204,13 @@ fn read_spans(
     segment: &SealedSegment,
     raw_bytes_max: usize,
 ) -> Result<Option<LiveBatch>, ReadError> {
-    let mut gathered =
-        Gathered { segment, contexts: HashMap::new(), blocks: HashMap::new(), batch: empty(segment) };
+    let mut gathered = Gathered {
+        segment,
+        contexts: HashMap::new(),
+        blocks: HashMap::new(),
+        own_context: None,
+        batch: empty(segment),
+    };
     let mut request = Vec::new();
     for number in 0..segment.chunks.blocks() {
         // A large trace goes on in the next block; each part is given out by the block that it lies in.
@@ -240,6 +245,8 @@ struct Gathered<'a> {
     segment: &'a SealedSegment,
     contexts: HashMap<u32, u32>,
     blocks: HashMap<u32, ContextBlock>,
+    /// The last of those that are not numbered, and its number in the batch.
+    own_context: Option<(Arc<[u8]>, u32)>,
     batch: LiveBatch,
 }
 
@@ -252,7 +259,7 @@ impl Gathered<'_> {
         request: &mut Vec<u8>,
     ) -> Result<(), ReadError> {
         let context = match &span.own_context {
-            Some(own) => self.add_context(own),
+            Some(own) => self.own_context(own),
             None => self.context(span.context)?,
         };
         let message = &span.message;
@@ -281,6 +288,17 @@ impl Gathered<'_> {
         let own = self.add_context(&bytes);
         self.contexts.insert(number, own);
         Ok(own)
+    }
+
+    fn own_context(&mut self, own: &Arc<[u8]>) -> u32 {
+        match &self.own_context {
+            Some((last, number)) if last == own => *number,
+            _ => {
+                let number = self.add_context(own);
+                self.own_context = Some((Arc::clone(own), number));
+                number
+            }
+        }
     }
 
     fn add_context(&mut self, bytes: &[u8]) -> u32 {

@@ -17,6 +17,7 @@ fn small() -> IngestLimits {
         request_spans: 10,
         span_attributes: 3,
         span_bytes: 8 << 10,
+        context_bytes: 4 << 10,
         value_depth: 4,
         ..IngestLimits::default()
     }
@@ -49,6 +50,10 @@ async fn limits_of_a_request_refuse_all_of_it() {
     // Neither compressed nor over what may come on the wire, and still more bytes than a request may have.
     let whole = requests::bytes(33 << 10);
     refused(&fewer, &whole, "ingest.request_bytes", 413, IngestCounter::RequestBytesRequests).await;
+    // Nor has this one, but with its resource once for each of its scopes.
+    let scopes = requests::scopes(9, 3_900);
+    assert!(scopes.len() < 5_000);
+    refused(&fewer, &scopes, "ingest.request_bytes", 413, IngestCounter::RequestBytesRequests).await;
     // What is just within them is taken.
     assert_eq!(post(&world.http, "/v1/traces", PROTOBUF, &requests::spans(10)).await.status, 200);
     let mut deep = requests::span(1);
@@ -79,6 +84,15 @@ async fn limits_of_a_span_leave_out_that_span_alone() {
     }
     assert_eq!(world.count(IngestCounter::RejectedSpans), 2);
     assert_eq!(world.log.spans(), 2);
+    let request = [requests::scopes(2, 4_200), requests::of(vec![requests::span(3)])].concat();
+    let answer = export(&world.grpc, &[], frame(false, &request)).await;
+    let partial = ExportTraceServiceResponse::decode(&answer.body[5..]).unwrap().partial_success.unwrap();
+    assert_eq!(partial.rejected_spans, 2);
+    assert!(partial.error_message.contains("ingest.context_bytes"), "{}", partial.error_message);
+    assert_eq!(world.count(IngestCounter::SpansOverContext), 2);
+    assert_eq!((world.count(IngestCounter::RejectedSpans), world.log.spans()), (4, 3));
+    // The long resource alone is left of what was rejected.
+    assert!(world.log.requests.lock().pop().unwrap().ends_with(&requests::of(vec![requests::span(3)])));
     // The log is read again without limits.
     for logged in world.log.requests.lock().iter() {
         assert_eq!(logged[..], requests::of(vec![requests::span(3)]));

@@ -3,6 +3,7 @@
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
 
@@ -63,4 +64,17 @@ pub(crate) fn json(count: usize) -> Vec<u8> {
         "x".repeat(count)
     )
     .into_bytes()
+}
+
+/// A request with a resource of about so many bytes, and so many scopes of one span each.
+pub(crate) fn scopes(count: u64, resource: usize) -> Vec<u8> {
+    let of = |n| ScopeSpans { spans: vec![span(n)], ..ScopeSpans::default() };
+    let resource =
+        Resource { attributes: vec![text("filler", &"x".repeat(resource))], ..Resource::default() };
+    let resource_spans = vec![ResourceSpans {
+        resource: Some(resource),
+        scope_spans: (1..=count).map(of).collect(),
+        ..ResourceSpans::default()
+    }];
+    ExportTraceServiceRequest { resource_spans }.encode_to_vec()
 }

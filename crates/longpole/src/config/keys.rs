@@ -71,7 +71,7 @@ pub(crate) const KEYS: &[Key] = &[
     key!(
         "ingest.request_bytes",
         "64MiB",
-        "Inflated bytes of one OTLP request at most.",
+        "Inflated bytes of one OTLP request at most; and of its resources and scopes, each resource counted once for each of its scopes.",
         bytes,
         ingest.request_bytes
     ),
@@ -103,6 +103,13 @@ pub(crate) const KEYS: &[Key] = &[
         "Bytes of one span at most; a longer one is left out.",
         bytes,
         ingest.span_bytes
+    ),
+    key!(
+        "ingest.context_bytes",
+        "64KiB",
+        "Bytes of a span's resource and scope together at most; a span with more is left out.",
+        bytes,
+        ingest.context_bytes
     ),
     key!(
         "ingest.value_depth",

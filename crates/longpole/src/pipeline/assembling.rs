@@ -162,7 +162,8 @@ impl Assembling {
         self.state.count(&counters.spans, batch.rows.len() as u64);
         self.state.count(&counters.duplicates, repeated.len() as u64);
         self.state.count(&counters.late, late);
-        self.pending_bytes += batch.request.len().max(batch.rows.len() * SPAN_BYTES_MIN);
+        let bytes = batch.request.len().max(batch.context_bytes.len());
+        self.pending_bytes += bytes.max(batch.rows.len() * SPAN_BYTES_MIN);
         if !batch.rows.is_empty() {
             let batch = Arc::new(batch);
             self.state.add_live(Arc::clone(&batch));

@@ -28,13 +28,13 @@ pub(super) fn write_chunks<'a>(
         }
         begin_trace(&mut chunks, &id, number as u32, meta);
         for ((at, batch, row), kind_of_call) in spans.iter().zip(&mut kinds_of_call) {
-            if chunks.is_full() {
+            let context = contexts.of_batch(*at, row.context, || batch.context(row.context));
+            if chunks.is_full(context) {
                 end_block(&mut chunks, meta, writer)?;
                 meta.chunk_continued.push(meta.chunk_first_trace.len() as u32);
                 begin_trace(&mut chunks, &id, number as u32, meta);
             }
             ahead.fetch_next();
-            let context = contexts.of_batch(*at, row.context, || batch.context(row.context));
             chunks.add(context, *kind_of_call as usize, batch.span_bytes(row));
         }
     }

@@ -201,7 +201,8 @@ impl ColumnBlock {
         first: usize,
         places: impl Iterator<Item = usize>,
     ) -> Result<Vec<ChunkSpan>, ReadError> {
-        let mut reading = Reading { block: self, trace_id: *wanted, first, scratch: Vec::new() };
+        let mut reading =
+            Reading { block: self, trace_id: *wanted, first, scratch: Vec::new(), own_context: None };
         let mut spans = Vec::with_capacity(places.size_hint().0);
         let mut left = self.message_bytes;
         for at in places {
@@ -280,6 +281,7 @@ struct Reading<'a> {
     /// The place of the trace's first span.
     first: usize,
     scratch: Vec<u8>,
+    own_context: Option<Arc<[u8]>>,
 }
 
 impl Reading<'_> {
@@ -297,14 +299,21 @@ impl Reading<'_> {
         }
         let (context, own_context) = match (block.contexts.get(block.bits(), at) as u32).checked_sub(1) {
             Some(number) => (number, None),
-            None => {
-                let before = (0..at).filter(|&at| block.contexts.get(block.bits(), at) == 0).count();
-                let mut own = Vec::new();
-                block.text_of(&block.own_contexts, before, &mut own)?;
-                (u32::MAX, Some(own))
-            }
+            None => (u32::MAX, Some(self.own_context(at)?)),
         };
         Ok(ChunkSpan { context, own_context, message })
+    }
+
+    fn own_context(&mut self, at: usize) -> Result<Arc<[u8]>, ReadError> {
+        let block = self.block;
+        let before = (0..at).filter(|&at| block.contexts.get(block.bits(), at) == 0).count();
+        self.scratch.clear();
+        block.text_of(&block.own_contexts, before, &mut self.scratch)?;
+        match &self.own_context {
+            // As long as it may be, and as many spans as may have it.
+            Some(last) if **last == *self.scratch => Ok(Arc::clone(last)),
+            _ => Ok(Arc::clone(self.own_context.insert(self.scratch.as_slice().into()))),
+        }
     }
 
     fn core(&self, at: usize) -> Result<Core, ReadError> {

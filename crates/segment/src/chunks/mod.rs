@@ -37,8 +37,9 @@ const RAW_SHAPE: u32 = 0;
 pub struct ChunkSpan {
     /// Number of its context within the segment, unless it has its own.
     pub context: u32,
-    /// The bytes of its context, where the segment had more contexts than it numbers.
-    pub own_context: Option<Vec<u8>>,
+    /// The bytes of its context, where the segment had more contexts than it numbers, or this one was too long. Spans of a
+    /// trace that follow each other share them.
+    pub own_context: Option<Arc<[u8]>>,
     /// The message, as the client sent it.
     pub message: Vec<u8>,
 }

@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 use trace_model::TraceId;
 
 use super::{BLOCK_BYTES, BLOCK_SPANS, EXTERNAL, NO_PARENT, RAW_SHAPE, SPANS_MAX};
-use crate::codec::{Packer, put};
+use crate::codec::{Packer, put, same};
 use crate::columns::{Streams, put_lengths, put_packed};
 use crate::contexts::ContextRef;
 use crate::shape::{Fields, Parsed, Shape};
@@ -52,6 +52,9 @@ pub(crate) struct ChunkWriter<'a> {
     durations: Vec<u64>,
     contexts: Vec<u32>,
     own_contexts: Vec<&'a [u8]>,
+    own_differ: bool,
+    /// Bytes that they take in the block: those of one, unless they differ.
+    own_bytes: usize,
     shape_numbers: Vec<u32>,
     raw: Vec<&'a [u8]>,
     message_bytes: usize,
@@ -64,12 +67,34 @@ const ELSEWHERE: u32 = u32::MAX - 1;
 impl<'a> ChunkWriter<'a> {
     /// Whether the block should end before the next trace.
     pub(crate) fn is_enough(&self) -> bool {
-        self.ids.len() >= BLOCK_SPANS || self.message_bytes >= BLOCK_BYTES / 2
+        self.ids.len() >= BLOCK_SPANS || self.message_bytes + self.own_bytes >= BLOCK_BYTES / 2
     }
 
-    /// Whether the block must end before the next span.
-    pub(crate) fn is_full(&self) -> bool {
-        self.ids.len() >= SPANS_MAX || self.message_bytes >= BLOCK_BYTES
+    /// Whether the block must end before a span of this context.
+    pub(crate) fn is_full(&self, context: ContextRef<'_>) -> bool {
+        self.ids.len() >= SPANS_MAX
+            || self.message_bytes + self.own_bytes >= BLOCK_BYTES
+            || self.swells(context)
+    }
+
+    /// Whether own contexts, which were the same so far, would all have to be written, and would be too much.
+    fn swells(&self, context: ContextRef<'_>) -> bool {
+        let (ContextRef::Own(own), Some(first)) = (context, self.own_contexts.first()) else { return false };
+        let all = first.len() * self.own_contexts.len() + own.len();
+        !self.own_differ && all > BLOCK_BYTES && !same(own, first)
+    }
+
+    fn add_own_context(&mut self, own: &'a [u8]) {
+        let first = self.own_contexts.first().copied().unwrap_or(own);
+        if self.own_differ {
+            self.own_bytes += own.len();
+        } else if same(own, first) {
+            self.own_bytes = own.len();
+        } else {
+            self.own_differ = true;
+            self.own_bytes = first.len() * self.own_contexts.len() + own.len();
+        }
+        self.own_contexts.push(own);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -94,7 +119,7 @@ impl<'a> ChunkWriter<'a> {
             ContextRef::Number(number) => self.contexts.push(number + 1),
             ContextRef::Own(bytes) => {
                 self.contexts.push(0);
-                self.own_contexts.push(bytes);
+                self.add_own_context(bytes);
             }
         }
         let found = self.follow(&id, kind_of_call, message);
@@ -312,6 +337,7 @@ impl<'a> ChunkWriter<'a> {
         self.durations.clear();
         self.contexts.clear();
         self.own_contexts.clear();
+        (self.own_bytes, self.own_differ) = (0, false);
         self.shape_numbers.clear();
         self.raw.clear();
         self.message_bytes = 0;

@@ -238,6 +238,32 @@ fn a_context_too_large_for_the_table_stays_with_its_spans() {
     check_chunks(&memory, &meta, &in_order(&samples));
 }
 
+/// Two clients with a resource too large for the table, whose traces lie among each other.
+#[test]
+fn own_contexts_do_not_swell_a_block() {
+    let mut samples = chain(200, 1, 9);
+    for (nth, sample) in samples.iter_mut().enumerate() {
+        sample.context = vec![b'a' + (nth % 2) as u8; 300_000];
+    }
+    let (memory, meta) = sealed(&[batch(1, &samples)], &[]);
+    check_chunks(&memory, &meta, &in_order(&samples));
+    for number in 0..meta.chunk_first_trace.len() as u32 {
+        let bytes = ChunkBlock::read(&memory, number).unwrap().bytes();
+        assert!(bytes < 4 << 20, "{bytes}");
+    }
+}
+
+#[test]
+fn spans_of_a_trace_share_a_context_of_their_own() {
+    let mut samples = chain(50, 50, 9);
+    samples.iter_mut().for_each(|sample| sample.context = vec![b'c'; 70_000]);
+    let (memory, meta) = sealed(&[batch(1, &samples)], &[]);
+    assert_eq!(meta.chunk_first_trace.len(), 1);
+    let spans = ChunkBlock::read(&memory, 0).unwrap().spans(&samples[0].trace_id).unwrap();
+    let own: Vec<_> = spans.iter().filter_map(|span| span.own_context.as_ref()).collect();
+    assert!(own.len() == 50 && own.iter().all(|context| std::sync::Arc::ptr_eq(context, own[0])));
+}
+
 #[test]
 fn what_spans_share_is_stored_once() {
     let mut samples = chain(4_000, 2_000, 9);

@@ -66,7 +66,7 @@ pub(crate) fn check_chunks(memory: &dyn Blocks, meta: &SegmentMeta, sorted: &[Sa
         for (found, span) in found.iter().zip(spans) {
             assert_eq!(found.message, span.message);
             match &found.own_context {
-                Some(context) => assert_eq!(*context, span.context),
+                Some(context) => assert_eq!(**context, *span.context),
                 None => {
                     let block = ContextBlock::read(memory, ContextBlock::number_of(found.context)).unwrap();
                     assert_eq!(block.get(found.context).unwrap(), span.context);
