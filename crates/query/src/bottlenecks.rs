@@ -204,12 +204,12 @@ impl Selection<'_> {
             return Ok(());
         }
         let is_wanted = |at: usize| wanted.get(at).copied().unwrap_or(false);
-        let mut paths = TracePaths::read_of(&segment.handle, number, is_wanted)?.rows;
+        let mut paths = TracePaths::read_of(&segment.handle, number, is_wanted)?;
         scanned.blocks += 1;
         for (at, row) in heads.iter().enumerate().filter(|(at, _)| is_wanted(*at)) {
-            let mut shares = paths.get_mut(at).map(std::mem::take).unwrap_or_default();
+            let shares = paths.of(at);
             shares.iter_mut().for_each(|share| globalize_share(share, segment, detail));
-            summing.add(row, &shares);
+            summing.add(row, shares);
         }
         Ok(())
     }

@@ -314,14 +314,14 @@ fn read_analyses(state: &State, segment: &SealedSegment) -> Result<Vec<TraceRow>
     let detail = state.blocks.detail(segment, &state.names)?;
     for number in 0..detail.meta.trace_blocks.len() as u32 {
         let heads = TraceHeads::read(&segment.handle, number)?.rows;
-        let paths = TracePaths::read(&segment.handle, number)?.rows;
-        if heads.len() != paths.len() {
+        let mut paths = TracePaths::read(&segment.handle, number)?;
+        if heads.len() != paths.traces() {
             return Err(ReadError::Damaged("path block"));
         }
-        for (mut row, mut shares) in heads.into_iter().zip(paths) {
+        for (at, mut row) in heads.into_iter().enumerate() {
             globalize(&mut row, segment, &detail);
-            shares.iter_mut().for_each(|share| globalize_share(share, segment, &detail));
-            row.shares = shares;
+            row.shares = paths.of(at).to_vec();
+            row.shares.iter_mut().for_each(|share| globalize_share(share, segment, &detail));
             rows.push(row);
         }
     }

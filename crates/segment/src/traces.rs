@@ -191,15 +191,44 @@ fn pass_counts(columns: &mut ColumnReader<'_>, services: &[u32]) -> Result<(), R
     Ok(())
 }
 
-/// A decoded block of critical-path shares.
+/// A decoded block of critical-path shares: one list a trace, in the order of the heads. The `service` of a share is not
+/// stored; it is that of its operation, and reads as `ServiceId(u32::MAX)` here.
 #[derive(Debug)]
 pub struct TracePaths {
-    /// One list a trace, in the order of the heads. The `service` of a share is not stored; it is that of its
-    /// operation, and reads as `ServiceId(u32::MAX)` here.
-    pub rows: Vec<Vec<PathShare>>,
+    /// Those of all traces, one after the other.
+    shares: Vec<PathShare>,
+    /// Where those of each trace end.
+    ends: Vec<usize>,
 }
 
 impl TracePaths {
+    /// How many traces there are.
+    pub fn traces(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The shares of the trace at this place, for who puts other numbers into them; none if there is no such trace.
+    pub fn of(&mut self, at: usize) -> &mut [PathShare] {
+        let begin = at.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let end = self.ends.get(at).copied().unwrap_or(begin);
+        self.shares.get_mut(begin..end).unwrap_or_default()
+    }
+
+    /// The shares of each trace.
+    pub fn iter(&self) -> impl Iterator<Item = &[PathShare]> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, end)| self.shares.get(begin..*end).unwrap_or_default())
+    }
+
+    pub(crate) fn from_lists(lists: impl IntoIterator<Item = Vec<PathShare>>) -> Self {
+        let (mut shares, mut ends) = (Vec::new(), Vec::new());
+        for list in lists {
+            shares.extend(list);
+            ends.push(shares.len());
+        }
+        Self { shares, ends }
+    }
+
     /// Reads a block.
     ///
     /// # Errors
@@ -218,7 +247,7 @@ impl TracePaths {
         wanted: impl Fn(usize) -> bool,
     ) -> Result<Self, ReadError> {
         let stored = fetch(blocks, Key::Paths(number))?;
-        let Some(marked) = after_mark(&stored) else { return Ok(Self { rows: v1::read_paths(&stored)? }) };
+        let Some(marked) = after_mark(&stored) else { return Ok(Self::from_lists(v1::read_paths(&stored)?)) };
         let unpacked = Unpacked::read(marked, "path block")?;
         let mut columns = ColumnReader::new(&unpacked, "path block");
         let rows = columns.count(ROWS_MAX)?;
@@ -231,14 +260,14 @@ impl TracePaths {
         let mut exclusive = columns.lengths_later(count)?;
         columns.finish()?;
         let (mut at, mut edge) = (0, 0);
-        let mut rows = Vec::with_capacity(lists.len());
+        let (mut shares, mut ends) = (Vec::with_capacity(count), Vec::with_capacity(lists.len()));
         for (row, &list) in lists.iter().enumerate() {
             let places = at..at + list as usize;
             at = places.end;
             if !wanted(row) {
                 edge += edges(&clients[places]);
                 exclusive.pass(list as usize);
-                rows.push(Vec::new());
+                ends.push(shares.len());
                 continue;
             }
             let share = |at: usize| {
@@ -254,8 +283,9 @@ impl TracePaths {
                     on_path: spans[at] & 1 == 1,
                 }
             };
-            rows.push(places.map(share).collect());
+            shares.extend(places.map(share));
+            ends.push(shares.len());
         }
-        Ok(Self { rows })
+        Ok(Self { shares, ends })
     }
 }

@@ -137,11 +137,7 @@ impl Check<'_> {
             }
             let paths = TracePaths::read(self.blocks, number as u32);
             if let Some(paths) = self.kept(&format!("path block {number}"), paths) {
-                self.agree(
-                    &format!("rows in path block {number}:"),
-                    paths.rows.len() as u64,
-                    said.rows.into(),
-                );
+                self.agree(&format!("rows in path block {number}:"), paths.traces() as u64, said.rows.into());
             }
         }
     }

@@ -131,16 +131,17 @@ impl<'a> PartitionSource<'a> {
                 let heads =
                     self.kept(segment, TraceHeads::read_without_services(&segment.handle, number as u32))?;
                 let paths = self.kept(segment, TracePaths::read(&segment.handle, number as u32))?;
-                let (Some(heads), Some(paths)) = (heads, paths) else { continue };
-                for (mut row, mut shares) in heads.rows.into_iter().zip(paths.rows) {
+                let (Some(heads), Some(mut paths)) = (heads, paths) else { continue };
+                for (at, mut row) in heads.rows.into_iter().enumerate() {
                     let minute = MINUTE.bucket(row.start);
                     if !minutes.contains(&minute) || !self.counts(&row, segment) {
                         continue;
                     }
                     globalize(&mut row, segment, &detail);
+                    let shares = paths.of(at);
                     shares.iter_mut().for_each(|share| globalize_share(share, segment, &detail));
                     let summing = found.entry((minute, row.root));
-                    summing.or_insert_with(|| PathSumming::new(PathGrouping::Both)).add(&row, &shares);
+                    summing.or_insert_with(|| PathSumming::new(PathGrouping::Both)).add(&row, shares);
                 }
             }
         }

@@ -251,7 +251,10 @@ proptest! {
         sorted.sort_by_key(|row| (Reverse(row.duration), row.start, row.trace_id));
         let blocks = 0..meta.trace_blocks.len() as u32;
         let heads = blocks.clone().flat_map(|number| TraceHeads::read(&memory, number).unwrap().rows);
-        let paths = blocks.flat_map(|number| TracePaths::read(&memory, number).unwrap().rows);
+        let paths = blocks.flat_map(|number| {
+            let paths = TracePaths::read(&memory, number).unwrap();
+            paths.iter().map(<[_]>::to_vec).collect::<Vec<_>>()
+        });
         let found: Vec<_> = heads.zip(paths).collect();
         prop_assert_eq!(found.len(), sorted.len());
         let operation = |local: u32| meta.operations[local as usize].name.clone();

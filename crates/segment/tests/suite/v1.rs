@@ -89,10 +89,10 @@ fn heads(memory: &Memory, number: u32) -> Vec<u8> {
 }
 
 fn paths(memory: &Memory, number: u32) -> Vec<u8> {
-    let rows = TracePaths::read(memory, number).unwrap().rows;
+    let paths = TracePaths::read(memory, number).unwrap();
     let mut out = Vec::new();
-    put(&mut out, rows.len() as u64);
-    for shares in rows {
+    put(&mut out, paths.traces() as u64);
+    for shares in paths.iter() {
         put(&mut out, shares.len() as u64);
         for share in shares {
             put(&mut out, share.operation.0);
@@ -166,7 +166,7 @@ proptest! {
         for number in 0..meta.trace_blocks.len() as u32 {
             let heads = |memory| format!("{:?}", TraceHeads::read(memory, number).unwrap());
             prop_assert_eq!(heads(&old), heads(&memory));
-            let paths = |memory| TracePaths::read(memory, number).unwrap().rows;
+            let paths = |memory| format!("{:?}", TracePaths::read(memory, number).unwrap());
             prop_assert_eq!(paths(&old), paths(&memory));
         }
         let (memory, meta) = sealed(&[batch(1, &written)], &[]);
