@@ -54,4 +54,9 @@ impl<B: Body> Body for Ending<B> {
         let _ = Status::unavailable("the server is shutting down").add_header(&mut trailers);
         Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
+
+    /// An answer of headers alone must end with them: to some clients of gRPC an empty frame of data after them is an error.
+    fn is_end_stream(&self) -> bool {
+        self.has_ended || self.body.is_end_stream()
+    }
 }

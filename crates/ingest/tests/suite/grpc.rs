@@ -83,6 +83,7 @@ async fn broken_frames_are_refused_by_name() {
         assert_eq!(answer.code(), Code::InvalidArgument, "{what}");
         assert!(answer.status.message().contains(says), "{what}: {}", answer.status.message());
         assert!(answer.retry_after().is_none(), "{what} is not worth a retry");
+        assert!(answer.ended_in_head, "{what}");
     }
     assert_eq!(world.count(IngestCounter::UnreadableRequests), 5);
     let answer = call(&channel, TRACES, &[], frame(true, &requests::spans(1))).await;
@@ -98,7 +99,7 @@ async fn other_methods_are_unimplemented_and_name_the_right_one() {
     let channel = channel(&world.grpc).await;
     for path in ["/opentelemetry.proto.collector.trace.v1.TraceService/Import", "/some.Service/Export"] {
         let answer = call(&channel, path, &[], frame(false, b"")).await;
-        assert_eq!(answer.code(), Code::Unimplemented);
+        assert_eq!((answer.code(), answer.ended_in_head), (Code::Unimplemented, true));
         assert!(answer.status.message().contains("TraceService"), "{}", answer.status.message());
     }
     assert_eq!(world.count(IngestCounter::MisdirectedRequests), 2);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ingest::{IngestCounter, IngestLimits};
+use prost::Message as _;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -37,6 +38,21 @@ async fn health_is_serving_while_spans_are_taken() {
     is(&world, SERVING).await;
     world.server.drain();
     is(&world, NOT_SERVING).await;
+}
+
+#[tokio::test]
+async fn an_unknown_service_or_method_is_answered_in_headers_alone() {
+    let world = World::new().await;
+    let grpc = channel(&world.grpc).await;
+    let unknown = HealthCheckRequest { service: "foo".to_owned() }.encode_to_vec();
+    for (path, message, code) in
+        [(CHECK, &unknown[..], Code::NotFound), ("/grpc.health.v1.Health/Look", &[], Code::Unimplemented)]
+    {
+        let answer = call(&grpc, path, &[], frame(false, message)).await;
+        assert_eq!((answer.code(), answer.ended_in_head), (code, true), "{path}");
+    }
+    let served = call(&grpc, CHECK, &[], frame(false, &[])).await;
+    assert_eq!((served.code(), served.ended_in_head), (Code::Ok, false));
 }
 
 #[tokio::test]

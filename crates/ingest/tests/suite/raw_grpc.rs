@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use http_body_util::channel::Channel as BodyChannel;
 use ingest::Address;
@@ -39,6 +40,8 @@ pub(crate) struct Answer {
     pub(crate) http: u16,
     pub(crate) headers: http::HeaderMap,
     pub(crate) status: Status,
+    /// Whether the headers were all of it.
+    pub(crate) ended_in_head: bool,
     /// The message's frame.
     pub(crate) body: Bytes,
 }
@@ -75,6 +78,7 @@ impl Call {
         let answer = tokio::spawn(async move {
             let response = channel.oneshot(request).await.unwrap();
             let (head, body) = response.into_parts();
+            let ended_in_head = body.is_end_stream();
             let body = body.collect().await.unwrap();
             let from = body.trailers().filter(|trailers| trailers.contains_key("grpc-status"));
             let status = Status::from_header_map(from.unwrap_or(&head.headers));
@@ -82,6 +86,7 @@ impl Call {
                 http: head.status.as_u16(),
                 status: status.unwrap_or_else(|| Status::unknown("no grpc-status")),
                 headers: head.headers,
+                ended_in_head,
                 body: body.to_bytes(),
             }
         });
