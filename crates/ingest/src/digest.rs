@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use bytes::Bytes;
-use otlp_wire::{WireFault, WireLimits};
+use otlp_wire::{JsonError, WireFault, WireLimits};
 use query::NameTable;
 
 use crate::admit::{AdmitError, Prepared, prepare};
@@ -67,7 +67,7 @@ impl Message {
             return Err(most.refuse());
         }
         if json {
-            bytes = transcode(bytes, &mut charge, budget)?;
+            bytes = transcode(bytes, &mut charge, budget, limits)?;
         }
         let mut prepared = prepare(bytes, names, &limits.wire()).map_err(|error| unreadable(&error))?;
         if prepared.rejected > 0 && !prepared.batch.rows.is_empty() {
@@ -142,13 +142,20 @@ fn inflate(
 }
 
 /// The text is charged; for as long as it is there together with its protobuf, both are.
-fn transcode(text: Bytes, charge: &mut Charge, budget: &Budget) -> Result<Bytes, Refused> {
+fn transcode(
+    text: Bytes,
+    charge: &mut Charge,
+    budget: &Budget,
+    limits: &IngestLimits,
+) -> Result<Bytes, Refused> {
     let most = otlp_wire::protobuf_len_max(text.len());
     if !charge.grow(most) {
         return Err(overloaded(budget));
     }
-    let mut protobuf = otlp_wire::json_to_traces(&text)
-        .map_err(|error| Refused::new(Reason::Unreadable, error.to_string()))?;
+    let mut protobuf = otlp_wire::json_to_traces(&text).map_err(|error| match error {
+        JsonError::TooDeep { .. } => over_limit(WireFault::TooDeep { limit: limits.wire().depth }),
+        error => Refused::new(Reason::Unreadable, error.to_string()),
+    })?;
     let text_bytes = text.len();
     drop(text);
     protobuf.shrink_to_fit();
@@ -179,13 +186,21 @@ pub(crate) fn overloaded(budget: &Budget) -> Refused {
 }
 
 fn unreadable(error: &AdmitError) -> Refused {
-    let (reason, key) = match error.0.fault {
-        WireFault::TooManySpans { .. } => (Reason::Spans, " (ingest.request_spans)"),
-        WireFault::TooMuchContext { .. } => (Reason::RequestBytes, " (ingest.request_bytes)"),
-        WireFault::TooDeep { .. } => (Reason::Depth, " (ingest.value_depth)"),
-        _ => (Reason::Unreadable, ""),
+    use WireFault::{TooDeep, TooManySpans, TooMuchContext};
+    match error.0.fault {
+        fault @ (TooManySpans { .. } | TooMuchContext { .. } | TooDeep { .. }) => over_limit(fault),
+        _ => Refused::new(Reason::Unreadable, error.to_string()),
+    }
+}
+
+/// The refusal of a request that could be read and has too much of something.
+fn over_limit(fault: WireFault) -> Refused {
+    let (reason, key) = match fault {
+        WireFault::TooManySpans { .. } => (Reason::Spans, "ingest.request_spans"),
+        WireFault::TooMuchContext { .. } => (Reason::RequestBytes, "ingest.request_bytes"),
+        _ => (Reason::Depth, "ingest.value_depth"),
     };
-    Refused::new(reason, format!("{error}{key}"))
+    Refused::new(reason, format!("over a limit: {fault} ({key})"))
 }
 
 #[cfg(test)]

@@ -28,7 +28,12 @@ async fn refused(world: &World, request: &[u8], key: &str, http: u16, counter: I
     let before = world.count(counter);
     let answer = export(&world.grpc, &[], frame(false, request)).await;
     assert_eq!(answer.code(), Code::InvalidArgument, "{key}");
-    assert!(answer.status.message().contains(key), "{}", answer.status.message());
+    let message = answer.status.message();
+    assert!(message.contains(key), "{message}");
+    assert!(
+        !message.contains("readable") && !message.contains("malformed"),
+        "a limit is no damage: {message}"
+    );
     assert!(answer.retry_after().is_none());
     let answer = post(&world.http, "/v1/traces", PROTOBUF, request).await;
     assert_eq!((answer.status, answer.header("retry-after")), (http, None), "{key}");
@@ -60,6 +65,21 @@ async fn limits_of_a_request_refuse_all_of_it() {
     deep.attributes = vec![requests::nested(4)];
     assert_eq!(post(&world.http, "/v1/traces", PROTOBUF, &requests::of(vec![deep])).await.status, 200);
     assert_eq!(world.log.spans(), 11);
+    world.charged(0).await;
+}
+
+#[tokio::test]
+async fn nesting_of_json_is_counted_and_named_as_that_of_protobuf() {
+    let world = World::limited(small()).await;
+    // The transcoder has a bound of its own, which is the greatest that the key can have.
+    for (n, levels) in [5, 33, 60].into_iter().enumerate() {
+        let answer = post(&world.http, "/v1/traces", JSON, &requests::nested_json(levels)).await;
+        let message = "over a limit: attribute values nest deeper than 4 (ingest.value_depth)";
+        assert_eq!((answer.status, answer.json()["message"].as_str()), (400, Some(message)), "{levels}");
+        assert_eq!(world.count(IngestCounter::DepthRequests), n as u64 + 1);
+    }
+    assert_eq!(world.count(IngestCounter::UnreadableRequests), 0);
+    assert_eq!(post(&world.http, "/v1/traces", JSON, &requests::nested_json(4)).await.status, 200);
     world.charged(0).await;
 }
 

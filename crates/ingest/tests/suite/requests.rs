@@ -55,6 +55,17 @@ pub(crate) fn bytes(count: usize) -> Vec<u8> {
     of(vec![span])
 }
 
+/// A request of one span as OTLP/JSON, whose attribute's value is in so many arrays, which is one level each.
+pub(crate) fn nested_json(levels: usize) -> Vec<u8> {
+    let (open, close) = (r#"{"arrayValue":{"values":["#.repeat(levels - 1), "]}}".repeat(levels - 1));
+    let attribute = format!(r#"{{"key":"nested","value":{open}{{"boolValue":true}}{close}}}"#);
+    format!(
+        r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"{:032x}","spanId":"{:016x}","attributes":[{attribute}]}}]}}]}}]}}"#,
+        1, 1
+    )
+    .into_bytes()
+}
+
 /// One span as OTLP/JSON, with about so many bytes.
 pub(crate) fn json(count: usize) -> Vec<u8> {
     format!(

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
+use crate::error::WireLimits;
+
 /// Why OTLP/JSON was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -26,6 +28,13 @@ pub enum JsonError {
         /// What is there, shortened.
         got: String,
         /// Where in the text.
+        at: JsonPlace,
+    },
+    /// An attribute's value nests deeper than [`WireLimits::MAX_DEPTH`](crate::WireLimits::MAX_DEPTH). Its path would be
+    /// as long as it is deep.
+    #[error("attribute values nest deeper than {} at {at}", WireLimits::MAX_DEPTH)]
+    TooDeep {
+        /// Where.
         at: JsonPlace,
     },
 }
@@ -69,6 +78,7 @@ pub(super) struct Wrong {
 enum Kind {
     Syntax,
     Value,
+    TooDeep,
 }
 
 /// One step of a path.
@@ -90,6 +100,11 @@ impl Wrong {
     }
 
     #[cold]
+    pub(super) fn too_deep(at: usize) -> Box<Self> {
+        Box::new(Self { kind: Kind::TooDeep, at, want: Cow::default(), got: String::new(), path: Vec::new() })
+    }
+
+    #[cold]
     pub(super) fn under(mut self: Box<Self>, step: Step) -> Box<Self> {
         self.path.push(step);
         self
@@ -99,6 +114,7 @@ impl Wrong {
         let (at, want, got) = (JsonPlace::of(text, self.at), self.want.into_owned(), self.got);
         match self.kind {
             Kind::Syntax => JsonError::Syntax { at, want, got },
+            Kind::TooDeep => JsonError::TooDeep { at },
             Kind::Value => JsonError::Value { path: spell(&self.path), want, got, at },
         }
     }

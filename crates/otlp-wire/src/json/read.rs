@@ -24,7 +24,8 @@ use crate::schema::{FIELDS_MAX, FieldType, Kind, Message, TRACES};
 /// The lengths of ids are not checked here: [`walk`](crate::walk) rejects the spans concerned.
 ///
 /// # Errors
-/// If the text is not JSON, or a value is not what its field takes; the error names place and path.
+/// If the text is not JSON, or a value is not what its field takes; the error names place and path. If values nest
+/// deeper than [`WireLimits::MAX_DEPTH`].
 pub fn json_to_traces(json: &[u8]) -> Result<Vec<u8>, JsonError> {
     transcode(json).map_err(|wrong| wrong.into_error(json))
 }
@@ -139,10 +140,8 @@ impl Transcoder<'_> {
     }
 
     /// How deep a value within this message may nest.
-    fn enter(&mut self, message: &Message, depth: u32) -> Result<u32, Box<Wrong>> {
-        depth
-            .checked_sub(u32::from(message.is_any_value()))
-            .ok_or_else(|| self.tokens.mismatch("nested at most 32 deep"))
+    fn enter(&self, message: &Message, depth: u32) -> Result<u32, Box<Wrong>> {
+        depth.checked_sub(u32::from(message.is_any_value())).ok_or_else(|| Wrong::too_deep(self.tokens.at()))
     }
 
     /// The field under either of its names, and the name that it goes by.
