@@ -83,7 +83,7 @@ impl Reason {
             | Self::TooSlow => Code::Unavailable,
             Self::Overloaded => Code::ResourceExhausted,
             Self::HungUp => Code::Cancelled,
-            Self::UnknownEncoding | Self::Path | Self::Method => Code::Unimplemented,
+            Self::UnknownEncoding | Self::ContentType | Self::Path | Self::Method => Code::Unimplemented,
             _ => Code::InvalidArgument,
         }
     }

@@ -77,6 +77,7 @@ async fn an_unknown_encoding_names_those_that_are_known() {
     let headers = format!("{JSON}content-encoding: br\r\n");
     let answer = post(&world.http, "/v1/traces", &headers, b"any").await;
     assert_eq!((answer.status, answer.header("retry-after")), (415, None));
+    assert_eq!(answer.json()["code"], 12);
     assert!(answer.json()["message"].as_str().unwrap().contains("zstd"));
     assert_eq!(answer.header("accept-encoding"), Some("identity, gzip, zstd, deflate"));
     assert_eq!(world.count(IngestCounter::EncodingRequests), 2);

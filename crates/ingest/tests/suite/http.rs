@@ -61,7 +61,7 @@ async fn an_unreadable_request_is_400_and_not_worth_a_retry() {
 async fn a_wrong_content_type_path_or_method_names_the_right_one() {
     let world = World::new().await;
     let answer = post(&world.http, "/v1/traces", "content-type: text/plain\r\n", b"x").await;
-    assert_eq!(answer.status, 415);
+    assert_eq!((answer.status, answer.json()["code"].as_i64()), (415, Some(12)));
     assert!(answer.json()["message"].as_str().unwrap().contains("application/x-protobuf"));
     assert_eq!(world.count(IngestCounter::ContentTypeRequests), 1);
 
