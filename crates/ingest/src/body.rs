@@ -14,8 +14,11 @@ use crate::received::Received;
 use crate::refusal::{Reason, Refused};
 
 /// How long the rest of a refused request is read and thrown away, so that the client gets to read the answer: one
-/// that writes into a closed connection often sees only that.
-const LINGER: Duration = Duration::from_secs(2);
+/// that writes into a closed connection often sees only that. Headers may take longer by default, so
+/// that the connection is not taken for one whose next request is slow.
+const LINGER: Duration = Duration::from_secs(8);
+/// How much of it, in requests of the greatest length: no client is so far over the limit by a little mistake.
+const LINGER_REQUESTS: usize = 8;
 
 /// What clients are told to wait whose body was too slow.
 const WAIT_TOO_SLOW: Duration = Duration::from_secs(1);
@@ -124,7 +127,8 @@ where
             return;
         }
         tokio::spawn(async move {
-            let limits = BodyLimits { time: LINGER.min(limits.time), ..limits };
+            let bytes = limits.bytes.saturating_mul(LINGER_REQUESTS);
+            let limits = BodyLimits { bytes, time: LINGER.min(limits.time) };
             self.discard(limits).await;
         });
     }

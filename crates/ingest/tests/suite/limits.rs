@@ -154,11 +154,21 @@ async fn a_refusal_does_not_wait_for_the_body() {
 async fn a_client_that_writes_all_of_it_first_still_gets_the_answer() {
     let world = World::limited(small()).await;
     let mut client = Client::connect(&world.http).await;
-    // Four times the limit is more than what is read for politeness, and less than what sockets hold.
     let answer = client.post("/v1/traces", PROTOBUF, &vec![0; 65 << 10]).await;
     assert_eq!(answer.status, 413);
     // The rest of the body was read, so the connection can be used again.
     assert_eq!(client.post("/v1/traces", PROTOBUF, &requests::spans(1)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_far_over_the_limit_still_gets_the_answer() {
+    let world = World::limited(IngestLimits { wire_bytes: 2 << 20, ..small() }).await;
+    let mut client = Client::connect(&world.http).await;
+    // It is more than the limit and what sockets hold together, so the client gets so far only if the server reads on.
+    let answer = client.post("/v1/traces", PROTOBUF, &vec![0; 15 << 20]).await;
+    assert_eq!(answer.status, 413);
+    assert_eq!(client.post("/v1/traces", PROTOBUF, &requests::spans(1)).await.status, 200);
+    world.charged(0).await;
 }
 
 #[tokio::test]
