@@ -53,7 +53,7 @@ impl GrpcService {
     }
 
     async fn answer(self, request: Request<Incoming>) -> Response<Body> {
-        if !content_type(request.headers()).starts_with(GRPC) {
+        if !is_grpc(request.headers()) {
             self.server.counters().add(IngestCounter::ContentTypeRequests, 1);
             return not_grpc();
         }
@@ -199,7 +199,8 @@ fn stored(answer: &Bytes, accepted: Option<Encoding>) -> Response<Body> {
     response
 }
 
-fn refuse(server: &IngestServer, refused: &Refused) -> Response<Body> {
+/// A refusal, which is all in the headers.
+pub(crate) fn refuse<B: Default>(server: &IngestServer, refused: &Refused) -> Response<B> {
     server.note(refused);
     let status: Status = refused.status();
     let mut response = status.into_http();
@@ -220,8 +221,9 @@ fn not_grpc() -> Response<Body> {
     response
 }
 
-fn content_type(headers: &HeaderMap) -> &str {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+/// Whether a request says that it is gRPC.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(GRPC.as_bytes()))
 }
 
 impl tower::Service<Request<Incoming>> for GrpcService {

@@ -12,6 +12,7 @@ use crate::body::{Chunks, in_time};
 use crate::counters::IngestCounter;
 use crate::digest::Message;
 use crate::encoding::{self, Encoding};
+use crate::grpc;
 use crate::places::OverLimit;
 use crate::refusal::{Reason, Refused};
 use crate::respond::Taken;
@@ -141,6 +142,9 @@ async fn drop_signal(
 }
 
 async fn no_such_path(State(server): State<IngestServer>, request: Request) -> Response {
+    if grpc::is_grpc(request.headers()) {
+        return not_http(&server, request);
+    }
     let message = format!(
         "{:?} is not here; spans go to POST /v1/traces (OTEL_EXPORTER_OTLP_ENDPOINT is the address without a path, \
          OTEL_EXPORTER_OTLP_TRACES_ENDPOINT the one with it)",
@@ -152,6 +156,17 @@ async fn no_such_path(State(server): State<IngestServer>, request: Request) -> R
 async fn no_such_method(State(server): State<IngestServer>, request: Request) -> Response {
     let message = format!("{} is not what OTLP/HTTP sends; use POST", request.method());
     misdirected(&server, request, Refused::new(Reason::Method, message))
+}
+
+/// The answer to gRPC on the wrong port, which its clients can read.
+fn not_http(server: &IngestServer, request: Request) -> Response {
+    let message = format!(
+        "{:?} is not here; this port speaks OTLP/HTTP (POST /v1/traces, OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf); \
+         OTLP/gRPC has a port of its own, 4317 by default",
+        request.uri().path()
+    );
+    Chunks::new(request.into_body()).linger(server.body_limits());
+    grpc::refuse(server, &Refused::new(Reason::Path, message))
 }
 
 fn misdirected(server: &IngestServer, request: Request, refused: Refused) -> Response {

@@ -3,8 +3,10 @@
 use ingest::IngestCounter;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
+use tonic::Code;
 use tonic_types::pb::Status;
 
+use crate::raw_grpc::{TRACES, call, channel, frame};
 use crate::raw_http::{Client, JSON, PROTOBUF, post};
 use crate::requests;
 use crate::world::World;
@@ -75,6 +77,23 @@ async fn a_wrong_content_type_path_or_method_names_the_right_one() {
     assert_eq!(answer.status, 405);
     assert!(answer.header("allow").unwrap().contains("POST"));
     assert!(answer.json()["message"].as_str().unwrap().contains("POST"));
+    assert_eq!(world.count(IngestCounter::MisdirectedRequests), 2);
+}
+
+#[tokio::test]
+async fn grpc_on_this_port_is_told_where_to_go_in_its_own_words() {
+    let world = World::new().await;
+    let grpc = channel(&world.http).await;
+    for path in [TRACES, "/grpc.health.v1.Health/Check"] {
+        let answer = call(&grpc, path, &[], frame(false, &requests::spans(1))).await;
+        assert_eq!((answer.http, answer.code(), answer.ended_in_head), (200, Code::Unimplemented, true));
+        let message = answer.status.message();
+        assert!(
+            message.contains("OTLP/HTTP") && message.contains("gRPC") && message.contains("4317"),
+            "{message}"
+        );
+        assert_eq!(answer.headers["content-type"], "application/grpc");
+    }
     assert_eq!(world.count(IngestCounter::MisdirectedRequests), 2);
 }
 
