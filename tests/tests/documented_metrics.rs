@@ -18,10 +18,14 @@ fn names_in(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Names of samples, without what help texts mention.
+/// Names of samples, without what help texts mention. Each has a help text.
 fn metrics(server: &Server) -> anyhow::Result<BTreeSet<String>> {
     let answer = server.api().get("/metrics", "text/plain")?;
     let text = String::from_utf8(answer.body)?;
+    for help in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+        let (name, said) = help.split_once(' ').unwrap_or((help, ""));
+        assert!(!said.trim().is_empty(), "nothing is said of {name}");
+    }
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     Ok(types.filter(|name| name.starts_with("longpole_")).map(str::to_owned).collect())
 }

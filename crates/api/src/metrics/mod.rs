@@ -3,6 +3,7 @@
 mod counter;
 mod families;
 mod latency;
+mod outcomes;
 
 use query::{OperationMetrics, StatusAnswer};
 
@@ -95,8 +96,7 @@ fn of_status(status: &StatusAnswer) -> Vec<Counter> {
         let help = "Start of the oldest span stored, in unix seconds.";
         counters.push(gauge("longpole_oldest_span_timestamp_seconds", help, oldest.0 / 1_000_000_000));
     }
-    let outcome = |(name, value): &(&'static str, u64)| Counter::new(*name, "An outcome, counted.", *value);
-    counters.extend(status.counters.iter().map(outcome));
+    counters.extend(status.counters.iter().map(|(name, value)| outcomes::counter(name, *value)));
     counters
 }
 
@@ -209,6 +209,7 @@ mod tests {
         for line in [
             "# TYPE longpole_build info".to_owned(),
             r#"longpole_build_info{version="0.1.0",commit="unknown"} 1"#.to_owned(),
+            "# HELP longpole_late_spans Spans of traces that had been finished.".to_owned(),
             "# TYPE longpole_late_spans counter".to_owned(),
             "longpole_late_spans_total 7".to_owned(),
             "longpole_stored_bytes 4096".to_owned(),
