@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::params::{Kind, Param, ROUTES, Route};
-use crate::schema;
+use crate::params::{DOCUMENT, Kind, Param, ROUTES, Route};
+use crate::{metrics, schema};
+
+const BAD_PARAMETER: &str = "A parameter is wrong, unknown or not built yet.";
 
 /// The OpenAPI 3.1 document that `/api/v1/openapi.json` answers.
 pub fn openapi() -> Value {
@@ -11,19 +13,7 @@ pub fn openapi() -> Value {
     for route in ROUTES {
         paths.insert(route.path.to_owned(), json!({ "get": operation(route) }));
     }
-    for (path, about, media_type) in [
-        ("/healthz", "Whether the process is alive.", "text/plain"),
-        (
-            "/readyz",
-            "Whether answers have everything and spans are taken; 503 with the reason if not.",
-            "text/plain",
-        ),
-        ("/metrics", "OpenMetrics 1.0, or Prometheus text, by Accept.", "application/openmetrics-text"),
-        ("/api/v1/openapi.json", "This document.", "application/json"),
-    ] {
-        let answer = json!({ "description": about, "content": { media_type: {} } });
-        paths.insert(path.to_owned(), json!({ "get": { "summary": about, "responses": { "200": answer } } }));
-    }
+    paths.extend(of_the_process());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -36,6 +26,61 @@ pub fn openapi() -> Value {
     })
 }
 
+/// What is no question about spans.
+fn of_the_process() -> [(String, Value); 4] {
+    let text = "text/plain";
+    let not_ready = refusal("The log is being replayed, or spans are refused: the message says why.");
+    let busy = refusal("Another scrape is being written: try again after Retry-After seconds.");
+    [
+        ("/healthz", system("Whether the process is alive.", &[text], &[], &[])),
+        (
+            "/readyz",
+            system(
+                "Whether answers have everything and spans are taken.",
+                &[text],
+                &[],
+                &[("503", not_ready)],
+            ),
+        ),
+        (
+            "/metrics",
+            system(
+                "OpenMetrics 1.0, or Prometheus text, by Accept.",
+                &[metrics::OPEN_TYPE, metrics::TEXT_TYPE],
+                &[],
+                &[("503", busy)],
+            ),
+        ),
+        (
+            DOCUMENT.path,
+            system(
+                DOCUMENT.about,
+                &["application/json"],
+                DOCUMENT.params,
+                &[("400", refusal(BAD_PARAMETER))],
+            ),
+        ),
+    ]
+    .map(|(path, operation)| (path.to_owned(), json!({ "get": operation })))
+}
+
+fn system(about: &str, media_types: &[&str], params: &[Param], refusals: &[(&str, Value)]) -> Value {
+    let content: Map<String, Value> =
+        media_types.iter().map(|media_type| ((*media_type).to_owned(), json!({}))).collect();
+    let mut responses = Map::new();
+    responses.insert("200".to_owned(), json!({ "description": about, "content": content }));
+    responses.extend(refusals.iter().map(|(status, refusal)| ((*status).to_owned(), refusal.clone())));
+    let mut operation = json!({ "summary": about, "responses": responses });
+    if !params.is_empty() {
+        operation["parameters"] = params.iter().map(parameter).collect();
+    }
+    operation
+}
+
+fn refusal(about: &str) -> Value {
+    json!({ "description": about, "content": { "application/json": { "schema": reference("Error") } } })
+}
+
 fn operation(route: &Route) -> Value {
     let in_path = route
         .path_params()
@@ -43,14 +88,14 @@ fn operation(route: &Route) -> Value {
     let in_query = route.params.iter().filter(|param| !matches!(param.kind, Kind::Later(_))).map(parameter);
     let mut responses = Map::new();
     responses.insert("200".to_owned(), json!({ "description": "The answer.", "content": content(route) }));
-    for (status, about) in [
-        ("400", "A parameter is wrong, unknown or not built yet."),
-        ("404", "There is no such trace."),
-        ("503", "Overload, or start-up and not found yet: try again after Retry-After seconds."),
+    for (status, about, is_there) in [
+        ("400", BAD_PARAMETER, true),
+        ("404", "There is no such trace.", route.path.contains("{trace_id}")),
+        ("406", "Accept takes none of the content types.", has_protobuf(route)),
+        ("503", "Overload, or start-up and not found yet: try again after Retry-After seconds.", true),
     ] {
-        if status != "404" || route.path.contains("{trace_id}") {
-            let content = json!({ "application/json": { "schema": reference("Error") } });
-            responses.insert(status.to_owned(), json!({ "description": about, "content": content }));
+        if is_there {
+            responses.insert(status.to_owned(), refusal(about));
         }
     }
     json!({
@@ -61,9 +106,14 @@ fn operation(route: &Route) -> Value {
     })
 }
 
+/// Whether there is a choice by Accept.
+fn has_protobuf(route: &Route) -> bool {
+    route.answer == "Trace"
+}
+
 fn content(route: &Route) -> Value {
     let mut content = json!({ "application/json": { "schema": reference(route.answer) } });
-    if route.answer == "Trace" {
+    if has_protobuf(route) {
         content[crate::respond::PROTOBUF] = json!({});
     }
     content

@@ -12,6 +12,6 @@ pub(crate) use requests::{
     services_window, trace_page,
 };
 pub(crate) use table::{
-    BOTTLENECKS, CRITICAL_PATH, Kind, LATENCY, LATER, OPERATIONS, Param, ROUTES, Route, SERVICES,
+    BOTTLENECKS, CRITICAL_PATH, DOCUMENT, Kind, LATENCY, LATER, OPERATIONS, Param, ROUTES, Route, SERVICES,
     STATUS_ROUTE, TRACE, TRACES,
 };

@@ -281,7 +281,16 @@ pub(crate) static STATUS_ROUTE: Route = Route {
     answer: "Status",
 };
 
-/// All of them, in the order in which they are described.
+/// `GET /api/v1/openapi.json`. It is the description of the others, and has no schema of its own.
+pub(crate) static DOCUMENT: Route = Route {
+    path: "/api/v1/openapi.json",
+    id: "getDescription",
+    about: "This document.",
+    params: &[with_default("pretty", Kind::Flag, "true", "Indent the JSON.")],
+    answer: "",
+};
+
+/// All of the others, in the order in which they are described.
 pub(crate) static ROUTES: [&Route; 8] =
     [&SERVICES, &OPERATIONS, &TRACES, &TRACE, &CRITICAL_PATH, &LATENCY, &BOTTLENECKS, &STATUS_ROUTE];
 

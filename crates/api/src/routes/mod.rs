@@ -18,7 +18,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
 use crate::params::{
-    BOTTLENECKS, CRITICAL_PATH, LATENCY, LATER, OPERATIONS, SERVICES, STATUS_ROUTE, TRACE, TRACES,
+    BOTTLENECKS, CRITICAL_PATH, DOCUMENT, LATENCY, LATER, OPERATIONS, SERVICES, STATUS_ROUTE, TRACE, TRACES,
 };
 use crate::{ApiError, ApiState};
 
@@ -29,7 +29,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/healthz", get(system::healthz))
         .route("/readyz", get(system::readyz))
         .route("/metrics", get(system::metrics))
-        .route("/api/v1/openapi.json", get(system::openapi))
+        .route(DOCUMENT.path, get(system::openapi))
         .route(SERVICES.path, get(names::services))
         .route(OPERATIONS.path, get(names::operations))
         .route(TRACES.path, get(traces::search))

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::accept::preferred;
 use crate::metrics::{self, Format};
-use crate::params::{Args, ROUTES, STATUS_ROUTE};
+use crate::params::{Args, DOCUMENT, ROUTES, STATUS_ROUTE};
 use crate::{ApiError, ApiState, respond, shape};
 
 /// `GET /`.
@@ -63,6 +63,7 @@ pub(super) async fn status(State(api): State<ApiState>, uri: Uri) -> Result<Resp
 }
 
 /// `GET /api/v1/openapi.json`.
-pub(super) async fn openapi() -> Result<Response, ApiError> {
-    respond::json(&crate::openapi(), true)
+pub(super) async fn openapi(State(api): State<ApiState>, uri: Uri) -> Result<Response, ApiError> {
+    let args = Args::read(&DOCUMENT, &uri, api.now())?;
+    respond::json(&crate::openapi(), args.pretty())
 }

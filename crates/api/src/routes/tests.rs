@@ -71,6 +71,8 @@ async fn what_clients_get_wrong_is_said_in_json() {
         ("/api/v1/traces?attr=http.status_code%3E%3D500", 400, "not_supported", "attr"),
         ("/api/v1/traces?cursor=rubbish", 400, "invalid_parameter", "cursor"),
         ("/api/v1/services?cursor=rubbish", 400, "invalid_parameter", "cursor"),
+        ("/api/v1/status?x=1", 400, "unknown_parameter", "x"),
+        ("/api/v1/openapi.json?x=1", 400, "unknown_parameter", "x"),
         ("/api/v1/traces/xyz", 400, "invalid_parameter", "trace_id"),
         ("/api/v1/traces/00000000000000000000000000000000", 400, "invalid_parameter", "trace_id"),
         ("/api/v1/services/%FF/operations", 400, "invalid_parameter", "service"),
@@ -199,6 +201,36 @@ async fn metrics_come_in_the_format_that_the_scraper_prefers() {
     for accept in ["*/*", "text/html"] {
         let response = send(Fake::Well, request(accept)).await;
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
+    }
+}
+
+/// Every status and content type that a path can answer with, whatever the client did.
+#[tokio::test]
+async fn statuses_and_content_types_are_described() {
+    let document = crate::openapi();
+    for (fake, uri, path, accept) in [
+        (Fake::Well, "/healthz", "/healthz", "*/*"),
+        (Fake::Well, "/readyz", "/readyz", "*/*"),
+        (Fake::Recovering, "/readyz", "/readyz", "*/*"),
+        (Fake::Well, "/metrics", "/metrics", "text/plain"),
+        (Fake::Well, "/metrics", "/metrics", "application/openmetrics-text"),
+        (Fake::Well, "/api/v1/openapi.json?pretty=false", "/api/v1/openapi.json", "*/*"),
+        (Fake::Well, "/api/v1/openapi.json?x=1", "/api/v1/openapi.json", "*/*"),
+        (Fake::Well, TRACE, "/api/v1/traces/{trace_id}", "application/x-protobuf"),
+        (Fake::Well, TRACE, "/api/v1/traces/{trace_id}", "text/html"),
+        (Fake::Well, "/api/v1/traces/a3ce929d0e0e4736", "/api/v1/traces/{trace_id}", "*/*"),
+        (Fake::Recovering, "/api/v1/traces/a3ce929d0e0e4736", "/api/v1/traces/{trace_id}", "*/*"),
+    ] {
+        let request = Request::get(uri).header(header::ACCEPT, accept).body(Body::empty()).unwrap();
+        let response = send(fake, request).await;
+        let content_type = response.headers()[header::CONTENT_TYPE].to_str().unwrap();
+        let media_type = content_type.split(';').next().unwrap();
+        let described = &document["paths"][path]["get"]["responses"][response.status().as_str()];
+        assert!(
+            described["content"].get(media_type).is_some(),
+            "{uri} as {accept}: {} {media_type} is not described",
+            response.status()
+        );
     }
 }
 
