@@ -124,16 +124,14 @@ impl Walked {
         }
     }
 
-    /// How many bytes [`context`](Self::context) makes of a group, at most 10 more.
-    fn context_length(&self, group: u32) -> u64 {
-        let Some(group) = self.groups.get(group as usize) else { return 0 };
-        let runs = self.runs(&group.resource).iter().chain(self.runs(&group.scope));
-        runs.map(|&(_, length)| u64::from(length)).sum()
-    }
-
     /// The `service.name` of a group, as it came.
     pub fn service<'a>(&self, group: u32, request: &'a [u8]) -> Option<&'a [u8]> {
         self.groups.get(group as usize)?.service.map(|range| slice(request, range))
+    }
+
+    /// Bytes of these runs.
+    fn length(&self, range: &Range<u32>) -> u64 {
+        self.runs(range).iter().map(|&(_, length)| u64::from(length)).sum()
     }
 
     fn runs(&self, range: &Range<u32>) -> &[(u32, u32)] {
@@ -252,12 +250,15 @@ impl Walker<'_> {
         }
     }
 
-    /// Counts the contexts of the groups from `first_group` on, and rejects the spans of those that are too long. A few bytes
-    /// make a scope, and each has all of its resource again: what a request claims must not be many times what it is.
+    /// Counts the contexts of the groups from `first_group` on, which share a resource, and rejects the spans of those that are
+    /// too long. A few bytes make a scope, and each has all of its resource again: what a request claims must not be
+    /// many times what it is, nor the work to find that out.
     fn weigh_contexts(&mut self, first_group: usize, first_span: usize, end: usize) -> Result<(), WireError> {
+        let Some(first) = self.out.groups.get(first_group) else { return Ok(()) };
+        let resource = self.out.length(&first.resource);
         let (mut any_over, limits) = (false, self.limits);
         for group in first_group..self.out.groups.len() {
-            let length = self.out.context_length(group as u32);
+            let length = resource + self.out.length(&self.out.groups[group].scope);
             if length > u64::from(limits.context_bytes) {
                 any_over = true;
                 continue;
@@ -267,32 +268,29 @@ impl Walker<'_> {
             self.context_left = left.ok_or(WireError::at(end, fault))?;
         }
         if any_over {
-            self.reject_over_context(first_group, first_span);
+            self.reject_over_context(first_group, first_span, resource);
         }
         Ok(())
     }
 
     #[cold]
-    fn reject_over_context(&mut self, first_group: usize, first_span: usize) {
+    fn reject_over_context(&mut self, first_group: usize, first_span: usize, resource: u64) {
         let limit = self.limits.context_bytes;
-        let lengths: Vec<u64> =
-            (first_group..self.out.groups.len()).map(|group| self.out.context_length(group as u32)).collect();
-        let is_over = |length: &u64| *length > u64::from(limit);
-        // Groups without spans are none.
-        let mut numbers = Vec::with_capacity(lengths.len());
-        for (group, length) in self.out.groups.split_off(first_group).into_iter().zip(&lengths) {
-            numbers.push(self.out.groups.len() as u32);
-            if !is_over(length) {
+        // For each group what it is called now, or how long its context is. One without spans is none.
+        let mut fates = Vec::new();
+        for group in self.out.groups.split_off(first_group) {
+            let length = resource + self.out.length(&group.scope);
+            if length > u64::from(limit) {
+                fates.push(Err(u32::try_from(length).unwrap_or(u32::MAX)));
+            } else {
+                fates.push(Ok(self.out.groups.len() as u32));
                 self.out.groups.push(group);
             }
         }
         for span in self.out.spans.split_off(first_span) {
-            let group = span.group as usize - first_group;
-            if is_over(&lengths[group]) {
-                let length = u32::try_from(lengths[group]).unwrap_or(u32::MAX);
-                self.reject(span.span.0, SpanFault::ContextTooLong { length, limit });
-            } else {
-                self.out.spans.push(WalkedSpan { group: numbers[group], ..span });
+            match fates[span.group as usize - first_group] {
+                Ok(group) => self.out.spans.push(WalkedSpan { group, ..span }),
+                Err(length) => self.reject(span.span.0, SpanFault::ContextTooLong { length, limit }),
             }
         }
     }

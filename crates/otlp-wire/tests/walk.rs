@@ -294,6 +294,16 @@ fn spans_of_a_context_over_the_limit_are_rejected() {
     assert_eq!(context, [&[44][..], &resource(40), &scope(11)].concat());
 }
 
+/// Each of the scopes has all runs of the resource; to look at them for each would take minutes.
+#[test]
+fn a_resource_in_many_parts_is_counted_once() {
+    let part = [field(3, &[]), field(2, &field(2, &ids()))].concat();
+    let request = field(1, &part.repeat(300_000));
+    let mut out = Walked::new();
+    walk(&request, &WireLimits::default(), &mut out).unwrap();
+    assert_eq!((out.spans.len(), out.groups.len(), out.over_context), (0, 0, 300_000));
+}
+
 /// A scope with a span takes some forty bytes of a request, and could claim all of a long resource again.
 #[test]
 fn a_resource_counts_once_for_each_of_its_scopes() {
