@@ -30,7 +30,8 @@ impl Question {
     /// Those that are answered in milliseconds.
     pub const QUICK: [Self; 5] = [Self::Slowest, Self::TraceById, Self::Latency, Self::Status, Self::Metrics];
 
-    /// Those that read much. They are asked over a connection of their own, so that the others need not wait.
+    /// Those that read much. They are asked over a connection of their own, so that the others need not wait; and of one service
+    /// where traces begin, because with others there is hardly anything to sum up, and so few answers could not be compared.
     pub const LONG: [Self; 3] = [Self::Bottlenecks, Self::LatencyOfAll, Self::BottlenecksOfAll];
 
     /// What it is called in the verdict.
@@ -176,7 +177,7 @@ fn ask(
     stop: &AtomicBool,
 ) -> Result<Answers> {
     let mut answers = Answers::default();
-    let (mut services, mut traces) = (Vec::new(), Vec::new());
+    let (mut services, mut traces, mut entry) = (Vec::new(), Vec::new(), None);
     let mut due = Instant::now();
     let mut number = 0;
     while !stop.load(Ordering::Acquire) {
@@ -187,7 +188,12 @@ fn ask(
         }
         let Some(question) = questions.get(number % questions.len().max(1)).copied() else { continue };
         number += 1;
-        let Some(service) = pick(&services, number / questions.len()) else { continue };
+        let is_long = Question::LONG.contains(&question);
+        if is_long && entry.is_none() {
+            entry = entry_service(&client.json("/api/v1/traces?limit=100")?);
+        }
+        let rotating = || pick(&services, number / questions.len());
+        let Some(service) = (if is_long { entry.as_ref() } else { rotating() }) else { continue };
         let trace_id = pick(&traces, number);
         if question == Question::TraceById && trace_id.is_none() {
             continue;
@@ -208,6 +214,17 @@ fn ask(
 
 fn pick(list: &[String], number: usize) -> Option<&String> {
     list.get(number.checked_rem(list.len())?)
+}
+
+/// The service where most of these traces begin.
+fn entry_service(answer: &Value) -> Option<String> {
+    let mut traces = BTreeMap::new();
+    for trace in answer["traces"].as_array()? {
+        if let Some(service) = trace["root"]["service"].as_str() {
+            *traces.entry(service).or_insert(0) += 1;
+        }
+    }
+    traces.into_iter().max_by_key(|(_, count)| *count).map(|(service, _)| service.to_owned())
 }
 
 fn names(answer: &Value, list: &str, key: &str) -> Vec<String> {
@@ -236,6 +253,21 @@ mod tests {
         let distinct: std::collections::BTreeSet<&String> = paths.iter().collect();
         assert_eq!((paths.len(), distinct.len()), (8, 8));
         assert!(paths.contains(&"/api/v1/traces/ab".to_owned()), "{paths:?}");
+    }
+
+    #[test]
+    fn long_questions_are_about_a_service_where_traces_begin() {
+        let began = |services: &[Option<&str>]| {
+            let trace = |service: &Option<&str>| match service {
+                Some(service) => json!({"root": {"service": service}}),
+                None => json!({"root": null}),
+            };
+            json!({"traces": services.iter().map(trace).collect::<Vec<_>>()})
+        };
+        let answer = began(&[Some("cart"), None, Some("web"), Some("web"), None, None]);
+        assert_eq!(entry_service(&answer), Some("web".to_owned()));
+        assert_eq!(entry_service(&began(&[None])), None);
+        assert_eq!(entry_service(&json!({})), None);
     }
 
     #[test]

@@ -85,12 +85,12 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// "median", "p90" or "p99".
+    /// "median", "p90" or "p99"; "tail" if there are too few values for one.
     fn statistic(&self) -> String {
-        if self.series.statistic == Statistic::Median {
-            "median".to_owned()
-        } else {
-            format!("p{:.0}", self.quantile * 100.0)
+        match self.series.statistic {
+            Statistic::Median => "median".to_owned(),
+            Statistic::Tail if self.finding == Finding::TooFew => "tail".to_owned(),
+            Statistic::Tail => format!("p{:.0}", self.quantile * 100.0),
         }
     }
 }
