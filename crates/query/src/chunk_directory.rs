@@ -34,6 +34,13 @@ impl ChunkDirectory {
         self.numbers.len() as u32
     }
 
+    /// The trace that a block begins with, or goes on with.
+    pub(crate) fn first_of(&self, block: u32) -> Option<TraceId> {
+        let at = block as usize;
+        let whole = u128::from(*self.high.get(at)?) << 64 | u128::from(*self.low.get(at)?);
+        TraceId::new(whole.to_be_bytes()).ok()
+    }
+
     /// The only blocks that can hold a trace: one, unless the trace goes on in the next ones.
     pub(crate) fn blocks_of(&self, id: &TraceId) -> Range<u32> {
         let whole = u128::from_be_bytes(*id.as_bytes());
@@ -86,6 +93,7 @@ mod tests {
         let wide = 1 << 64;
         let directory = directory(&[(10, 0), (20, 3), (20, 3), (20, 3), (wide, 5)], &[2, 3]);
         assert_eq!(directory.blocks(), 5);
+        assert_eq!([1, 4, 5].map(|block| directory.first_of(block)), [Some(id(20)), Some(id(wide)), None]);
         assert!(directory.blocks_of(&id(9)).is_empty());
         assert_eq!(directory.blocks_of(&id(10)), 0..1);
         assert_eq!(directory.blocks_of(&id(20)), 1..4);

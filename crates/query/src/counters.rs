@@ -38,7 +38,8 @@ pub struct Counters {
     pub analysed_again: AtomicU64,
     /// Of these, of traces with too many spans, which have no critical path.
     pub too_large: AtomicU64,
-    /// Times that a sealed trace was taken back without its spans, for want of room.
+    /// Times that a sealed trace was taken back without its spans, for want of room or because of
+    /// damage.
     pub held_in_part: AtomicU64,
     /// Late spans whose trace was found in files only when they were to be analysed.
     pub joined_from_files: AtomicU64,

@@ -30,7 +30,28 @@ pub struct Room {
     pub of_trace: usize,
 }
 
-/// Tells `each` the traces that were open at the last cut. Returns how many there were.
+/// What was read of an open trace.
+#[derive(Debug)]
+struct Read {
+    gathered: Gathering,
+    /// Whether nothing was left out for damage.
+    whole: bool,
+}
+
+impl Read {
+    /// The spans; sums over those that can be read if others cannot: then its analysis looks again, and says so.
+    /// `None` if nothing can be read.
+    fn nodes(mut self) -> Option<Nodes> {
+        if !self.whole {
+            self.gathered.sum_up();
+        }
+        let (nodes, _) = self.gathered.done();
+        (nodes.count() > 0).then_some(nodes)
+    }
+}
+
+/// Tells `each` the traces that were open at the last cut, and of which something can be read. Returns how many there
+/// were. Damage costs no more than the traces in the block that has it.
 ///
 /// # Errors
 /// If the store fails. Traces told until then are right.
@@ -38,30 +59,33 @@ pub fn open_at_end(state: &State, room: Room, each: Each<'_>) -> Result<usize, Q
     let view = state.snapshot();
     let open = named(state, &view)?;
     let mut left = room.spans;
-    let mut spans: HashMap<TraceId, Gathering> = HashMap::with_capacity(open.len());
+    let mut spans: HashMap<TraceId, Read> = HashMap::with_capacity(open.len());
     for (segment, mut ids) in by_segment(&view, &open)? {
         let Some(segment) = view.sealed.iter().find(|sealed| sealed.id == segment) else { continue };
         // In the order of the blocks, so that each is inflated once.
         ids.sort_unstable();
         for id in ids {
-            let of_trace = spans.entry(id).or_insert_with(|| Gathering::new(room.of_trace, None));
-            left += of_trace.kept();
-            fetch::sealed_spans(state, segment, id, &mut |span| {
-                of_trace.add(&span.node);
-                if of_trace.kept() > left {
-                    of_trace.sum_up();
+            let nothing = || Read { gathered: Gathering::new(room.of_trace, None), whole: true };
+            let Read { gathered, whole } = spans.entry(id).or_insert_with(nothing);
+            left += gathered.kept();
+            *whole &= fetch::sealed_spans(state, segment, id, &mut |span| {
+                gathered.add(&span.node);
+                if gathered.kept() > left {
+                    gathered.sum_up();
                 }
             })?;
-            left -= of_trace.kept();
+            left -= gathered.kept();
         }
     }
-    let count = open.len();
     // The oldest last: the assembler looks there for how far back the next start must look.
     let mut open: Vec<_> = open.into_iter().collect();
     open.sort_unstable_by_key(|&(id, listed)| std::cmp::Reverse((listed, id)));
+    let mut count = 0;
     for (id, listed) in open {
-        let nodes = spans.remove(&id).map_or(Nodes::All(Vec::new()), |gathered| gathered.done().0);
-        each(id, listed, nodes);
+        if let Some(nodes) = spans.remove(&id).and_then(Read::nodes) {
+            each(id, listed, nodes);
+            count += 1;
+        }
     }
     Ok(count)
 }
@@ -80,25 +104,63 @@ fn named(state: &State, view: &View) -> Result<HashMap<TraceId, UnixNanos>, Read
     segments.sort_unstable_by_key(|segment| std::cmp::Reverse(order(segment)));
     let mut analysed: HashSet<TraceId> = HashSet::new();
     for segment in segments {
-        for id in state.readable(segment, open_ids(segment))?.into_iter().flatten() {
+        let here = analysed_in(state, segment)?;
+        for id in named_by(state, segment, &here)? {
             if !analysed.contains(&id) {
                 open.entry(id).or_insert(UnixNanos(segment.meta.arrival_min));
             }
         }
-        let detail = state.blocks.detail(segment, &state.names);
-        let Some(detail) = state.readable(segment, detail)? else { continue };
-        for number in 0..detail.meta.trace_blocks.len() as u32 {
-            let heads = TraceHeads::read_without_services(&segment.handle, number);
-            let heads = state.readable(segment, heads)?;
-            analysed.extend(heads.iter().flat_map(|heads| &heads.rows).map(|row| row.trace_id));
-        }
+        analysed.extend(here);
     }
     Ok(open)
 }
 
+/// The traces of which a segment has analyses that can be read.
+fn analysed_in(state: &State, segment: &SealedSegment) -> Result<HashSet<TraceId>, ReadError> {
+    let mut analysed = HashSet::new();
+    let detail = state.blocks.detail(segment, &state.names);
+    let Some(detail) = state.readable(segment, detail)? else { return Ok(analysed) };
+    for number in 0..detail.meta.trace_blocks.len() as u32 {
+        let heads = TraceHeads::read_without_services(&segment.handle, number);
+        let heads = state.readable(segment, heads)?;
+        analysed.extend(heads.iter().flat_map(|heads| &heads.rows).map(|row| row.trace_id));
+    }
+    Ok(analysed)
+}
+
+/// The traces that a segment names as open at its cut, as far as can be read. If the list itself is damaged, those that it
+/// has no analysis of.
+fn named_by(
+    state: &State,
+    segment: &SealedSegment,
+    analysed: &HashSet<TraceId>,
+) -> Result<Vec<TraceId>, ReadError> {
+    // Which trace a block begins with is known without it, and spans of that may lie elsewhere.
+    let ids_in = |block| {
+        let ids = state.readable(segment, block_ids(segment, block))?;
+        Ok(ids.unwrap_or_else(|| segment.chunks.first_of(block).into_iter().collect()))
+    };
+    if let Some(numbers) = state.readable(segment, open_numbers(&segment.handle))? {
+        return ids_of(segment, numbers, ids_in);
+    }
+    let mut ids = Vec::new();
+    for block in 0..segment.chunks.blocks() {
+        ids.extend(ids_in(block)?.into_iter().filter(|id| !analysed.contains(id)));
+    }
+    Ok(ids)
+}
+
 /// The traces that a segment names as open at its cut.
 pub(crate) fn open_ids(segment: &SealedSegment) -> Result<Vec<TraceId>, ReadError> {
-    let numbers = open_numbers(&segment.handle)?;
+    ids_of(segment, open_numbers(&segment.handle)?, |block| block_ids(segment, block))
+}
+
+/// The traces of these numbers within a segment, which rise. `ids_in` is asked for those of a block.
+fn ids_of(
+    segment: &SealedSegment,
+    numbers: Vec<u32>,
+    ids_in: impl Fn(u32) -> Result<Vec<TraceId>, ReadError>,
+) -> Result<Vec<TraceId>, ReadError> {
     let firsts = &segment.chunks.numbers;
     let mut ids = Vec::with_capacity(numbers.len());
     let mut wanted = numbers.into_iter().peekable();
@@ -107,12 +169,16 @@ pub(crate) fn open_ids(segment: &SealedSegment) -> Result<Vec<TraceId>, ReadErro
         if wanted.peek().is_none_or(|&number| number >= end) {
             continue;
         }
-        let here = ChunkBlock::read(&segment.handle, block as u32)?.trace_ids()?;
+        let here = ids_in(block as u32)?;
         while let Some(number) = wanted.next_if(|&number| number < end) {
             ids.extend(number.checked_sub(first).and_then(|nth| here.get(nth as usize)));
         }
     }
     Ok(ids)
+}
+
+fn block_ids(segment: &SealedSegment, block: u32) -> Result<Vec<TraceId>, ReadError> {
+    ChunkBlock::read(&segment.handle, block)?.trace_ids()
 }
 
 fn by_segment(

@@ -1,14 +1,14 @@
 //! A byte of a segment's file is not what was written: every answer has all the rest and says that something is missing,
 //! and the segment is reported once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use query::{
-    BottleneckGroup, BottleneckQuery, CriticalPathQuery, Engine, GroupBy, Incomplete, LatencyQuery,
+    BottleneckGroup, BottleneckQuery, CriticalPathQuery, Engine, GroupBy, Incomplete, LatencyQuery, Nodes,
     QueryError, Retired, RollupOptions, Room, State, TraceSearch, Window, identity_of, keep_rollups,
     open_at_end, stored_among,
 };
@@ -245,6 +245,108 @@ fn a_damaged_block_costs_itself_alone_and_is_reported() {
     for kind in ["Chunk", "Rows", "Traces", "Paths", "Minute"] {
         assert!(kinds.contains(kind), "no damaged {kind} was met: {kinds:?}");
     }
+}
+
+/// Spans of a trace that fills many blocks.
+const MANY: u64 = 20_000;
+const LARGE: [u8; 16] = [0x77; 16];
+
+/// A store whose only segment names all of its traces as open.
+fn open_at_the_cut(dir: &Path) -> Vec<Span> {
+    let mut spans = spans(0..TRACES, &mut Dice(7));
+    let like = spans[0].clone();
+    spans.extend((0..MANY).map(|nth| Span {
+        trace_id: TraceId::new(LARGE).unwrap(),
+        span_id: SpanId::new((nth + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()).unwrap(),
+        parent: None,
+        start: UnixNanos(BASE + nth),
+        ..like.clone()
+    }));
+    let mut world = World::open(dir);
+    world.deliver(request(&spans));
+    let cut = world.cut();
+    world.seal(&cut);
+    world.close();
+    spans
+}
+
+#[test]
+fn traces_that_were_open_are_taken_back_as_far_as_they_can_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let spans = open_at_the_cut(dir.path());
+    let ids: BTreeSet<TraceId> = spans.iter().map(|span| span.trace_id).collect();
+    let of_most = tables(dir.path()).into_iter().max_by_key(|path| path.metadata().unwrap().len());
+    let (file, length) = open_file(&of_most.unwrap());
+    let (mut hit, mut in_part) = (BTreeSet::new(), 0);
+    for at in (40..length).step_by(length as usize / 32) {
+        flip(&file, at);
+        let (store, segments, aside) = SpanStore::open(dir.path(), StoreOptions::default()).unwrap();
+        if aside.is_empty() {
+            let state = state_of(segments);
+            let engine = Engine::new(Arc::clone(&state), Arc::new(store));
+            let room = Room { spans: 1 << 20, of_trace: 1 << 20 };
+            let mut told = BTreeMap::new();
+            let count = open_at_end(&state, room, &mut |id, _, nodes| drop(told.insert(id, nodes))).unwrap();
+            assert_eq!(count, told.len());
+            for id in &ids {
+                let readable = match engine.critical_path(&CriticalPathQuery::of(*id)) {
+                    Err(QueryError::Unreadable) => 0,
+                    answer => answer.unwrap().unwrap().trace.len() as u64,
+                };
+                let all = if *id.as_bytes() == LARGE { MANY } else { SPANS };
+                assert_eq!(told.get(id).map_or(0, Nodes::count), readable, "{id} at {at}");
+                // Its analysis will have to say that something is missing.
+                let sums = matches!(told.get(id), Some(Nodes::Sums(_)));
+                assert_eq!(sums, readable > 0 && readable < all);
+                in_part += u64::from(sums);
+            }
+            let damaged = engine.status().damaged;
+            hit.extend(damaged.iter().filter(|_| told.len() < ids.len()).cloned());
+        }
+        flip(&file, at);
+    }
+    assert!(hit.iter().any(|text| text.contains("Chunk(")) && in_part > 0, "{hit:?} {in_part}");
+}
+
+/// Traces of one span, half of them open, so many that the list of these fills a block of the file.
+const ONES: u64 = 140_000;
+
+#[test]
+fn without_the_list_of_open_traces_those_are_open_that_were_not_analysed() {
+    let dir = tempfile::tempdir().unwrap();
+    let like = spans(0..1, &mut Dice(7)).remove(0);
+    let one = |nth: u64| {
+        let mut id = [0x22; 16];
+        let lower = if nth < ONES / 2 { nth } else { 1 << 63 | nth };
+        id[..8].copy_from_slice(&lower.to_be_bytes());
+        // Histograms of many minutes lie between what the spans need and the list.
+        let start = UnixNanos(BASE + nth % 600 * 60 * SECOND);
+        Span { trace_id: TraceId::new(id).unwrap(), start, end: start, ..like.clone() }
+    };
+    let ones: Vec<Span> = (0..ONES).map(one).collect();
+    let (analysed, open) = ones.split_at(ones.len() / 2);
+    let mut world = World::open(dir.path());
+    analysed.chunks(10_000).for_each(|some| world.deliver(request(some)));
+    world.wait(100);
+    world.finish_quiet();
+    open.chunks(10_000).for_each(|some| world.deliver(request(some)));
+    let cut = world.cut();
+    world.seal(&cut);
+    world.close();
+    let table = tables(dir.path()).into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let bytes = std::fs::read(&table).unwrap();
+    let list = bytes.windows(open.len() / 10).position(|bytes| bytes.iter().all(|byte| *byte == 0xff));
+    // To open it reads this block, and must not keep what it has read.
+    let options = StoreOptions { cache_bytes: 1, ..StoreOptions::default() };
+    let (store, segments, _) = SpanStore::open(dir.path(), options).unwrap();
+    flip(&open_file(&table).0, list.unwrap() as u64);
+    let state = state_of(segments);
+    let room = Room { spans: 1 << 20, of_trace: 1 << 20 };
+    let mut told = BTreeSet::new();
+    open_at_end(&state, room, &mut |id, _, _| told.extend([id])).unwrap();
+    assert!(told.into_iter().eq(open.iter().map(|span| span.trace_id)));
+    let damaged = Engine::new(state, Arc::new(store)).status().damaged;
+    assert!(damaged.len() == 1 && damaged[0].contains("damaged Open"), "{damaged:?}");
 }
 
 /// A store that has a rollup, opened anew.

@@ -53,6 +53,10 @@ fn damage(world: &World) {
 }
 
 fn slow_traces(world: &World) -> Vec<TraceHit> {
+    traces(world, Some(NanoDuration(2 * SECOND)))
+}
+
+fn traces(world: &World, min_trace_duration: Option<NanoDuration>) -> Vec<TraceHit> {
     let search = TraceSearch {
         service: None,
         operation: None,
@@ -60,11 +64,11 @@ fn slow_traces(world: &World) -> Vec<TraceHit> {
         status: None,
         min_duration: None,
         max_duration: None,
-        min_trace_duration: Some(NanoDuration(2 * SECOND)),
+        min_trace_duration,
         max_trace_duration: None,
         window: Window::ALL,
         order: Order::Slowest,
-        limit: 10,
+        limit: 10_000,
         cursor: None,
     };
     world.engine.search(&search).unwrap().traces
@@ -107,4 +111,21 @@ fn a_trace_of_which_nothing_can_be_read_ends_as_what_was_known_before() {
     assert_eq!(world.engine.status().open_traces, 0, "it is not put off for ever");
     let hits = slow_traces(&world);
     assert_eq!(hits.iter().map(|hit| (hit.spans, hit.duration.0)).collect::<Vec<_>>(), [(6, 6 * SECOND)]);
+}
+
+#[test]
+fn traces_that_were_open_at_a_stop_are_analysed_beside_a_damaged_block() {
+    let mut world = World::open(folder(), Setting::default());
+    world.commit(&[others()]);
+    world.take_all();
+    world.cut();
+    world.seal();
+    damage(&world);
+    let mut world = world.die(false);
+    let readable = others().iter().filter(|span| world.engine.trace(span.trace_id).is_ok()).count();
+    assert!(readable > 1_000 && readable < OTHERS as usize, "{readable}");
+    world.settle();
+    assert_eq!(world.engine.status().open_traces, 0);
+    assert_eq!(traces(&world, None).len(), readable);
+    assert_eq!(world.engine.status().damaged.len(), 1);
 }
