@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use query::{
-    DictionaryTrainer, MergeError, Retired, RollupOptions, SealedSegment, State, keep_rollups, merge,
-    mergeable, retire_partition,
+    DictionaryTrainer, MergeError, RetireError, Retired, RollupOptions, SealedSegment, State, keep_rollups,
+    merge, mergeable, retire_partition,
 };
-use span_store::{Expired, PartitionId, SpanStore};
+use segment::BuildError;
+use span_store::{Expired, PartitionId, SpanStore, StoreError};
 use trace_model::NanoDuration;
 
 use super::now;
@@ -20,7 +21,7 @@ use super::watch::DiskWatch;
 const TICK: Duration = Duration::from_millis(50);
 /// The house is kept at most and at least this often.
 const INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis(250)..=Duration::from_secs(60);
-/// After this many tries a partition goes whatever is in the way.
+/// After this many tries a partition goes, whatever late spans or damage are in the way.
 const TRIES_MAX: u32 = 10;
 /// Rollups that are made coarser in one round at most.
 const FOLDS_MAX: usize = 64;
@@ -45,7 +46,8 @@ pub(super) struct Keeper {
     options: KeepOptions,
     /// Partitions that could not be merged; they stay as they are until the next start.
     unmergeable: Vec<PartitionId>,
-    /// How often each partition could not be retired.
+    /// How often late spans or damage kept each partition. A store that fails is not counted: what it has may be
+    /// readable the next time.
     tries: HashMap<PartitionId, u32>,
     dictionaries: DictionaryTrainer,
 }
@@ -124,9 +126,7 @@ impl Keeper {
     }
 
     fn retire(&mut self, expired: &Expired) -> bool {
-        let tries = self.tries.entry(expired.partition).or_default();
-        *tries += 1;
-        let insist = *tries > TRIES_MAX;
+        let insist = self.tries.get(&expired.partition).is_some_and(|tries| *tries >= TRIES_MAX);
         match retire_partition(&self.state, &self.store, expired, insist, now()) {
             Ok(Retired::Gone { segments, spans }) => {
                 tracing::info!(segments, spans, bytes = expired.bytes, "retention dropped a partition");
@@ -135,13 +135,21 @@ impl Keeper {
             }
             Ok(Retired::Postponed) => {
                 tracing::debug!("a late span changes a trace of the oldest partition; it stays for now");
+                self.count_try(expired.partition);
                 false
             }
             Err(error) => {
+                if is_damage(&error) {
+                    self.count_try(expired.partition);
+                }
                 tracing::error!(%error, "retention cannot drop a partition");
                 false
             }
         }
+    }
+
+    fn count_try(&mut self, partition: PartitionId) {
+        *self.tries.entry(partition).or_default() += 1;
     }
 
     fn roll_up(&self) {
@@ -200,5 +208,33 @@ impl Keeper {
                 self.unmergeable.push(id);
             }
         }
+    }
+}
+
+/// Whether it is damage that keeps a partition, met before its rollup was begun or while it was written.
+fn is_damage(error: &RetireError) -> bool {
+    match error {
+        RetireError::Read(read) | RetireError::Store(StoreError::Build(BuildError::Source(read))) => {
+            read.is_damage()
+        }
+        RetireError::Store(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use segment::ReadError;
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_fails_is_no_damage_wherever_it_is_met() {
+        let both = |read: fn() -> ReadError| {
+            let while_written = StoreError::Build(BuildError::Source(read()));
+            [RetireError::Read(read()), RetireError::Store(while_written)].map(|error| is_damage(&error))
+        };
+        assert_eq!(both(|| ReadError::Damaged("row block")), [true; 2]);
+        assert_eq!(both(|| ReadError::Store("the database is being opened again".to_owned())), [false; 2]);
+        assert!(!is_damage(&RetireError::Store(StoreError::Closed)));
     }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use query::{
     BottleneckGroup, BottleneckQuery, Freed, GroupBy, LatencyQuery, Retired, RollupOptions, Window,
-    keep_rollups,
+    keep_rollups, retire_partition,
 };
 use segment::Tier;
+use span_store::Expired;
 use trace_model::{NanoDuration, StatusCode, UnixNanos};
 
 use crate::oracle::Oracle;
@@ -307,6 +308,30 @@ fn a_rollup_whose_segments_are_still_there_does_not_count() {
             assert_same(&before, &sums(&again, Tier::Minute), "gone at last");
         }
     }
+}
+
+/// However often it was tried: what cannot be read at the moment may be the next time.
+#[test]
+fn a_store_that_fails_costs_a_rollup_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dice = Dice(21);
+    let (mut world, ..) = live(dir.path(), &mut dice);
+    finish(&mut world);
+    world.wait(120);
+    world.deliver(request(&random_spans(&mut Dice(3))[..1]));
+    finish(&mut world);
+    let before = sums(&world, Tier::Minute);
+    let partition = world.state.snapshot().sealed[0].handle.partition();
+    let expired = Expired { partition, bytes: 1 };
+    let retire = || retire_partition(&world.state, &world.store, &expired, true, world.now);
+    world.while_closed(|| {
+        let error = retire().unwrap_err().to_string();
+        assert!(error.ends_with("the database is being opened again"), "{error}");
+    });
+    assert_eq!(world.engine.status().damaged, Vec::<String>::new());
+    assert_same(&before, &sums(&world, Tier::Minute), "it stayed");
+    assert!(matches!(retire().unwrap(), Retired::Gone { .. }));
+    assert_same(&before, &sums(&world, Tier::Minute), "it went");
 }
 
 #[test]

@@ -51,6 +51,17 @@ pub(crate) fn state_of(segments: Vec<StoredSegment>) -> Arc<State> {
     state
 }
 
+/// Does this while the database is closed, because opening it again fails.
+pub(crate) fn while_closed(dir: &Path, store: &SpanStore, then: impl FnOnce()) {
+    let lock = dir.join("rocksdb/LOCK");
+    std::fs::remove_file(&lock).unwrap();
+    std::fs::create_dir(&lock).unwrap();
+    assert!(store.reopen().is_err());
+    then();
+    std::fs::remove_dir(&lock).unwrap();
+    store.reopen().unwrap();
+}
+
 fn batch_of(request: Bytes, names: &NameTable) -> LiveBatch {
     let mut walked = Walked::new();
     walk(&request, &WireLimits::default(), &mut walked).unwrap();
@@ -237,6 +248,11 @@ impl World {
         }
         let expired = Expired { partition, bytes: 1 };
         Some(retire_partition(&self.state, &self.store, &expired, insist, self.now).unwrap())
+    }
+
+    /// Does this while the database is closed, because opening it again fails.
+    pub(crate) fn while_closed(&self, then: impl FnOnce()) {
+        while_closed(&self.dir, &self.store, then);
     }
 
     /// What checks ask.
