@@ -206,7 +206,8 @@ impl State {
                 Err(error) => {
                     directory.add_unlisted(segment.id);
                     if !self.note_segment(segment, &error) {
-                        self.damaged.lock().push(format!("segment {}: {error}", segment.id.0));
+                        // It may be readable when it is asked.
+                        tracing::error!(segment = segment.id.0, %error, "cannot list the traces of a segment");
                     }
                 }
             }

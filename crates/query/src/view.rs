@@ -58,7 +58,9 @@ impl View {
         let hash = trace_hash(id);
         let listed = self.directory.find(hash, 0);
         let mut found: Vec<_> = listed.iter().filter_map(|id| self.segment(*id)).cloned().collect();
-        for segment in self.directory.unlisted().iter().rev().filter_map(|id| self.segment(*id)) {
+        // One that took the place of others may be both.
+        let unlisted = self.directory.unlisted().iter().rev().filter(|id| !listed.contains(id));
+        for segment in unlisted.filter_map(|id| self.segment(*id)) {
             if lists(segment, hash)? {
                 found.push(Arc::clone(segment));
             }
@@ -92,10 +94,7 @@ impl Stored {
         }
         for segment in self.directory.unlisted().iter().rev().filter_map(|id| find_segment(&self.sealed, *id))
         {
-            if segment.meta.arrival_max < unlisted.0 {
-                break;
-            }
-            if lists(segment, hash)? {
+            if segment.meta.arrival_max >= unlisted.0 && lists(segment, hash)? {
                 return Ok(true);
             }
         }

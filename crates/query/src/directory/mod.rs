@@ -1,7 +1,7 @@
 //! Which segments may hold a trace: one list of hashes for many segments, so that looking a trace up costs a few
 //! cache misses and not one for each segment.
 //!
-//! Segments are added in the order of their sealing. Neighbouring runs of similar size are merged, so there are
+//! Segments are added in the order of their sealing, but at a start behind those that files have. Neighbouring runs of similar size are merged, so there are
 //! about log n of them. Memory for them is bounded: the oldest go to files, where a look-up reads one block a
 //! run.
 
@@ -25,11 +25,12 @@ const ENTRY_BYTES: usize = 7;
 /// Hashes of the traces of many segments.
 #[derive(Debug, Clone)]
 pub struct TraceDirectory {
-    /// Oldest first.
+    /// In the order in which they were added.
     runs: Vec<Arc<Run>>,
-    /// Older than all of `runs`, oldest first.
+    /// In no order of arrival: a start keeps files, and adds segments that are older than theirs behind them; and a clock
+    /// may have stepped back.
     files: Vec<Arc<FileRun>>,
-    /// Segments in neither, because no file could be written; their own lists are read. Oldest first.
+    /// Segments in neither, because no file could be written; their own lists are read. In no order either.
     unlisted: Vec<SegmentId>,
     /// Segments that others took the place of: what was a trace of the one is a trace of the other.
     renamed: Arc<HashMap<SegmentId, SegmentId>>,
@@ -94,7 +95,7 @@ impl TraceDirectory {
         held
     }
 
-    /// Adds a segment that is newer than all before it, by its sorted hashes.
+    /// Adds a segment by its sorted hashes.
     pub(crate) fn add(&mut self, segment: SegmentId, hashes: Vec<u32>, arrival_max: u64) {
         if hashes.is_empty() {
             return;
@@ -150,6 +151,7 @@ impl TraceDirectory {
     pub(crate) fn rename(&mut self, into: &[(SegmentId, SegmentId)]) {
         Arc::make_mut(&mut self.renamed).extend(into.iter().copied());
         self.unlisted.iter_mut().for_each(|id| *id = self.renamed.get(id).copied().unwrap_or(*id));
+        self.unlisted.sort_unstable();
         self.unlisted.dedup();
     }
 
@@ -172,7 +174,7 @@ impl TraceDirectory {
     /// `in_memory`, or in a file, if it took arrivals since `in_files`.
     pub(crate) fn may_hold(&self, hash: u32, in_memory: u64, in_files: u64) -> bool {
         let mut found = Vec::new();
-        for run in self.files.iter().rev().take_while(|run| run.arrival_max >= in_files) {
+        for run in self.files.iter().filter(|run| run.arrival_max >= in_files) {
             run.find(hash, &mut found);
         }
         !found.is_empty() || self.runs.iter().rev().any(|run| run.arrival_max >= in_memory && run.has(hash))
@@ -183,7 +185,7 @@ impl TraceDirectory {
         !self.files.is_empty() || !self.unlisted.is_empty()
     }
 
-    /// Segments whose own lists have to be read, oldest first.
+    /// Segments whose own lists have to be read.
     pub(crate) fn unlisted(&self) -> &[SegmentId] {
         &self.unlisted
     }
@@ -276,6 +278,28 @@ mod tests {
         assert!(found_all(&again, 30));
         again.keep_files_of(&HashSet::new());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    /// A start keeps the files of segments that were not merged, and lists those that were, older ones, behind them.
+    #[test]
+    fn a_trace_is_found_in_a_new_file_before_an_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = 300 * ENTRY_BYTES;
+        let mut directory = TraceDirectory::open(dir.path(), room).unwrap();
+        let add = |directory: &mut TraceDirectory, segments: std::ops::Range<u32>| {
+            segments.for_each(|segment| {
+                directory.add(SegmentId(segment), hashes(segment, 100), u64::from(segment));
+            });
+        };
+        add(&mut directory, 20..40);
+        let mut again = TraceDirectory::open(dir.path(), room).unwrap();
+        let kept = again.keep_files_of(&(20..40).map(SegmentId).collect());
+        assert!(kept.contains(&SegmentId(30)));
+        add(&mut again, 0..20);
+        let last = again.files.last().unwrap().arrival_max;
+        assert!(last < 20, "an old one is the last: {last}");
+        assert!(again.may_hold(hashes(30, 1)[0], 100, 30));
+        assert!(!again.may_hold(hashes(30, 1)[0], 100, 50));
     }
 
     #[test]

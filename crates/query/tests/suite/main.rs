@@ -7,6 +7,7 @@ mod damage;
 mod damaged_blocks;
 mod dictionaries;
 mod keeping;
+mod listing;
 mod merging;
 mod model;
 mod oracle;
