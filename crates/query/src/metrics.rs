@@ -80,7 +80,8 @@ fn bounds() -> impl Iterator<Item = NanoDuration> {
     (0..BOUNDS).map(|n| NanoDuration(FIRST_BOUND.0 << n))
 }
 
-/// By operation; those that came when there were enough are one.
+/// By operation; those that came when there were enough are one. Which are told apart is decided when an operation is first
+/// seen, and stays so: else one would be told apart at one time and not at the next, and its numbers would fall.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     operations: HashMap<OperationId, CallTotals>,
@@ -106,6 +107,17 @@ impl Metrics {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(_) if is_full => &mut self.others,
             Entry::Vacant(new) => new.insert(CallTotals::default()),
+        }
+    }
+
+    /// Tells the operations of these batches apart from now on, as long as there are not enough. Those of batches that were
+    /// replayed do not count.
+    fn admit<'a>(&mut self, batches: impl Iterator<Item = &'a LiveBatch>, replayed: u64) {
+        for row in batches.filter(|batch| batch.number > replayed).flat_map(|batch| &batch.rows) {
+            if self.operations.len() >= self.most {
+                return;
+            }
+            self.operations.entry(row.node.operation).or_default();
         }
     }
 
@@ -157,18 +169,26 @@ impl Metrics {
 
 /// What was sealed and what is live, all spans counted once.
 pub(crate) fn of_all(state: &State) -> Metrics {
-    let sealed = state.metrics.lock();
+    let mut sealed = state.metrics.lock();
     let live = state.view.read().live.clone();
+    let replayed = state.replayed_batches.load(std::sync::atomic::Ordering::Relaxed);
+    sealed.admit(live.iter().map(|batch| &**batch), replayed);
     let mut metrics = sealed.clone();
     drop(sealed);
-    let replayed = state.replayed_batches.load(std::sync::atomic::Ordering::Relaxed);
     metrics.add_batches(live.iter().map(|batch| &**batch), replayed);
     metrics
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use segment::SpanRow;
+    use trace_assemble::{Assembler, Options};
+    use trace_model::{ServiceId, SpanId, SpanKind, SpanNode, TraceId, UnixNanos};
+
     use super::*;
+    use crate::names::NameTable;
 
     fn of(durations: &[u64]) -> CallTotals {
         let (mut histogram, mut totals) = (LatencyHistogram::new(), CallTotals::default());
@@ -204,6 +224,47 @@ mod tests {
             assert!(before.iter().zip(&now).all(|(before, now)| before <= now));
             assert!(now.is_sorted() && now.iter().all(|count| *count <= all.count()));
             before.copy_from_slice(&now);
+        }
+    }
+
+    /// One span of each of these operations.
+    fn batch(number: u64, operations: std::ops::Range<u32>) -> LiveBatch {
+        let node = |operation| SpanNode {
+            span_id: SpanId::new([1; 8]).unwrap(),
+            parent: None,
+            start: UnixNanos(1),
+            end: UnixNanos(2),
+            content: 1,
+            service: ServiceId(0),
+            operation: OperationId(operation),
+            kind: SpanKind::Server,
+            status: StatusCode::Unset,
+        };
+        let trace_id = TraceId::new([1; 16]).unwrap();
+        let row = |operation| SpanRow { trace_id, node: node(operation), offset: 0, len: 0, context: 0 };
+        LiveBatch {
+            number,
+            seq: number,
+            arrival: UnixNanos(1),
+            request: bytes::Bytes::new(),
+            context_bytes: Vec::new(),
+            contexts: Vec::new(),
+            rows: operations.map(row).collect(),
+        }
+    }
+
+    #[test]
+    fn no_number_falls_from_one_scrape_to_the_next_beyond_the_limit() {
+        let state = State::new(Arc::new(NameTable::default()), Assembler::new(Options::default()));
+        let state = state.with_metrics_of(10);
+        let mut before: HashMap<Option<OperationId>, u64> = HashMap::new();
+        for number in 1..=20 {
+            state.add_live(Arc::new(batch(number, 0..40)));
+            let now: HashMap<_, _> =
+                of_all(&state).into_rows().map(|(id, totals)| (id, totals.count())).collect();
+            assert!(before.iter().all(|(id, count)| now.get(id) >= Some(count)), "{before:?} {now:?}");
+            assert_eq!((now.len(), now[&None]), (11, number * 30));
+            before = now;
         }
     }
 
