@@ -19,6 +19,9 @@ pub(super) struct DiskWatch {
     disk: Mutex<DiskGuard>,
     /// What the largest group takes that was refused for want of room, with all that is in the log.
     wanted: AtomicU64,
+    /// What that group takes by itself. Until there is room for it, the guard and whoever asks judge by it alike: else the
+    /// one would take back what the other says.
+    wanted_by_group: AtomicU64,
 }
 
 impl DiskWatch {
@@ -30,27 +33,36 @@ impl DiskWatch {
     ) -> Self {
         let disk = DiskGuard::new(options.free_min, options.generation_bytes, segment_bytes as u64);
         let dir = store.dir().to_owned();
-        Self { state, store, dir, disk: Mutex::new(disk), wanted: AtomicU64::new(0) }
+        let (wanted, wanted_by_group) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { state, store, dir, disk: Mutex::new(disk), wanted, wanted_by_group }
     }
 
     /// Why requests of so many bytes may not be written now.
     pub(super) fn refuses(&self, request_bytes: usize) -> Option<String> {
         // What cannot be asked is not a reason to refuse; the guard says so in the log.
         let space = disk_space(&self.dir).ok()?;
-        let needed = self.store.sealing_needs().saturating_add(self.store.group_needs(request_bytes));
+        self.look_for_group(space, self.store.group_needs(request_bytes));
+        self.state.refuses(Refusal::Disk)
+    }
+
+    fn look_for_group(&self, space: DiskSpace, group: u64) -> bool {
+        let needed = self.store.sealing_needs().saturating_add(group);
         if space.free < needed {
             self.wanted.fetch_max(needed, Ordering::AcqRel);
+            self.wanted_by_group.fetch_max(group, Ordering::AcqRel);
         }
-        self.look(space, needed);
-        self.state.refuses(Refusal::Disk)
+        self.look(space, group)
     }
 
     /// Looks whether the disk is too full, and says so to whoever asks.
     pub(super) fn observe(&self, space: DiskSpace) -> bool {
-        self.look(space, self.store.sealing_needs())
+        self.look(space, 0)
     }
 
-    fn look(&self, space: DiskSpace, needed: u64) -> bool {
+    /// Looks whether the disk is too full for a group, or for one that was refused and takes more.
+    fn look(&self, space: DiskSpace, group: u64) -> bool {
+        let group = group.max(self.wanted_by_group.load(Ordering::Acquire));
+        let needed = self.store.sealing_needs().saturating_add(group);
         let mut disk = self.disk.lock();
         let full = disk.observe(space, needed);
         self.refuse_if(full, &disk, space, needed);
@@ -76,6 +88,7 @@ impl DiskWatch {
     /// There is room for what was refused.
     pub(super) fn forget_wanted(&self) {
         self.wanted.store(0, Ordering::Release);
+        self.wanted_by_group.store(0, Ordering::Release);
     }
 
     /// Whether so many bytes may be written that nobody waits for.
@@ -116,5 +129,42 @@ impl DiskWatch {
             tracing::error!("{why}");
         }
         self.state.set_refusing(Refusal::Disk, Some(why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use query::NameTable;
+    use span_store::FreeMin;
+    use trace_assemble::{Assembler, Options};
+
+    use super::*;
+
+    fn watch(dir: &std::path::Path) -> DiskWatch {
+        let options = StoreOptions { free_min: FreeMin::Bytes(1), ..StoreOptions::default() };
+        let store = Arc::new(SpanStore::open(dir, options).unwrap().0);
+        let state = State::new(Arc::new(NameTable::default()), Assembler::new(Options::default()));
+        DiskWatch::new(Arc::new(state), store, &options, 1)
+    }
+
+    #[test]
+    fn the_guard_does_not_take_back_what_a_group_was_refused_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = watch(dir.path());
+        let (idle, group) = (watch.store.sealing_needs(), 8 << 20);
+        let space = |free| DiskSpace { free, total: 1 << 40 };
+        // Room for what is in the log, and not for the group.
+        let between = space((idle + idle / 4).max(idle + group / 2));
+        assert!(between.free < idle + group);
+        assert!(!watch.observe(between));
+        for _ in 0..10 {
+            assert!(watch.look_for_group(between, group) && watch.observe(between));
+            assert!(watch.look_for_group(between, 1), "nor does a smaller one");
+        }
+        assert_eq!(watch.state.counters.disk_full.load(Ordering::Relaxed), 1);
+        assert!(watch.comfortable(between.total) > between.free);
+        assert!(!watch.observe(space((idle + group) * 2)));
+        watch.forget_wanted();
+        assert!(!watch.observe(between) && !watch.look_for_group(between, 1));
     }
 }
