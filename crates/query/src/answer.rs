@@ -48,7 +48,7 @@ pub struct ServiceRow {
     pub spans: u64,
     /// Of these, with status error.
     pub errors: u64,
-    /// Earliest start of a span.
+    /// Earliest start of a span that says when it began; 0 if none does.
     pub first_seen: UnixNanos,
     /// Latest start of a span.
     pub last_seen: UnixNanos,
@@ -361,7 +361,7 @@ pub struct StatusAnswer {
     pub bytes_last_day: u64,
     /// Partitions.
     pub partitions: u64,
-    /// Earliest span start stored.
+    /// Earliest span start stored, of spans that say when they began.
     pub oldest: Option<UnixNanos>,
     /// Traces that are not finished.
     pub open_traces: u64,

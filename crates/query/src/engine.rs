@@ -225,8 +225,6 @@ impl Engine {
         let size = self.store.size();
         let newest = view.sealed.iter().map(|segment| segment.meta.arrival_max).max().unwrap_or(0);
         let since = newest.saturating_sub(86_400_000_000_000);
-        let starts = view.sealed.iter().filter(|s| s.meta.spans > 0).map(|s| s.meta.start_min);
-        let live_starts = view.live.iter().flat_map(|b| b.rows.iter().map(|row| row.node.start.0));
         let counters = &state.counters;
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let anomaly = |kind: AnomalyKind| read(&counters.anomalies[kind as usize]);
@@ -243,7 +241,7 @@ impl Engine {
                 .map(|segment| segment.handle.disk_bytes())
                 .sum(),
             partitions: size.partitions,
-            oldest: starts.chain(live_starts).min().map(UnixNanos),
+            oldest: totals::oldest(&view),
             open_traces,
             open_spans,
             reopened: size.reopened,

@@ -1,5 +1,7 @@
 //! Services and operations, with what is stored of them.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use segment::{Names, ReadError, RowBlock};
@@ -11,10 +13,12 @@ use crate::fetch;
 use crate::request::Window;
 use crate::sealed::SealedSegment;
 use crate::state::State;
+use crate::view::View;
 
 struct Total {
     spans: u64,
     errors: u64,
+    /// Of spans that say when they began; one that began at 0 does not.
     first: u64,
     last: u64,
 }
@@ -25,9 +29,29 @@ impl Total {
     fn add(&mut self, spans: u64, errors: u64, first: u64, last: u64) {
         self.spans += spans;
         self.errors += errors;
-        self.first = self.first.min(first);
+        self.first = self.first.min(told(first).unwrap_or(u64::MAX));
         self.last = self.last.max(last);
     }
+}
+
+/// When spans began; `None` for 0, which says nothing of it.
+fn told(start: u64) -> Option<u64> {
+    (start > 0).then_some(start)
+}
+
+/// When the oldest span began of those that say it.
+pub(crate) fn oldest(view: &View) -> Option<UnixNanos> {
+    let sealed = view.sealed.iter().filter(|segment| segment.meta.spans > 0).filter_map(oldest_of);
+    let live = view.live.iter().flat_map(|batch| &batch.rows).filter_map(|row| told(row.node.start.0));
+    sealed.chain(live).min().map(UnixNanos)
+}
+
+fn oldest_of(segment: &Arc<SealedSegment>) -> Option<u64> {
+    let by_service = || {
+        let totals = segment.meta.service_totals.iter().filter(|total| total.spans > 0);
+        totals.filter_map(|total| told(total.first_seen)).min()
+    };
+    told(segment.meta.start_min).or_else(by_service)
 }
 
 pub(crate) fn services(
@@ -63,7 +87,7 @@ pub(crate) fn services(
             name: state.names.service(id),
             spans: total.spans,
             errors: total.errors,
-            first_seen: UnixNanos(total.first),
+            first_seen: UnixNanos(if total.first == u64::MAX { 0 } else { total.first }),
             last_seen: UnixNanos(total.last),
         })
         .collect();
@@ -108,7 +132,8 @@ fn block_partly(
             continue;
         }
         let is_within = window.contains(earliest) && window.contains(latest);
-        let is_extreme = earliest.0 < total.first || latest.0 > total.last;
+        let may_be_first = told(earliest.0).is_some_and(|earliest| earliest < total.first);
+        let is_extreme = may_be_first || latest.0 > total.last;
         if is_extreme || !is_within {
             match exact.start(block.traces[row], block.spans[row])? {
                 Some(start) => (earliest, latest) = (start, start),

@@ -13,4 +13,5 @@ mod model;
 mod oracle;
 mod recovering;
 mod spans;
+mod untimed;
 mod world;

@@ -99,13 +99,19 @@ impl Derived {
             let total = &mut meta.service_totals[row.service as usize];
             total.spans += 1;
             total.errors += error;
-            total.first_seen = total.first_seen.min(row.start);
+            if row.start > 0 {
+                total.first_seen = total.first_seen.min(row.start);
+            }
             total.last_seen = total.last_seen.max(row.start);
             let operation = &mut meta.operations[row.operation as usize];
             operation.spans += 1;
             operation.errors += error;
             operation.duration_max = operation.duration_max.max(row.duration);
         }
+        // None of its spans says when it began.
+        let untold =
+            meta.service_totals.iter_mut().filter(|total| total.spans > 0 && total.first_seen == u64::MAX);
+        untold.for_each(|total| total.first_seen = 0);
     }
 
     fn write_traces(
