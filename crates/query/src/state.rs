@@ -163,9 +163,7 @@ impl State {
 
     /// The view of this moment without what is live, and without the directory of traces.
     pub fn snapshot_of_stored(&self) -> View {
-        let mut view = self.snapshot();
-        view.let_go_of_live();
-        view
+        self.view.read().stored_alone()
     }
 
     /// Makes live batches visible.

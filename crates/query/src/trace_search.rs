@@ -16,6 +16,7 @@ use crate::gather::Nodes;
 use crate::request::*;
 use crate::search::{Bound, Place, globalize, hit, rank_of, trace_fits};
 use crate::state::State;
+use crate::view::View;
 
 /// A trace that may be in the answer.
 #[derive(Debug)]
@@ -38,8 +39,8 @@ enum Row {
 pub(crate) fn run(state: &State, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
     let mut scanned = Scanned::default();
     let mut found: Vec<Found> = Vec::new();
-    let held = held_traces(state, search, &mut found, &mut scanned);
-    sealed_traces(state, search, &held, &mut found, &mut scanned)?;
+    let (view, replaced) = held_traces(state, search, &mut found, &mut scanned);
+    sealed_traces(state, search, (&view, &replaced), &mut found, &mut scanned)?;
     found.sort_unstable_by_key(|found| found.place.sort_key());
     let more = found.len() > search.limit;
     found.truncate(search.limit);
@@ -116,16 +117,23 @@ fn accept_extent(
 
 /// Traces in the assembly are known best there; whatever segments say of them is older. Under the lock only their
 /// extents are looked at.
+///
+/// Also what is stored at this moment, and the traces of which that may have an older analysis. Open traces that were never
+/// analysed are not among these, and most are of that kind: so the view is taken before the lock is let go, because
+/// afterwards they may be analysed and sealed as well.
 fn held_traces(
     state: &State,
     search: &TraceSearch,
     found: &mut Vec<Found>,
     scanned: &mut Scanned,
-) -> HashSet<TraceId> {
-    let mut held = Vec::new();
+) -> (View, HashSet<TraceId>) {
+    let mut replaced = Vec::new();
     let assembly = state.assembly.lock();
     for (id, trace) in assembly.assembler.iter() {
-        held.push(*id);
+        scanned.rows += 1;
+        if is_finished(trace) || trace.is_revised() {
+            replaced.push(*id);
+        }
         let analysed = assembly.analysed.get(id).filter(|_| is_finished(trace));
         let (start, duration) = match analysed {
             Some(row) => (row.start, row.duration),
@@ -140,19 +148,18 @@ fn held_traces(
         found.push(Found { place, state, row });
         prune(found, search.limit);
     }
+    let view = state.snapshot_of_stored();
     drop(assembly);
-    scanned.rows += held.len() as u64;
-    held.into_iter().collect()
+    (view, replaced.into_iter().collect())
 }
 
 fn sealed_traces(
     state: &State,
     search: &TraceSearch,
-    held: &HashSet<TraceId>,
+    (view, replaced): (&View, &HashSet<TraceId>),
     found: &mut Vec<Found>,
     scanned: &mut Scanned,
 ) -> Result<(), QueryError> {
-    let view = state.snapshot_of_stored();
     let min = search.min_duration.max(search.min_trace_duration).map_or(0, |min| min.0);
     // Best bound first, so that reading can stop; a segment's blocks are looked at when its turn comes.
     let mut next: BinaryHeap<(Bound, usize, Option<u32>)> = BinaryHeap::new();
@@ -190,7 +197,7 @@ fn sealed_traces(
         let Some(heads) = state.readable(segment, heads)? else { continue };
         for mut row in heads.rows {
             scanned.rows += 1;
-            if held.contains(&row.trace_id) || view.is_replaced(&row.trace_id, segment.id) {
+            if replaced.contains(&row.trace_id) || view.is_replaced(&row.trace_id, segment.id) {
                 continue;
             }
             if let Some(place) = accept(search, &row) {
@@ -214,5 +221,62 @@ fn prune(found: &mut Vec<Found>, limit: usize) {
     if found.len() > 4 * (limit + 1) {
         found.sort_unstable_by_key(|found| found.place.sort_key());
         found.truncate(limit + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trace_assemble::{Assembler, Location, Options};
+    use trace_model::{OperationId, ServiceId, SpanId, SpanKind, StatusCode};
+
+    use super::*;
+    use crate::names::NameTable;
+
+    const SEARCH: TraceSearch = TraceSearch {
+        service: None,
+        operation: None,
+        kind: None,
+        status: None,
+        min_duration: None,
+        max_duration: None,
+        min_trace_duration: None,
+        max_trace_duration: None,
+        window: Window::ALL,
+        order: Order::Slowest,
+        limit: 10,
+        cursor: None,
+    };
+
+    fn node(content: u64) -> SpanNode {
+        SpanNode {
+            span_id: SpanId::new([1; 8]).unwrap(),
+            parent: None,
+            start: UnixNanos(1),
+            end: UnixNanos(2),
+            content,
+            service: ServiceId(0),
+            operation: OperationId(0),
+            kind: SpanKind::Server,
+            status: StatusCode::Unset,
+        }
+    }
+
+    #[test]
+    fn open_traces_that_were_never_analysed_are_not_copied() {
+        let state = State::new(Arc::new(NameTable::default()), Assembler::new(Options::default()));
+        let id = |n: u8| TraceId::new([n; 16]).unwrap();
+        let observe = |n: u8, content, now| {
+            let at = Location::Live { batch: 1, row: u32::from(n) };
+            state.assembly.lock().assembler.observe(id(n), &node(content), at, UnixNanos(now));
+        };
+        let later = 1 << 50;
+        (1..=2).for_each(|n| observe(n, 1, 1));
+        assert_eq!(state.assembly.lock().assembler.poll(UnixNanos(later)).len(), 2);
+        observe(2, 2, later);
+        (3..=200).for_each(|n| observe(n, 1, later));
+        let (mut found, mut scanned) = (Vec::new(), Scanned::default());
+        let (_, replaced) = held_traces(&state, &SEARCH, &mut found, &mut scanned);
+        assert_eq!(replaced, HashSet::from_iter([id(1), id(2)]), "finished, and open again");
+        assert_eq!(scanned.rows, 200);
     }
 }

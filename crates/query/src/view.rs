@@ -41,6 +41,18 @@ impl View {
         self.directory = Arc::default();
     }
 
+    /// The same without what is live, which is not copied for it, and without the directory of traces.
+    pub(crate) fn stored_alone(&self) -> Self {
+        Self {
+            sealed: Arc::clone(&self.sealed),
+            live: Vec::new(),
+            sealed_batch: self.sealed_batch,
+            revisions: self.revisions.clone(),
+            directory: Arc::default(),
+            rollups: Arc::clone(&self.rollups),
+        }
+    }
+
     /// What is stored, without what is live.
     pub fn stored(&self) -> Stored {
         Stored { sealed: Arc::clone(&self.sealed), directory: Arc::clone(&self.directory) }
