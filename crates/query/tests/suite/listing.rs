@@ -3,10 +3,10 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use query::{BlockCache, Engine, NameTable, State, TraceDirectory};
+use query::{BlockCache, Engine, NameTable, State, TraceDirectory, merge, mergeable, trace_nodes};
 use span_store::{SpanStore, StoreOptions, StoredSegment};
 use trace_assemble::{Assembler, Options};
-use trace_model::{SpanId, SpanKind, StatusCode, TraceId, UnixNanos};
+use trace_model::{NanoDuration, SpanId, SpanKind, StatusCode, TraceId, UnixNanos};
 
 use crate::spans::{BASE, SECOND, Span, request};
 use crate::world::{World, while_closed};
@@ -64,6 +64,23 @@ fn a_trace_is_found_behind_a_segment_that_arrived_before_it() {
     };
     assert!(may_hold(1, 5_000) && may_hold(11, 500));
     assert!(!may_hold(11, 5_000) && !may_hold(99, 0));
+}
+
+#[test]
+fn a_merged_segment_is_looked_into_once_of_which_one_part_was_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    sealed_at(dir.path(), &[(0, 1..=9), (1, 11..=14)]);
+    let options = StoreOptions { slice: Some(NanoDuration::from_secs(60)), ..StoreOptions::default() };
+    let (store, segments, _) = SpanStore::open(dir.path(), options).unwrap();
+    let state = unlisted(segments);
+    let later = UnixNanos(BASE + 10_000 * SECOND);
+    let parts = mergeable(&state.snapshot(), later, 1 << 20).remove(0);
+    let merged = merge(&state, &store, &parts, 1 << 20, &|| false).unwrap().unwrap();
+    assert_eq!((merged.before, merged.after), (2, 1));
+    for trace in [1, 11] {
+        let found = trace_nodes(&state, span(trace).trace_id, 100).unwrap();
+        assert_eq!(found.nodes.count(), 1);
+    }
 }
 
 #[test]
