@@ -114,8 +114,8 @@ pub(crate) fn segments(
     partition: &Arc<Partition>,
     damaged: &mut Vec<String>,
 ) -> Result<(Vec<StoredSegment>, u32), StoreError> {
-    let db = database.get()?;
-    let files = damage::segments_of_files(&db, &partition.family)?;
+    // Held for this alone: each part asks for the database itself.
+    let files = damage::segments_of_files(&*database.get()?, &partition.family)?;
     let reading = Reading { database, partition, files: &files };
     let parts = in_parts(&files, METAS_WORTH, |part| reading.range(part));
     let (mut found, mut after) = (Vec::with_capacity(files.len()), 0);

@@ -8,6 +8,7 @@ mod sample;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sample::{HOUR, noise, open, options, publish, request};
 use segment::{Blocks, Key};
@@ -85,4 +86,27 @@ fn a_partition_stays_if_it_cannot_be_noted_what_was_sealed() {
     drop(store);
     let found = open(dir.path());
     assert!(found.frames.is_empty() && found.lost.is_empty(), "{found:?}");
+}
+
+/// Whoever reads many metas asks for the database many times, and opening it again waits for each to end.
+#[test]
+fn a_merge_begins_while_the_database_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ..) = SpanStore::open(dir.path(), options()).unwrap();
+    let segments: Vec<_> = (0..300).map(|_| publish(&store, HOUR, (0, 0)).handle).collect();
+    let done = AtomicBool::new(false);
+    let began = std::thread::scope(|scope| {
+        let merging = scope.spawn(|| {
+            let mut began = 0;
+            while !done.load(Ordering::Acquire) {
+                began += usize::from(store.begin_rewrite(&segments).is_some());
+            }
+            began
+        });
+        (0..100).for_each(|_| store.reopen().unwrap());
+        done.store(true, Ordering::Release);
+        merging.join().unwrap()
+    });
+    assert!(began > 0);
+    assert_eq!(store.size().reopened, 100);
 }
