@@ -54,7 +54,7 @@ impl Read {
 /// were. Damage costs no more than the traces in the block that has it.
 ///
 /// # Errors
-/// If the store fails. Traces told until then are right.
+/// If the store fails. Then none was told, and this may be tried again.
 pub fn open_at_end(state: &State, room: Room, each: Each<'_>) -> Result<usize, QueryError> {
     let view = state.snapshot();
     let open = named(state, &view)?;

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use rocksdb::ErrorKind;
+
 use crate::database::Database;
 use crate::error::StoreError;
 use crate::frame::{Frame, FrameError, inflated_length, newer_version};
@@ -147,7 +149,10 @@ fn frame(
                 Ok(frame) => return Ok(Ok(frame)),
                 Err(error) => outcome = Err(error),
             },
-            Err(error) => outcome = Err(FrameError::Unreadable(error.to_string())),
+            Err(error) if error.kind() == ErrorKind::Corruption => {
+                outcome = Err(FrameError::Unreadable(error.into_string()));
+            }
+            Err(error) => return Ok(Err(FrameError::Failed(error.into_string()))),
         }
     }
     Ok(outcome)

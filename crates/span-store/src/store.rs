@@ -218,14 +218,15 @@ impl SpanStore {
         }
     }
 
-    /// Tells `each` the frames of earlier processes that no segment holds yet, in order; it says whether to go
-    /// on.
+    /// Tells `each` the frames of earlier processes that no segment holds yet, in order, those before `from` left out; it
+    /// says whether to go on.
     ///
     /// # Errors
-    /// If the log cannot be read.
-    pub fn replay(&self, each: &mut dyn FnMut(Replayed) -> bool) -> Result<(), StoreError> {
+    /// If the database is closed. All frames that were told are right, and this may be called again from the next one on.
+    pub fn replay(&self, from: u64, each: &mut dyn FnMut(Replayed) -> bool) -> Result<(), StoreError> {
         let generations: Vec<Generation> = self.log.lock().generations.iter().cloned().collect();
-        log::replay(&self.db, &generations, self.unsealed_frames(), each)
+        let unsealed = self.unsealed_frames();
+        log::replay(&self.db, &generations, unsealed.start.max(from)..unsealed.end, each)
     }
 
     /// How many frames [`replay`](Self::replay) would tell now.

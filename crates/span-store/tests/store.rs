@@ -54,7 +54,7 @@ fn replayed(store: &SpanStore) -> Vec<u64> {
         found.push(replayed.seq);
         true
     };
-    store.replay(&mut each).unwrap();
+    store.replay(0, &mut each).unwrap();
     found
 }
 
@@ -104,7 +104,7 @@ fn replay_stops_when_told_to() {
         seen += 1;
         seen < 3
     };
-    store.replay(&mut each).unwrap();
+    store.replay(0, &mut each).unwrap();
     assert_eq!(seen, 3);
 }
 

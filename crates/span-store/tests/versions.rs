@@ -27,7 +27,7 @@ fn replayed(dir: &Path) -> Vec<Option<FrameError>> {
         found.push(replayed.frame.err());
         true
     };
-    store.replay(&mut each).unwrap();
+    store.replay(0, &mut each).unwrap();
     found
 }
 

@@ -16,6 +16,7 @@ mod house;
 mod keeper;
 #[cfg(test)]
 mod model;
+mod patience;
 mod recovery;
 mod repeats;
 mod resident;

@@ -13,18 +13,20 @@ use std::time::Instant;
 use ingest::Prepared;
 use otlp_wire::WireLimits;
 use query::{NameTable, State};
-use span_store::{Frame, FrameError, Replayed, SpanStore, StoreError};
+use span_store::{Frame, FrameError, Replayed, SpanStore};
 use trace_model::UnixNanos;
 
 use super::Clock;
 use super::assembling::Assembling;
 use super::committer::Committed;
+use super::patience::Patience;
 
 /// Frames that wait between two of the threads, besides those that they work on; up to 4 MiB of requests each.
 const FRAMES_BETWEEN: usize = 1;
 
-/// Reopens, replays, and says how much there was. False if the process was asked to stop before all was in: then the
-/// log has the rest, and it stays not ready.
+/// Reopens, replays, and says how much there was. A store that fails meanwhile is waited for: to go on without what it
+/// holds would be to forget that. False if the process was asked to stop before all was in: then the log has the rest, and
+/// it stays not ready.
 pub(super) fn run(
     stage: &mut Assembling,
     store: &SpanStore,
@@ -34,24 +36,19 @@ pub(super) fn run(
 ) -> bool {
     let started = Instant::now();
     state.replayed_batches.store(u64::MAX, Ordering::Relaxed);
-    let mut progress = Progress { frames: 0, of: store.frames_to_replay(), spans: 0 };
+    let mut patience = Patience::new(state, store, stopping);
+    let mut progress = Progress { next: 0, frames: 0, of: store.frames_to_replay(), spans: 0 };
     progress.tell(state);
-    let reopened = reopen(stage, state, clock);
+    let reopened = reopen(stage, state, clock, &mut patience);
     let replaying = Instant::now();
-    let replayed = replay(stage, store, state, &mut progress, stopping);
+    let whole = reopened.is_some() && replay_all(stage, store, state, &mut progress, &mut patience);
     state.replayed_batches.store(stage.last_batch(), Ordering::Relaxed);
     let Progress { frames, spans, .. } = progress;
-    match replayed {
-        Ok(true) => {}
-        Ok(false) => {
-            tracing::info!(frames, of = progress.of, "stopped replaying the log; the next start goes on");
-            return false;
-        }
-        Err(error) => {
-            state.damaged.lock().push(format!("log: {error}"));
-            tracing::error!(%error, "the log cannot be read to its end");
-        }
+    if !whole {
+        tracing::info!(frames, of = progress.of, "stopped replaying the log; the next start goes on");
+        return false;
     }
+    let reopened = reopened.unwrap_or(0);
     *state.not_ready.lock() = None;
     if frames > 0 || reopened > 0 {
         let (ms, replay_ms) = (started.elapsed().as_millis() as u64, replaying.elapsed().as_millis() as u64);
@@ -71,6 +68,8 @@ pub(super) fn run(
 
 /// How far the replay has come.
 struct Progress {
+    /// The number of the first frame that is not in.
+    next: u64,
     frames: u64,
     of: u64,
     spans: u64,
@@ -91,26 +90,66 @@ struct Walked {
     lost: Option<String>,
 }
 
-/// Takes in what the log has, in its order. Reading and walking run ahead in threads of their own. False if the process
-/// was asked to stop before all of it was in.
+/// Where a replay ended.
+enum End {
+    /// All is in that can be read.
+    Whole,
+    /// The process was asked to stop.
+    Stopped,
+    /// The next frame could not be read, and may be the next time.
+    Failed(String),
+}
+
+/// Takes in what the log has, from where the store failed each time that it does. False if the process was asked to stop
+/// before all of it was in.
+fn replay_all(
+    stage: &mut Assembling,
+    store: &SpanStore,
+    state: &State,
+    progress: &mut Progress,
+    patience: &mut Patience<'_>,
+) -> bool {
+    loop {
+        match replay(stage, store, state, progress, patience) {
+            End::Whole => return true,
+            End::Stopped => return false,
+            End::Failed(why) => {
+                let Progress { frames, of, .. } = progress;
+                if !patience.wait(&format!("cannot replay the log beyond {frames} of {of} frames: {why}")) {
+                    return false;
+                }
+                progress.tell(state);
+            }
+        }
+    }
+}
+
+/// Takes in what the log has, in its order. Reading and walking run ahead in threads of their own.
 fn replay(
     stage: &mut Assembling,
     store: &SpanStore,
     state: &State,
     progress: &mut Progress,
-    stopping: &AtomicBool,
-) -> Result<bool, StoreError> {
+    patience: &Patience<'_>,
+) -> End {
     let mut unread = Unread::default();
-    let read = std::thread::scope(|scope| {
+    let from = progress.next;
+    let (read, end) = std::thread::scope(|scope| {
         let (to_walk, read) = sync_channel(FRAMES_BETWEEN);
         let (to_take, walked) = sync_channel(FRAMES_BETWEEN);
-        let reading = scope.spawn(move || store.replay(&mut |replayed| to_walk.send(replayed).is_ok()));
+        let reading = scope.spawn(move || store.replay(from, &mut |replayed| to_walk.send(replayed).is_ok()));
         scope.spawn(move || walk_all(&read, &state.names, &to_take));
-        let mut whole = true;
+        let mut end = End::Whole;
         for Walked { seq, frame, lost } in walked {
             // Whoever reads and walks ends when nobody takes it.
-            if stopping.load(Ordering::Acquire) {
-                whole = false;
+            if patience.stops() {
+                end = End::Stopped;
+                break;
+            }
+            if let Err(FrameError::Failed(why)) = &frame
+                && !patience.is_over()
+            {
+                end = End::Failed(why.clone());
                 break;
             }
             match frame {
@@ -127,12 +166,16 @@ fn replay(
                 unread.note(state, seq, &state.counters.damaged_frames, why);
             }
             progress.frames += 1;
+            progress.next = seq + 1;
             progress.tell(state);
         }
-        reading.join().map(|read| read.map(|()| whole))
+        (reading.join(), end)
     });
     unread.report(state);
-    read.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    match (read.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), end) {
+        (Err(error), End::Whole) => End::Failed(error.to_string()),
+        (_, end) => end,
+    }
 }
 
 fn walk_all(read: &Receiver<Replayed>, names: &NameTable, next: &SyncSender<Walked>) {
@@ -199,18 +242,33 @@ impl Unread {
     }
 }
 
-fn reopen(stage: &mut Assembling, state: &State, clock: &Clock) -> usize {
+/// Gives the traces that were open their skeletons back. How many; `None` if the process was asked to stop before that.
+fn reopen(
+    stage: &mut Assembling,
+    state: &State,
+    clock: &Clock,
+    patience: &mut Patience<'_>,
+) -> Option<usize> {
     let arrival = clock.now();
     let room = {
         let assembly = state.assembly.lock();
         query::Room { spans: assembly.assembler.spans_max(), of_trace: assembly.assembler.room() }
     };
-    match query::open_at_end(state, room, &mut |id, listed, nodes| stage.resume(id, listed, nodes, arrival)) {
-        Ok(count) => count,
-        Err(error) => {
-            state.damaged.lock().push(format!("open traces: {error}"));
-            tracing::error!(%error, "cannot read which traces were open");
-            0
+    loop {
+        // It tells all or none.
+        let mut resume = |id, listed, nodes| stage.resume(id, listed, nodes, arrival);
+        match query::open_at_end(state, room, &mut resume) {
+            Ok(count) => return Some(count),
+            Err(error) if patience.is_over() => {
+                state.damaged.lock().push(format!("open traces: {error}"));
+                tracing::error!(%error, "cannot read which traces were open");
+                return Some(0);
+            }
+            Err(error) => {
+                if !patience.wait(&format!("cannot read which traces were open: {error}")) {
+                    return None;
+                }
+            }
         }
     }
 }

@@ -134,7 +134,7 @@ impl World {
             }
             true
         };
-        store.replay(&mut each).unwrap();
+        store.replay(0, &mut each).unwrap();
     }
 
     /// As after `kill -9`: only what is stored is left.

@@ -61,9 +61,12 @@ pub enum FrameError {
     /// It had been written, and is not there any more.
     #[error("log frame is lost")]
     Lost,
-    /// The database cannot read it.
+    /// The database finds that it is not what was written.
     #[error("log frame cannot be read: {0}")]
     Unreadable(String),
+    /// The database failed to read it, and may not the next time.
+    #[error("log frame cannot be read: {0}")]
+    Failed(String),
 }
 
 /// Builds frames, keeping its buffers.

@@ -76,7 +76,7 @@ pub(crate) fn open(dir: &Path) -> Found {
     let (store, segments, damaged) = SpanStore::open(dir, options()).unwrap();
     let (mut frames, mut lost) = (BTreeSet::new(), BTreeSet::new());
     store
-        .replay(&mut |replayed| {
+        .replay(0, &mut |replayed| {
             match replayed.frame {
                 // From an earlier opening.
                 Ok(_) if replayed.seq > LAST => {}

@@ -4,6 +4,7 @@
 
 #[path = "../../../../query/tests/suite/checks.rs"]
 mod checks;
+mod closed;
 mod damaged;
 mod gap;
 mod large;

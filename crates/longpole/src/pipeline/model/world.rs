@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use bytes::Bytes;
 use ingest::{Admitted, Charge, CommitError, prepare};
@@ -66,12 +66,23 @@ struct Sealed {
 /// What happens while a stage next asks for the time.
 type Hook = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
+/// Has something happen after the time was asked for so often.
+fn after(asks: u32, hook: &Hook, happens: Box<dyn FnOnce() + Send>) {
+    if asks == 0 {
+        return happens();
+    }
+    let next = Arc::clone(hook);
+    *hook.lock() = Some(Box::new(move || after(asks - 1, &next, happens)));
+}
+
 /// What outlives the process.
 struct Outer {
     dir: TempDir,
     setting: Setting,
     time: Arc<AtomicU64>,
     hook: Hook,
+    /// During the next start, after a stage has asked for the time so often, the store cannot be opened again for a while.
+    closes_after: Option<u32>,
     sealed: BTreeMap<SegmentId, Sealed>,
     seen: HashSet<TraceId>,
 }
@@ -105,11 +116,12 @@ impl World {
             }
             UnixNanos(read.load(Ordering::Relaxed))
         });
-        Self::begin(Outer { dir, setting, time, hook, sealed: BTreeMap::new(), seen: HashSet::new() }, clock)
+        let (sealed, seen) = (BTreeMap::new(), HashSet::new());
+        Self::begin(Outer { dir, setting, time, hook, closes_after: None, sealed, seen }, clock)
     }
 
     /// A process begins: as `serve` does it, without the threads.
-    fn begin(outer: Outer, clock: Clock) -> Self {
+    fn begin(mut outer: Outer, clock: Clock) -> Self {
         let (store, segments, damaged) = SpanStore::open(outer.dir.path(), outer.setting.store).unwrap();
         assert_eq!(damaged, Vec::<String>::new());
         let found: Vec<SegmentId> = segments.iter().map(|stored| stored.handle.id()).collect();
@@ -136,7 +148,16 @@ impl World {
         let (seal, of_state) = (outer.setting.seal, Arc::clone(&state));
         let of_store = Arc::clone(&store);
         let mut assembling = Assembling::new(of_state, of_store, seal, clock.clone(), to_sealer, stopping);
+        let opened_again = outer.closes_after.take().map(|asks| {
+            let (state, store) = (Arc::clone(&state), Arc::clone(&store));
+            let (done, opened_again) = channel();
+            after(asks, &outer.hook, Box::new(move || close_until_waited_for(state, store, done)));
+            opened_again
+        });
         assert!(assembling.recover());
+        if let Some(opened_again) = opened_again {
+            opened_again.recv().unwrap();
+        }
         let engine = Engine::new(Arc::clone(&state), Arc::clone(&store));
         let waiting = VecDeque::new();
         let mut world = Self {
@@ -180,6 +201,13 @@ impl World {
         drop((state, engine, store, disk, to_assembling, committed, assembling, cuts, waiting, sealer));
         outer.dir = image.unwrap_or(outer.dir);
         Self::begin(outer, clock)
+    }
+
+    /// The process is killed. While the next one starts, after a stage has asked for the time so often, the store cannot
+    /// be opened again until that is seen to be waited for.
+    pub(super) fn die_and_close_after(mut self, asks: u32) -> Self {
+        self.outer.closes_after = Some(asks);
+        self.die(false)
     }
 
     pub(super) fn now(&self) -> UnixNanos {
@@ -405,6 +433,34 @@ fn image_of(folder: &Path) -> TempDir {
         let (before, image) = (listing(folder), super::life::folder());
         let copied = before.iter().all(|(file, _)| copy_file(folder, image.path(), file).is_ok());
         if copied && listing(folder) == before && listing(image.path()) == before {
+/// Closes the database by opening it again in vain. What it takes to open it.
+fn close(store: &SpanStore) -> Vec<u8> {
+    let current = store.dir().join("rocksdb/CURRENT");
+    let whole = std::fs::read(&current).unwrap();
+    std::fs::write(&current, b"MANIFEST-none\n").unwrap();
+    store.reopen().unwrap_err();
+    whole
+}
+
+fn close_until_waited_for(state: Arc<State>, store: Arc<SpanStore>, done: Sender<()>) {
+    let whole = close(&store);
+    std::thread::spawn(move || {
+        let waits = || state.not_ready.lock().as_ref().is_none_or(|why| why.contains("tried again"));
+        while !waits() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        open_again(&store, &whole);
+        // Before the next process opens it.
+        drop((state, store));
+        done.send(()).unwrap();
+    });
+}
+
+fn open_again(store: &SpanStore, current: &[u8]) {
+    std::fs::write(store.dir().join("rocksdb/CURRENT"), current).unwrap();
+    store.reopen().unwrap();
+}
+
             return image;
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
