@@ -100,9 +100,9 @@ pub(crate) async fn run(
     tokio::task::spawn_blocking(move || {
         let ids = segments.iter().map(|stored| stored.handle.id()).collect();
         loading.add_stored(segments);
-        loading.add_stored_rollups(&of_rollups, &ids)
+        loading.add_stored_rollups(&of_rollups, &ids);
     })
-    .await??;
+    .await?;
 
     let (queue, admitted) = mpsc::channel(QUEUE_REQUESTS);
     let pipeline = Pipeline::start(Arc::clone(&state), Arc::clone(&store), &config, admitted)?;

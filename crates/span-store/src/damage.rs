@@ -42,7 +42,8 @@ pub(crate) fn open(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> {
         let error = match open_rocks(dir, cache, opening) {
             Ok(db) => {
                 let last_frame = scan.last_frame.unwrap_or(0);
-                return Ok(Opened { db, damaged, last_frame, next_segment: 0 });
+                let recovery = opening.recovery;
+                return Ok(Opened { db, recovery, damaged, last_frame, next_segment: 0 });
             }
             Err(StoreError::Rocks(error)) => error,
             Err(other) => return Err(other),

@@ -22,6 +22,8 @@ use crate::rollup;
 pub(crate) struct Database {
     dir: PathBuf,
     cache: Cache,
+    /// How it was opened first: a hole in its log stays until what is in that file is sealed.
+    opening: Opening,
     open: RwLock<Option<Db>>,
     reopened: AtomicU64,
     dictionaries: Dictionaries,
@@ -49,10 +51,11 @@ impl Default for Opening {
 }
 
 impl Database {
-    pub(crate) fn new(dir: &Path, cache: Cache, db: Db) -> Self {
+    pub(crate) fn new(dir: &Path, cache: Cache, db: Db, recovery: DBRecoveryMode) -> Self {
         let dictionaries = Dictionaries::load(&db);
+        let opening = Opening { recovery, ..Opening::default() };
         let (open, reopened) = (RwLock::new(Some(db)), AtomicU64::new(0));
-        Self { dir: dir.to_owned(), cache, open, reopened, dictionaries }
+        Self { dir: dir.to_owned(), cache, opening, open, reopened, dictionaries }
     }
 
     /// What was read when it was opened first, which stays when it is opened again.
@@ -97,7 +100,7 @@ impl Database {
         let mut open = self.open.write();
         // Closed before it is opened: there is one lock file.
         drop(open.take());
-        *open = Some(open_rocks(&self.dir, &self.cache, Opening::default())?);
+        *open = Some(open_rocks(&self.dir, &self.cache, self.opening)?);
         self.reopened.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

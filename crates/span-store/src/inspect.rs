@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rocksdb::{Cache, IteratorMode};
 
 use crate::damage;
-use crate::database::{self, Database};
+use crate::database::{self, Database, Opening};
 use crate::dictionaries;
 use crate::error::StoreError;
 use crate::log::{self, Generation, Replayed};
@@ -48,7 +48,7 @@ impl Inspection {
         let db = database::open_to_read(dir, &cache, scan.hole)?;
         let noted = open::known(&db)?;
         damaged.extend(damage::recorded_texts(&db)?);
-        let db = Arc::new(Database::new(dir, cache, db));
+        let db = Arc::new(Database::new(dir, cache, db, Opening::default().recovery));
         // The width of slices says only when a partition of the first kind ended, which nobody asks here.
         let loaded = partitions::load(&db, &families, &StoreOptions::default())?;
         damaged.extend(loaded.damaged);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use rocksdb::{Cache, Direction, IteratorMode};
+use rocksdb::{Cache, DBRecoveryMode, Direction, IteratorMode};
 use segment::{Key, SegmentMeta};
 
 use crate::damage;
@@ -33,6 +33,8 @@ const METAS_WORTH: usize = 64;
 /// An open database, and what had to be set aside for it.
 pub(crate) struct Opened {
     pub(crate) db: Db,
+    /// How its log was read. While a hole is in it, there is no opening it in another way.
+    pub(crate) recovery: DBRecoveryMode,
     pub(crate) damaged: Vec<String>,
     /// The greatest frame number that anything on disk names.
     pub(crate) last_frame: u64,

@@ -198,7 +198,8 @@ impl SpanStore {
                 let (from, to) = (file.number.to_be_bytes(), full_key(file.number, Key::Meta));
                 db.delete_file_in_range_cf(&family, &from[..], &to[..])?;
             }
-            retired.swap_remove(at);
+            // In their order: what became a coarser rollup goes before that does.
+            retired.remove(at);
         }
         Ok(())
     }

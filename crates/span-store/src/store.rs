@@ -132,12 +132,19 @@ impl SpanStore {
         options: StoreOptions,
     ) -> Result<(Self, Vec<StoredSegment>, Vec<String>), StoreError> {
         let cache = Cache::new_lru_cache(options.cache_bytes);
-        let opened = match open::database(dir, &cache) {
-            // Opening needs some room, too.
-            Err(error) if error.is_full() && disk::give_up_ballast(dir) => open::database(dir, &cache)?,
-            other => other?,
-        };
-        let db = Arc::new(Database::new(dir, cache, opened.db));
+    ) -> Result<(Self, Vec<StoredSegment>, Vec<String>), StoreError> {
+        match Self::try_open(dir, options) {
+            // Each step needs some room, and after a write that failed RocksDB takes no other until it is opened anew.
+            Err(error) if error.is_full() && disk::give_up_ballast(dir) => Self::try_open(dir, options),
+            other => other,
+        }
+    }
+
+    fn try_open(
+        dir: &Path,
+        options: StoreOptions,
+        let opened = open::database(dir, &cache)?;
+        let db = Arc::new(Database::new(dir, cache, opened.db, opened.recovery));
         let families = database::families(dir)?;
         let loaded = partitions::load(&db, &families, &options)?;
         let of_segments = loaded.segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
@@ -169,10 +176,7 @@ impl SpanStore {
             sealed_seq: AtomicU64::new(sealed),
             first_seq,
         };
-        match store.begin_generation() {
-            Err(error) if error.is_full() && disk::give_up_ballast(dir) => store.begin_generation()?,
-            other => other?,
-        }
+        store.begin_generation()?;
         store.completed_dictionaries = store.complete_dictionaries();
         Ok((store, segments, damaged))
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use sample::{HOUR, LAST, SEALED, SEGMENTS, copy, files, make, noise, open, options, publish, request};
 use segment::{Blocks, Key};
-use span_store::{SpanStore, StoreOptions};
+use span_store::{Replayed, SpanStore, StoreOptions};
 use trace_model::UnixNanos;
 
 fn flip(path: &Path, at: u64) {
@@ -223,4 +223,36 @@ fn opening_again_keeps_every_frame_and_every_reader() {
     let found = open(dir.path());
     assert_eq!(found.frames, (1..=40).collect());
     assert!(found.lost.is_empty() && found.damaged.is_empty(), "{found:?}");
+}
+
+/// The file with the hole stays until what is in it is sealed.
+#[test]
+fn a_store_that_was_opened_with_a_hole_in_its_log_can_be_opened_again() {
+    let original = tempfile::tempdir().unwrap();
+    make(original.path());
+    let length = |log: &Path| log.metadata().unwrap().len();
+    let logs: Vec<PathBuf> =
+        files(original.path(), ".log").into_iter().filter(|log| length(log) > 0).collect();
+    assert!(logs.len() > 1);
+    for log in logs {
+        let dir = tempfile::tempdir().unwrap();
+        copy(original.path(), dir.path());
+        flip(&dir.path().join("rocksdb").join(log.file_name().unwrap()), length(&log) / 2);
+        let (store, _, damaged) = SpanStore::open(dir.path(), options()).unwrap();
+        assert_eq!(damaged.len(), 1, "{damaged:?}");
+        let frames = || {
+            let mut found = Vec::new();
+            let mut each = |replayed: Replayed| {
+                found.push((replayed.seq, replayed.frame.is_ok()));
+                true
+            };
+            store.replay(0, &mut each).unwrap();
+            found
+        };
+        let before = frames();
+        assert!(before.iter().any(|(_, is_read)| *is_read));
+        store.reopen().unwrap();
+        assert_eq!(frames(), before);
+        assert!(store.append(&[request(1_000)], UnixNanos(1)).unwrap() > LAST);
+    }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use segment::{ItemKey, Names, ReadError, RollupBlock, RollupMeta, Tier, decode_meta};
-use span_store::{RollupHandle, SegmentId, SpanStore, StoreError, StoredRollup};
+use span_store::{RollupHandle, SegmentId, SpanStore, StoredRollup};
 use trace_model::{OperationId, ServiceId, SpanKind};
 
 use crate::names::NameTable;
@@ -101,15 +101,9 @@ impl Rollup {
 
 impl State {
     /// Takes the rollups in that were there at start. Those whose segments are still stored, that were made anew, or
-    /// that became a coarser one, do not count and go at once: nothing may bring them back.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn add_stored_rollups(
-        &self,
-        store: &SpanStore,
-        segments: &HashSet<SegmentId>,
-    ) -> Result<(), StoreError> {
+    /// that became a coarser one, do not count and go at once: nothing may bring them back. On a disk without room they
+    /// stay until the house is kept.
+    pub fn add_stored_rollups(&self, store: &SpanStore, segments: &HashSet<SegmentId>) {
         let mut loaded = Vec::new();
         for stored in store.take_stored_rollups() {
             match Rollup::load(&stored, &self.names) {
@@ -122,9 +116,10 @@ impl State {
         let (kept, gone) = told_apart(loaded, segments);
         gone.iter().for_each(|rollup| store.retire_rollup(&rollup.handle));
         drop(gone);
-        store.drop_retired()?;
+        if let Err(error) = store.drop_retired() {
+            tracing::warn!(%error, "rollups that do not count still have their files; dropping them is tried again");
+        }
         self.view.write().rollups = Arc::new(kept);
-        Ok(())
     }
 }
 

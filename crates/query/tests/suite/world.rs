@@ -103,7 +103,7 @@ impl World {
         assert_eq!(damaged, Vec::<String>::new());
         let ids = segments.iter().map(|stored| stored.handle.id()).collect();
         let (store, state) = (Arc::new(store), state_of(segments));
-        state.add_stored_rollups(&store, &ids).unwrap();
+        state.add_stored_rollups(&store, &ids);
         let mut world = Self {
             dir: dir.to_path_buf(),
             engine: Engine::new(Arc::clone(&state), Arc::clone(&store)),
