@@ -83,7 +83,7 @@ pub(crate) fn problems(db: &Db, dictionaries: &Dictionaries, segments: &[StoredS
 }
 
 impl SpanStore {
-    /// What new segments are to be compressed with. Hold it until the segment is published.
+    /// What new segments are to be compressed with. Hold it until the segment is built; from then on its draft does.
     pub fn dictionary(&self) -> Option<Arc<Dictionary>> {
         self.db.dictionaries().newest()
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rocksdb::{Cache, IngestExternalFileOptions, SstFileWriter, WriteOptions};
-use segment::{BuildError, Key, ReadError, SegmentMeta};
+use segment::{BuildError, Dictionary, Key, ReadError, SegmentMeta};
 use trace_model::{TraceId, UnixNanos};
 
 use crate::database::{self, Database};
@@ -47,6 +47,8 @@ pub struct Draft {
     id: SegmentId,
     file: DraftFile,
     meta: SegmentMeta,
+    /// The one that its meta names, which stays as long as somebody holds it.
+    dictionary: Option<Arc<Dictionary>>,
 }
 
 impl Draft {
@@ -269,7 +271,7 @@ impl SpanStore {
     /// Builds a segment beside the store. Any number may be built at a time.
     ///
     /// # Errors
-    /// If it cannot be built; then nothing of it is left.
+    /// If it cannot be built, or names a dictionary that is not there; then nothing of it is left.
     pub fn draft(
         &self,
         id: SegmentId,
@@ -278,7 +280,9 @@ impl SpanStore {
         let file = DraftFile(self.ingest_path(&format!("segment-{:08}", id.0)));
         let written = self.write_file(&file.0, &|key| full_key(id, key), build);
         let meta = self.health.note(written)?;
-        Ok(Draft { id, file, meta })
+        // While whoever builds holds it.
+        let dictionary = self.db.dictionaries().named(meta.dictionary).map_err(BuildError::Sink)?;
+        Ok(Draft { id, file, meta, dictionary })
     }
 
     /// Makes a draft part of the store in one atomic step. Drafts are published in the order of their numbers.
@@ -299,9 +303,8 @@ impl SpanStore {
     }
 
     fn ingest_draft(&self, now: UnixNanos, draft: Draft) -> Result<StoredSegment, StoreError> {
-        let Draft { id, file, meta } = draft;
+        let Draft { id, file, meta, dictionary } = draft;
         let bytes = file_bytes(&file.0);
-        let dictionary = self.db.dictionaries().named(meta.dictionary).map_err(BuildError::Sink)?;
         // From here on no merge may switch the partition.
         let _switch = self.switch.lock();
         let partition = self.partition_at(now)?;

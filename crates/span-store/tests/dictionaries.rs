@@ -350,3 +350,23 @@ fn there_are_no_more_than_some() {
     assert_eq!(add(&store, "new words"), 17);
     assert!(store.add_dictionary(b"").unwrap_or_default().is_none());
 }
+
+/// Another one may be adopted before it is this segment's turn.
+#[test]
+fn a_segment_that_is_built_and_not_published_holds_its_dictionary() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ..) = open(dir.path());
+    let first = add(&store, "words");
+    let meta = SegmentMeta { format: segment::FORMAT, dictionary: first, ..SegmentMeta::default() };
+    let built = store.draft(store.number_segment(), &mut |sink| {
+        sink(Key::Meta, &meta.encode_to_vec()).map_err(BuildError::Sink)?;
+        Ok(meta.clone())
+    });
+    let draft = built.unwrap();
+    add(&store, "other words");
+    assert_eq!((store.drop_dictionaries().unwrap(), store.dictionaries()), (0, 2));
+    let published = store.publish_draft(UnixNanos(HOUR), draft).unwrap();
+    assert_eq!(named(&[published]), [(0, "words".to_owned())]);
+    // Nobody reads it any more.
+    assert_eq!(store.drop_dictionaries().unwrap(), 1);
+}
