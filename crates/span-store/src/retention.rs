@@ -97,7 +97,11 @@ impl SpanStore {
     /// # Errors
     /// If RocksDB fails; it is tried again when the house is next kept.
     pub fn drop_retired(&self) -> Result<(), StoreError> {
-        self.drop_retired_rollups()?;
+        let rollups = self.drop_retired_rollups();
+        self.drop_retired_partitions().and(rollups)
+    }
+
+    fn drop_retired_partitions(&self) -> Result<(), StoreError> {
         let mut retired = self.retired.lock();
         let mut at = 0;
         while let Some(partition) = retired.get(at) {
@@ -114,5 +118,34 @@ impl SpanStore {
             retired.swap_remove(at);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::StoreOptions;
+
+    /// Whether a family that has no handle is on the disk is asked of a file that is damaged here.
+    #[test]
+    fn what_cannot_be_dropped_keeps_nothing_else_from_being_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, ..) = SpanStore::open(dir.path(), StoreOptions::default()).unwrap();
+        let (begin, end) = (UnixNanos(0), UnixNanos(1));
+        let stuck = Partition::new(PartitionId { begin, end, generation: 0 });
+        store.retired.lock().push(Arc::new(stuck));
+        let rollup = store
+            .publish_rollup(&mut |sink| sink(segment::Key::Meta, b"meta").map_err(segment::BuildError::Sink));
+        store.retire_rollup(&rollup.unwrap());
+        let current = dir.path().join("rocksdb/CURRENT");
+        let whole = std::fs::read(&current).unwrap();
+        std::fs::write(&current, b"MANIFEST-none\n").unwrap();
+        store.keep_house().unwrap_err();
+        assert!(store.log.lock().spare.is_some(), "the log goes on");
+        assert!(store.rollups.is_all_dropped());
+        assert_eq!(store.retired.lock().len(), 1);
+        std::fs::write(&current, whole).unwrap();
+        store.keep_house().unwrap();
+        assert!(store.retired.lock().is_empty());
     }
 }

@@ -140,6 +140,11 @@ impl Rollups {
     pub(crate) fn take_found(&self) -> Vec<StoredRollup> {
         std::mem::take(&mut self.found.lock())
     }
+
+    #[cfg(test)]
+    pub(crate) fn is_all_dropped(&self) -> bool {
+        self.retired.lock().is_empty()
+    }
 }
 
 impl SpanStore {
