@@ -166,6 +166,12 @@ impl OpenTrace {
         self.revised
     }
 
+    /// Whether an analysis that takes the place of an earlier one is to come, or waits to be sealed. Not so of a trace that
+    /// was taken back for spans which so far were all repeated.
+    pub fn is_being_revised(&self) -> bool {
+        self.revised && (self.unanalysed || self.phase == Phase::Finished)
+    }
+
     /// What was sealed of it from arrivals since then is held; what arrived earlier was not looked for.
     pub fn searched_since(&self) -> UnixNanos {
         self.searched_since

@@ -125,8 +125,8 @@ fn build(
     insist: bool,
 ) -> Result<Option<Rollup>, RetireError> {
     let Some(first) = segments.first() else { return Ok(None) };
-    // Their analysis is about to be made again, of all that is known of them.
-    let left_out = if insist { held_again(&state.assembly.lock()).collect() } else { HashSet::new() };
+    // Their analysis is made again, of all that is known of them.
+    let left_out = if insist { being_revised(&state.assembly.lock()) } else { HashSet::new() };
     let mut source = PartitionSource::new(state, view, segments, left_out, insist)?;
     let partition = first.handle.partition();
     let input = RollupInput {
@@ -180,7 +180,12 @@ fn exchange(
     false
 }
 
-/// Traces in memory that were analysed before and will be again.
+/// Traces in memory whose new analysis takes the place of one that the rollup would count.
+fn being_revised(assembly: &Assembly) -> HashSet<TraceId> {
+    assembly.assembler.iter().filter(|(_, trace)| trace.is_being_revised()).map(|(id, _)| *id).collect()
+}
+
+/// Traces in memory that were analysed before and may be again.
 fn held_again(assembly: &Assembly) -> impl Iterator<Item = TraceId> + '_ {
     assembly.assembler.iter().filter(|(_, trace)| trace.is_revised()).map(|(id, _)| *id)
 }
