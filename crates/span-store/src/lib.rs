@@ -46,6 +46,6 @@ pub use options::{Durability, StoreOptions};
 pub use partition::{PartitionId, SegmentHandle, SegmentId};
 pub use parts::in_parts;
 pub use repair::{Repaired, repair};
-pub use retention::Expired;
+pub use retention::{Expired, Retirement};
 pub use rollup::{RollupHandle, StoredRollup};
 pub use store::{Draft, Sink, SpanStore, StoreSize, StoredSegment, decode_meta};

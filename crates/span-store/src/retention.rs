@@ -29,6 +29,25 @@ pub struct Expired {
     pub bytes: u64,
 }
 
+/// A partition that may be taken out of the store. Dropping it leaves the partition where it is.
+#[derive(Debug)]
+#[must_use = "the partition goes when this is finished"]
+pub struct Retirement<'a> {
+    store: &'a SpanStore,
+    id: PartitionId,
+}
+
+impl Retirement<'_> {
+    /// Takes the partition out of the store. Its files go when the last handle to a segment in it has gone: at once, or
+    /// when the house is next kept.
+    pub fn finish(self) {
+        self.store.take_out(self.id);
+        if let Err(error) = self.store.drop_retired() {
+            tracing::warn!(%error, "a partition that was taken out still has its files; dropping them is tried again");
+        }
+    }
+}
+
 impl SpanStore {
     /// The partitions that retention takes at `now`, oldest first. The newest goes by age alone.
     pub fn expired(&self, now: UnixNanos) -> Vec<Expired> {
@@ -50,16 +69,14 @@ impl SpanStore {
         gone
     }
 
-    /// Takes a partition out of the store. Its files go when the last handle to a segment in it has gone: at once,
-    /// or when the house is next kept.
+    /// Prepares to take a partition out of the store: all of it that can fail. Nothing has gone until
+    /// [`finish`](Retirement::finish), and without that nothing does.
     ///
     /// # Errors
     /// If RocksDB fails.
-    pub fn retire_partition(&self, id: PartitionId) -> Result<(), StoreError> {
-        // First: what is taken out is dropped when the house is next kept, whatever became of this.
-        self.note_what_goes()?;
-        self.take_out(id);
-        self.drop_retired()
+    pub fn begin_retirement(&self, id: PartitionId) -> Result<Retirement<'_>, StoreError> {
+        self.health.note(self.note_what_goes())?;
+        Ok(Retirement { store: self, id })
     }
 
     fn take_out(&self, id: PartitionId) {
@@ -73,7 +90,7 @@ impl SpanStore {
 
     /// Which frames are sealed and which numbers segments have had is known from segments, and those that knew may go.
     /// Without this note, a start would take frames that are still in the log for spans that were never sealed, and new
-    /// segments for those that a rollup stands for.
+    /// segments for those that a rollup stands for. It is true also of a partition that stays.
     fn note_what_goes(&self) -> Result<(), StoreError> {
         let mut note = WriteBatch::default();
         note.put(SEALED_KEY, self.sealed_seq().to_be_bytes());

@@ -133,8 +133,6 @@ impl SpanStore {
         dir: &Path,
         options: StoreOptions,
     ) -> Result<(Self, Vec<StoredSegment>, Vec<String>), StoreError> {
-        let cache = Cache::new_lru_cache(options.cache_bytes);
-    ) -> Result<(Self, Vec<StoredSegment>, Vec<String>), StoreError> {
         match Self::try_open(dir, options) {
             // Each step needs some room, and after a write that failed RocksDB takes no other until it is opened anew.
             Err(error) if error.is_full() && disk::give_up_ballast(dir) => Self::try_open(dir, options),
@@ -145,6 +143,8 @@ impl SpanStore {
     fn try_open(
         dir: &Path,
         options: StoreOptions,
+    ) -> Result<(Self, Vec<StoredSegment>, Vec<String>), StoreError> {
+        let cache = Cache::new_lru_cache(options.cache_bytes);
         let opened = open::database(dir, &cache)?;
         let db = Arc::new(Database::new(dir, cache, opened.db, opened.recovery));
         let families = database::families(dir)?;

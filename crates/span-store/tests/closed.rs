@@ -77,11 +77,11 @@ fn a_partition_stays_if_it_cannot_be_noted_what_was_sealed() {
     let old = publish(&store, 100 * HOUR, (1, 4)).handle.partition();
     publish(&store, 200 * HOUR, (0, 0));
     while_closed(&store, || {
-        assert!(matches!(store.retire_partition(old), Err(StoreError::Closed)));
+        assert!(matches!(store.begin_retirement(old), Err(StoreError::Closed)));
     });
     store.keep_house().unwrap();
     assert_eq!((store.size().partitions, families(dir.path(), "p-")), (2, 2));
-    store.retire_partition(old).unwrap();
+    store.begin_retirement(old).unwrap().finish();
     assert_eq!((store.size().partitions, families(dir.path(), "p-")), (1, 1));
     drop(store);
     let found = open(dir.path());

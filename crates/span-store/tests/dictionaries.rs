@@ -288,12 +288,12 @@ fn a_dictionary_goes_with_the_last_segment_that_names_it() {
     let [first, second] = segments;
     let partition = first.handle.partition();
     drop(first);
-    store.retire_partition(partition).unwrap();
+    store.begin_retirement(partition).unwrap().finish();
     assert_eq!(store.drop_dictionaries().unwrap(), 0, "one segment names it");
     // Somebody still reads from what was taken out.
     let (reader, partition) = (second.handle.clone(), second.handle.partition());
     drop(second);
-    store.retire_partition(partition).unwrap();
+    store.begin_retirement(partition).unwrap().finish();
     assert_eq!(store.drop_dictionaries().unwrap(), 0, "it is being read with");
     assert_eq!(reader.dictionary().unwrap().bytes(), b"words");
     drop(reader);

@@ -26,7 +26,7 @@ fn store(dir: &Path) -> SpanStore {
 /// Lets retention take what it takes.
 fn retain(store: &SpanStore, now: u64) -> usize {
     let expired = store.expired(UnixNanos(now));
-    expired.iter().for_each(|gone| store.retire_partition(gone.partition).unwrap());
+    expired.iter().for_each(|gone| store.begin_retirement(gone.partition).unwrap().finish());
     expired.len()
 }
 

@@ -321,7 +321,7 @@ fn a_partition_goes_with_its_last_reader() {
     let (store, _) = open(dir.path());
     let old = publish(&store, 100 * SLICE, (0, 0), 10).handle;
     let new = publish(&store, 101 * SLICE, (0, 0), 10).handle;
-    store.retire_partition(old.partition()).unwrap();
+    store.begin_retirement(old.partition()).unwrap().finish();
     assert_eq!(store.size().partitions, 1);
     store.keep_house().unwrap();
     assert_eq!(old.get(Key::Hashes).unwrap().unwrap(), b"hashes", "somebody is still at it");
@@ -341,7 +341,7 @@ fn frames_of_a_partition_that_is_gone_are_not_replayed() {
     append(&store, 1..=4);
     let old = publish(&store, 100 * SLICE, (1, 4), 10).handle.partition();
     publish(&store, 101 * SLICE, (0, 0), 10);
-    store.retire_partition(old).unwrap();
+    store.begin_retirement(old).unwrap().finish();
     drop(store);
     let (store, _) = open(dir.path());
     assert_eq!((replayed(&store), store.sealed_seq()), (Vec::new(), 4));
@@ -467,7 +467,7 @@ fn a_partition_of_which_nothing_can_be_read_goes_with_age() {
     assert!(damaged[0].contains(&name) && !store.names_gone_partition(&damaged[0]));
     assert_eq!(store.expired(UnixNanos(101 * SLICE + 24 * HOUR - 1)), []);
     for gone in store.expired(UnixNanos(101 * SLICE + 24 * HOUR)) {
-        store.retire_partition(gone.partition).unwrap();
+        store.begin_retirement(gone.partition).unwrap().finish();
     }
     assert!(store.names_gone_partition(&damaged[0]) && !store.names_gone_partition("log frame 3: lost"));
     drop((segments, store));

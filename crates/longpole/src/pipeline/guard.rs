@@ -107,13 +107,14 @@ impl Guard {
         let must = full && !self.sealing_may_help();
         // What was open at the last stop is reopened first: it should find its segments.
         let should = space.free < comfortable && self.state.not_ready.lock().is_none();
-        if must || should {
-            self.make_room(space, comfortable.max(self.watch.resume_at(space.total)), full);
-        }
         match self.store.failure() {
             Some(failure) => self.heal(&failure, full, space.free),
             // Whoever's write failed says so afterwards, which may be after this had healed it.
             None => self.state.set_refusing(Refusal::Log, None),
+        }
+        // A store that fails can neither take a rollup nor note what goes.
+        if (must || should) && self.store.failure().is_none() {
+            self.make_room(space, comfortable.max(self.watch.resume_at(space.total)), full);
         }
         let failing = self.store.failure().is_some();
         self.keep_ballast(space, full || failing);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use segment::{BuildError, ReadError, RollupInput, RollupMeta, Tier, TraceHeads, build_rollup};
-use span_store::{Expired, SegmentId, SpanStore, StoreError};
+use span_store::{Expired, Retirement, SegmentId, SpanStore, StoreError};
 use trace_model::{TraceId, UnixNanos};
 
 use crate::rollups::Rollup;
@@ -44,7 +44,8 @@ pub enum Retired {
 /// Puts a rollup in the place of a partition.
 ///
 /// The rollup is stored before the partition goes. Until the view is exchanged the segments are what counts, and from
-/// then on the rollup; after a crash in between, the segments are still there and the rollup is made anew.
+/// then on the rollup; after a crash in between, the segments are still there and the rollup is made anew. All that can
+/// fail comes before the exchange, so that the view and the store never differ.
 ///
 /// With `insist`, what cannot be read is left out and reported, and nothing is waited for.
 ///
@@ -61,26 +62,23 @@ pub fn retire_partition(
     let view = state.snapshot_of_stored();
     let segments = segments_of(&view, expired);
     let rollup = build(state, store, &view, &segments, insist)?.map(Arc::new);
+    let give_up = || rollup.iter().for_each(|rollup| store.retire_rollup(&rollup.handle));
+    let retirement = store.begin_retirement(expired.partition).inspect_err(|_| give_up())?;
     if !exchange(state, &view, &segments, rollup.as_ref(), insist) {
-        if let Some(rollup) = rollup {
-            store.retire_rollup(&rollup.handle);
-        }
+        give_up();
         state.housekeeping.lock().postponed += 1;
         return Ok(Retired::Postponed);
     }
     drop(view);
-    let spans = segments.iter().map(|segment| segment.meta.spans).sum();
-    let gone = Retired::Gone { segments: segments.len() as u64, spans };
-    note(state, expired, segments.len() as u64, spans, now);
-    drop(segments);
-    store.retire_partition(expired.partition)?;
-    Ok(gone)
+    let (segments, spans) = finish(retirement, segments);
+    note(state, expired, segments, spans, now);
+    Ok(Retired::Gone { segments, spans })
 }
 
 /// Drops a partition and leaves nothing of it: for a disk that is too full to write a rollup. Segments and spans in it.
 ///
 /// # Errors
-/// If the store fails.
+/// If the store fails. Then all is as it was.
 pub fn drop_partition(
     state: &State,
     store: &SpanStore,
@@ -90,12 +88,20 @@ pub fn drop_partition(
     let _keeping = state.keeping.lock();
     let segments = segments_of(&state.snapshot_of_stored(), expired);
     let gone: Vec<SegmentId> = segments.iter().map(|segment| segment.id).collect();
+    let retirement = store.begin_retirement(expired.partition)?;
     state.exchange_for_rollup(&gone, None);
-    let spans = segments.iter().map(|segment| segment.meta.spans).sum();
-    note(state, expired, gone.len() as u64, spans, now);
+    let (segments, spans) = finish(retirement, segments);
+    note(state, expired, segments, spans, now);
+    Ok((segments, spans))
+}
+
+/// Has the store follow the view, in which these segments are not any more. How many there are, and spans in them.
+fn finish(retirement: Retirement<'_>, segments: Vec<Arc<SealedSegment>>) -> (u64, u64) {
+    let gone = (segments.len() as u64, segments.iter().map(|segment| segment.meta.spans).sum());
+    // The files go at once if nobody else reads them.
     drop(segments);
-    store.retire_partition(expired.partition)?;
-    Ok((gone.len() as u64, spans))
+    retirement.finish();
+    gone
 }
 
 fn segments_of(view: &View, expired: &Expired) -> Vec<Arc<SealedSegment>> {

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 
 use query::{
     BottleneckGroup, BottleneckQuery, Freed, GroupBy, LatencyQuery, Retired, RollupOptions, Window,
-    keep_rollups, retire_partition,
+    drop_partition, keep_rollups, retire_partition,
 };
 use segment::Tier;
-use span_store::Expired;
-use trace_model::{NanoDuration, StatusCode, UnixNanos};
+use span_store::{Expired, SpanStore, StoreError, StoreOptions};
+use trace_model::{NanoDuration, StatusCode, TraceId, UnixNanos};
 
 use crate::oracle::Oracle;
-use crate::spans::{BASE, Dice, SECOND, SERVICES, random_spans, request};
-use crate::world::World;
+use crate::spans::{BASE, Dice, SECOND, SERVICES, Span, random_spans, request};
+use crate::world::{World, state_of, while_closed};
 
 const LIVES: u64 = 60;
 const MINUTE: u64 = UnixNanos::PER_MINUTE;
@@ -222,7 +222,7 @@ fn rolled_up(dir: &std::path::Path, dice: &mut Dice) -> World {
     finish(&mut world);
     world.wait(40 * 86_400);
     let mut span = random_spans(&mut Dice(1))[0].clone();
-    span.trace_id = trace_model::TraceId::new([0xee; 16]).unwrap();
+    span.trace_id = TraceId::new([0xee; 16]).unwrap();
     (span.start, span.end) = (world.now, world.now);
     world.deliver(request(&[span]));
     finish(&mut world);
@@ -332,6 +332,75 @@ fn a_store_that_fails_costs_a_rollup_nothing() {
     assert_same(&before, &sums(&world, Tier::Minute), "it stayed");
     assert!(matches!(retire().unwrap(), Retired::Gone { .. }));
     assert_same(&before, &sums(&world, Tier::Minute), "it went");
+}
+
+/// A world in which the oldest of several partitions can go.
+fn with_an_oldest(dir: &std::path::Path) -> World {
+    let mut world = World::open(dir);
+    for trace in 1..=2 {
+        world.deliver(request(&[one_span(trace)]));
+        finish(&mut world);
+    }
+    assert_eq!(world.state.snapshot().sealed.len(), 2);
+    world
+}
+
+fn one_span(trace: u8) -> Span {
+    let mut span = random_spans(&mut Dice(3))[0].clone();
+    (span.trace_id, span.parent) = (TraceId::new([trace; 16]).unwrap(), None);
+    span
+}
+
+#[test]
+fn a_trace_that_was_taken_back_for_a_repeated_span_is_counted_when_nothing_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = with_an_oldest(dir.path());
+    let before = sums(&world, Tier::Minute);
+    world.deliver(request(&[one_span(1)]));
+    assert!(world.state.assembly.lock().assembler.holds(&one_span(1).trace_id));
+    assert_eq!(world.retire(true), Some(Retired::Gone { segments: 1, spans: 1 }));
+    world.wait(1_000);
+    world.finish_quiet();
+    assert!(!world.state.assembly.lock().assembler.holds(&one_span(1).trace_id), "it is let go of");
+    assert_same(&before, &sums(&world, Tier::Minute), "a partition went");
+}
+
+#[test]
+fn a_partition_that_the_store_cannot_let_go_of_is_answered_from_and_counts_when_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = with_an_oldest(dir.path());
+    let (before, oldest) = (sums(&world, Tier::Minute), world.store.oldest_partition().unwrap());
+    let go = || drop_partition(&world.state, &world.store, &oldest, world.now);
+    let freed = || world.state.housekeeping.lock().spans;
+    world.while_closed(|| {
+        assert!(matches!(go(), Err(StoreError::Closed)));
+        assert!(world.store.failure().is_some(), "whoever heals the store hears of it");
+    });
+    assert_same(&before, &sums(&world, Tier::Minute), "it could not go");
+    assert_eq!((world.store.size().partitions, freed()), (2, Freed::default()));
+    assert_eq!(go().unwrap(), (1, 1));
+    assert_eq!((world.store.size().partitions, freed().partitions, freed().spans), (1, 1, 1));
+    assert_eq!(world.state.snapshot().sealed.len(), 1);
+}
+
+#[test]
+fn a_start_goes_on_if_rollups_that_do_not_count_cannot_be_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = with_an_oldest(dir.path());
+    // Somebody still reads, so that the partition's family is there when the process is killed.
+    let reader = world.state.snapshot();
+    assert!(matches!(world.retire(false), Some(Retired::Gone { .. })));
+    let crashed = crate::merging::copy(dir.path());
+    drop(reader);
+    let (store, segments, _) = SpanStore::open(crashed.path(), StoreOptions::default()).unwrap();
+    let ids = segments.iter().map(|stored| stored.handle.id()).collect();
+    let state = state_of(segments);
+    while_closed(dir.path(), &store, || state.add_stored_rollups(&store, &ids));
+    assert_eq!((state.snapshot().rollups.len(), state.snapshot().sealed.len()), (0, 2));
+    store.keep_house().unwrap();
+    drop((state, store));
+    let (store, ..) = SpanStore::open(crashed.path(), StoreOptions::default()).unwrap();
+    assert_eq!(store.take_stored_rollups().len(), 0, "it is gone");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Partitions that go to make room: a rollup of them stays, and where it cannot, that is counted.
 
 use query::Refusal;
-use span_store::disk_space;
+use span_store::{DiskSpace, disk_space};
 
 use super::life::folder;
 use super::spans::{BASE, SECOND, Span};
@@ -39,6 +39,35 @@ fn a_partition_that_goes_for_room_leaves_a_rollup_and_if_it_cannot_its_spans_are
     assert_eq!(guard.drop_for_room(&oldest, true).unwrap(), Some(1));
     assert_eq!(status(&world), (1, 4, 4));
     assert!(world.oldest_partition().is_none(), "the newest stays");
+}
+
+/// Nothing of it can be noted then, and what went only from the answers would come back, or never be counted.
+#[test]
+fn no_partition_goes_from_a_store_that_fails() {
+    let mut world = World::open(folder(), Setting::default());
+    for day in 0..2_u8 {
+        let at = BASE + u64::from(day) * DAY * SECOND;
+        let spans: Vec<Span> = (0..4).map(|nth| span(1, SpanRef(day, nth), at)).collect();
+        world.commit(&[spans]);
+        world.seal_all();
+        world.wait(DAY);
+    }
+    let no_room = DiskSpace { free: 0, total: 1_000 };
+    let status = |world: &World| {
+        let status = world.engine.status();
+        (status.partitions, status.sealed_spans, status.rollups[0].spans)
+    };
+    world.while_closed(|| {
+        let mut guard = world.guard();
+        // The first time that fails, and the second time it is known to.
+        for _ in 0..2 {
+            guard.look(no_room);
+            assert_eq!(status(&world), (2, 8, 0));
+        }
+    });
+    world.guard().look(no_room);
+    assert_eq!(status(&world), (1, 4, 4));
+    assert_eq!((world.counted("spans_not_rolled_up"), world.counted("segments_dropped_for_room")), (0, 1));
 }
 
 /// The committer says that the log cannot be written after its write has failed. If it works again by then, no other

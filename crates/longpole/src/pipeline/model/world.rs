@@ -372,6 +372,13 @@ impl World {
         self.store.oldest_partition()
     }
 
+    /// Closes the database by opening it again in vain; opens it after `closed`.
+    pub(super) fn while_closed(&self, closed: impl FnOnce()) {
+        let whole = close(&self.store);
+        closed();
+        open_again(&self.store, &whole);
+    }
+
     pub(super) fn dir(&self) -> &Path {
         self.outer.dir.path()
     }
@@ -426,13 +433,6 @@ impl World {
     }
 }
 
-/// A copy of the folder as it was at one moment. RocksDB writes and takes away files in the background, so what
-/// changed meanwhile is copied anew.
-fn image_of(folder: &Path) -> TempDir {
-    for _ in 0..1_000 {
-        let (before, image) = (listing(folder), super::life::folder());
-        let copied = before.iter().all(|(file, _)| copy_file(folder, image.path(), file).is_ok());
-        if copied && listing(folder) == before && listing(image.path()) == before {
 /// Closes the database by opening it again in vain. What it takes to open it.
 fn close(store: &SpanStore) -> Vec<u8> {
     let current = store.dir().join("rocksdb/CURRENT");
@@ -461,6 +461,13 @@ fn open_again(store: &SpanStore, current: &[u8]) {
     store.reopen().unwrap();
 }
 
+/// A copy of the folder as it was at one moment. RocksDB writes and takes away files in the background, so what
+/// changed meanwhile is copied anew.
+fn image_of(folder: &Path) -> TempDir {
+    for _ in 0..1_000 {
+        let (before, image) = (listing(folder), super::life::folder());
+        let copied = before.iter().all(|(file, _)| copy_file(folder, image.path(), file).is_ok());
+        if copied && listing(folder) == before && listing(image.path()) == before {
             return image;
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
