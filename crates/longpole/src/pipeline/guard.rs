@@ -185,8 +185,8 @@ impl Guard {
     pub(super) fn drop_for_room(&self, oldest: &Expired, insist: bool) -> Result<Option<u64>, StoreError> {
         let retire = |insist| retire_partition(&self.state, &self.store, oldest, insist, now());
         let mut retired = retire(insist);
-        if matches!(retired, Err(RetireError::Read(_))) {
-            // What cannot be read is left out.
+        if retired.as_ref().is_err_and(RetireError::is_damage) {
+            // It is left out.
             retired = retire(true);
         }
         let has_no_room = matches!(&retired, Err(RetireError::Store(error)) if error.is_full());

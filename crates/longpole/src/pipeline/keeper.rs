@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use query::{
-    DictionaryTrainer, MergeError, RetireError, Retired, RollupOptions, SealedSegment, State, keep_rollups,
-    merge, mergeable, retire_partition,
+    DictionaryTrainer, MergeError, Retired, RollupOptions, SealedSegment, State, keep_rollups, merge,
+    mergeable, retire_partition,
 };
-use segment::BuildError;
-use span_store::{Expired, PartitionId, SpanStore, StoreError};
+use span_store::{Expired, PartitionId, SpanStore};
 use trace_model::NanoDuration;
 
 use super::now;
@@ -139,7 +138,7 @@ impl Keeper {
                 false
             }
             Err(error) => {
-                if is_damage(&error) {
+                if error.is_damage() {
                     self.count_try(expired.partition);
                 }
                 tracing::error!(%error, "retention cannot drop a partition");
@@ -208,33 +207,5 @@ impl Keeper {
                 self.unmergeable.push(id);
             }
         }
-    }
-}
-
-/// Whether it is damage that keeps a partition, met before its rollup was begun or while it was written.
-fn is_damage(error: &RetireError) -> bool {
-    match error {
-        RetireError::Read(read) | RetireError::Store(StoreError::Build(BuildError::Source(read))) => {
-            read.is_damage()
-        }
-        RetireError::Store(_) => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use segment::ReadError;
-
-    use super::*;
-
-    #[test]
-    fn a_store_that_fails_is_no_damage_wherever_it_is_met() {
-        let both = |read: fn() -> ReadError| {
-            let while_written = StoreError::Build(BuildError::Source(read()));
-            [RetireError::Read(read()), RetireError::Store(while_written)].map(|error| is_damage(&error))
-        };
-        assert_eq!(both(|| ReadError::Damaged("row block")), [true; 2]);
-        assert_eq!(both(|| ReadError::Store("the database is being opened again".to_owned())), [false; 2]);
-        assert!(!is_damage(&RetireError::Store(StoreError::Closed)));
     }
 }

@@ -27,6 +27,16 @@ pub enum RetireError {
     Store(#[from] StoreError),
 }
 
+impl RetireError {
+    /// Whether it is damage that keeps the partition, met before its rollup was begun or while it was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Read(read) | Self::Store(StoreError::Build(BuildError::Source(read))) => read.is_damage(),
+            Self::Store(_) => false,
+        }
+    }
+}
+
 /// What became of a partition that retention takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retired {
@@ -219,4 +229,22 @@ fn have_analyses(
             }
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use segment::ReadError;
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_fails_is_no_damage_wherever_it_is_met() {
+        let both = |read: fn() -> ReadError| {
+            let while_written = StoreError::Build(BuildError::Source(read()));
+            [RetireError::Read(read()), RetireError::Store(while_written)].map(|error| error.is_damage())
+        };
+        assert_eq!(both(|| ReadError::Damaged("row block")), [true; 2]);
+        assert_eq!(both(|| ReadError::Store("the database is being opened again".to_owned())), [false; 2]);
+        assert!(!RetireError::Store(StoreError::Closed).is_damage());
+    }
 }
