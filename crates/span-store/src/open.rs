@@ -173,7 +173,13 @@ impl Reading<'_> {
                     let id = self.files.iter().rev().find(|&&id| id <= below).copied();
                     let Some(id) = id else { return Err(error.into()) };
                     if id >= first {
-                        self.add(&mut metas, id, Err(error.to_string()))?;
+                        // The way there reads the block before, too, which may be all that is damaged.
+                        let key = full_key(SegmentId(id), Key::Meta);
+                        let found = match db.get_cf(&family, &key) {
+                            Ok(Some(value)) => meta(id, &key, &value),
+                            _ => Err(error.to_string()),
+                        };
+                        self.add(&mut metas, id, found)?;
                     }
                     id
                 }

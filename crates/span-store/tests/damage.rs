@@ -8,8 +8,9 @@ mod sample;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use prost::Message as _;
 use sample::{HOUR, LAST, SEALED, SEGMENTS, copy, files, make, noise, open, options, publish, request};
-use segment::{Blocks, Key};
+use segment::{Blocks, BuildError, Key, SegmentMeta};
 use span_store::{Replayed, SpanStore, StoreOptions};
 use trace_model::UnixNanos;
 
@@ -162,6 +163,32 @@ fn a_flipped_byte_anywhere_in_a_segment_costs_that_segment_at_most() {
             assert!(found.frames.is_superset(&(SEALED + 1..=LAST).collect()), "{case}");
         }
     }
+}
+
+/// RocksDB reads the block before a segment's meta on the way to it from behind.
+#[test]
+fn a_damaged_block_before_its_meta_costs_a_segment_that_block_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, ..) = SpanStore::open(dir.path(), options()).unwrap();
+    let blocks = [noise(1, 40_000), noise(2, 40_000)];
+    let published = store.publish(UnixNanos(0), &mut |sink| {
+        let meta = SegmentMeta { format: segment::FORMAT, seq_high: 2, ..SegmentMeta::default() };
+        for (number, block) in (0..).zip(&blocks) {
+            sink(Key::Chunk(number), block).map_err(BuildError::Sink)?;
+        }
+        sink(Key::Meta, &meta.encode_to_vec()).map_err(BuildError::Sink)?;
+        Ok(meta)
+    });
+    drop((published.unwrap(), store));
+    let path = &files(dir.path(), ".sst")[0];
+    let file = std::fs::read(path).unwrap();
+    let at = file.windows(32).position(|bytes| *bytes == blocks[1][20_000..20_032]).unwrap();
+    flip(path, at as u64);
+    let (_store, segments, damaged) = SpanStore::open(dir.path(), options()).unwrap();
+    assert_eq!((segments.len(), damaged), (1, Vec::new()));
+    let handle = &segments[0].handle;
+    assert_eq!(handle.get(Key::Chunk(0)).unwrap().unwrap(), blocks[0]);
+    handle.get(Key::Chunk(1)).unwrap_err();
 }
 
 #[test]
