@@ -8,6 +8,7 @@ use rocksdb::checkpoint::Checkpoint;
 use crate::database::rocks_dir;
 use crate::disk::disk_space;
 use crate::error::StoreError;
+use crate::open;
 use crate::store::SpanStore;
 use crate::wal;
 
@@ -53,9 +54,7 @@ impl SpanStore {
 /// If the source is no store, the target is not empty, or the system fails.
 pub fn restore(source: &Path, target: &Path) -> Result<(), StoreError> {
     let from = source.join("rocksdb");
-    if !from.join("CURRENT").is_file() {
-        return Err(StoreError::NoStore(source.to_owned()));
-    }
+    open::find(source)?;
     if fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(StoreError::NotEmpty(target.to_owned()));
     }

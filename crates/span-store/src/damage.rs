@@ -58,15 +58,15 @@ pub(crate) fn open(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> {
                 opening.recovery = DBRecoveryMode::SkipAnyCorruptedRecord;
                 damaged.push(format!("log: {reason}; {}", keep_log_files(dir, &scan)));
             }
-            _ => return Err(about_catalog(dir, error)),
+            _ => return Err(about_catalog(dir, error.into())),
         }
     }
 }
 
-/// Names the files that say what there is, if it is they.
-fn about_catalog(dir: &Path, error: rocksdb::Error) -> StoreError {
-    let named = ["MANIFEST", "CURRENT"].iter().any(|name| error.as_ref().contains(name));
-    let error = StoreError::from(error);
+/// Names the files that say what there is, if it is they that keep a database from opening.
+pub(crate) fn about_catalog(dir: &Path, error: StoreError) -> StoreError {
+    let StoreError::Rocks(said) = &error else { return error };
+    let named = ["MANIFEST", "CURRENT"].iter().any(|name| said.as_ref().contains(name));
     if error.is_full() || (!named && database::families(dir).is_ok()) {
         return error;
     }
@@ -122,7 +122,7 @@ fn keep_log_files(dir: &Path, scan: &Scan) -> String {
 }
 
 /// The number of the table file that RocksDB complains about.
-fn table_file(reason: &str) -> Option<u64> {
+pub(crate) fn table_file(reason: &str) -> Option<u64> {
     let end = reason.find(".sst")?;
     let digits = reason[..end].bytes().rev().take_while(u8::is_ascii_digit).count();
     reason[end - digits..end].parse().ok()
@@ -196,8 +196,13 @@ fn forget_segments(db: &Db, file: &LiveFile, why: &str) -> Result<String, StoreE
     forget_file(db, file)?;
     let id = segment_number(start).unwrap_or(u32::MAX);
     let text = format!("segment {id} in {name}: {why}");
-    db.put([SET_ASIDE, &id.to_be_bytes()].concat(), &text)?;
+    record(db, id, &text)?;
     Ok(text)
+}
+
+/// Writes down what happened to a segment; the text is `segment ID in FAMILY: WHY`. It is forgotten with the family.
+pub(crate) fn record(db: &Db, id: u32, text: &str) -> Result<(), StoreError> {
+    Ok(db.put([SET_ASIDE, &id.to_be_bytes()].concat(), text)?)
 }
 
 /// Copies what can still be read of a damaged log generation into a new one, and drops it.
@@ -234,8 +239,7 @@ pub(crate) fn recorded(db: &Db) -> Result<Vec<(u32, String)>, StoreError> {
             break;
         }
         let text = String::from_utf8_lossy(&text).into_owned();
-        let family = text.split_whitespace().nth(3).map(|word| word.trim_end_matches(':').to_owned());
-        if family.is_some_and(|family| db.cf_handle(&family).is_some()) {
+        if recorded_family(&text).is_some_and(|family| db.cf_handle(family).is_some()) {
             let id = key.get(SET_ASIDE.len()..).and_then(segment_number).unwrap_or(0);
             found.push((id, text));
         } else {
@@ -243,6 +247,11 @@ pub(crate) fn recorded(db: &Db) -> Result<Vec<(u32, String)>, StoreError> {
         }
     }
     Ok(found)
+}
+
+/// The family that a recorded text names.
+pub(crate) fn recorded_family(text: &str) -> Option<&str> {
+    Some(text.split_whitespace().nth(3)?.trim_end_matches(':'))
 }
 
 /// What was set aside at earlier starts, without forgetting anything.
@@ -267,7 +276,7 @@ pub(crate) fn segments_of_files(db: &Db, family: &str) -> Result<Vec<u32>, Store
     Ok(found)
 }
 
-fn segment_number(key: &[u8]) -> Option<u32> {
+pub(crate) fn segment_number(key: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(key.get(..4)?.try_into().ok()?))
 }
 

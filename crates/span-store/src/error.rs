@@ -44,6 +44,12 @@ pub enum StoreError {
     /// What is to be read is no store.
     #[error("{0} is no store of longpole: it has no rocksdb/CURRENT")]
     NoStore(PathBuf),
+    /// A repair found neither a segment nor a rollup nor a frame.
+    #[error(
+        "nothing was found to bring back: {0} holds no segment, rollup or log frame that can be read; it is left as it is. \
+         Restore a backup, or move the folder away to begin anew"
+    )]
+    NothingFound(PathBuf),
     /// RocksDB failed.
     #[error("rocksdb: {0}")]
     Rocks(#[from] rocksdb::Error),

@@ -36,16 +36,16 @@ impl Inspection {
     /// damaged.
     ///
     /// # Errors
-    /// If there is no store, it was written by a newer version, or RocksDB cannot open it even to read.
+    /// If there is no store, it was written by a newer version, or RocksDB cannot open it even to read, for instance
+    /// because its catalog is gone.
     pub fn open(dir: &Path) -> Result<(Self, Vec<StoredSegment>, Vec<String>), StoreError> {
-        if !database::rocks_dir(dir).join("CURRENT").is_file() {
-            return Err(StoreError::NoStore(dir.to_owned()));
-        }
+        open::find(dir)?;
         let scan = wal::scan(&database::rocks_dir(dir))?;
         let mut damaged = damage::places(&scan);
         let cache = Cache::new_lru_cache(CACHE_BYTES);
-        let families = database::families(dir)?;
-        let db = database::open_to_read(dir, &cache, scan.hole)?;
+        let of_catalog = |error| damage::about_catalog(dir, error);
+        let families = database::families(dir).map_err(of_catalog)?;
+        let db = database::open_to_read(dir, &cache, scan.hole).map_err(of_catalog)?;
         let noted = open::known(&db)?;
         damaged.extend(damage::recorded_texts(&db)?);
         let db = Arc::new(Database::new(dir, cache, db, Opening::default().recovery));

@@ -42,6 +42,7 @@ pub use heal::Failure;
 pub use inspect::Inspection;
 pub use log::Replayed;
 pub use merge::Rewrite;
+pub use open::find;
 pub use options::{Durability, StoreOptions};
 pub use partition::{PartitionId, SegmentHandle, SegmentId};
 pub use parts::in_parts;

@@ -74,6 +74,17 @@ pub(crate) fn known(db: &Db) -> Result<u64, StoreError> {
     Ok(noted.map_or(0, u64::from_be_bytes).saturating_sub(1))
 }
 
+/// Looks whether there is a store in a folder.
+///
+/// # Errors
+/// [`StoreError::NoStore`] if there is none, and [`StoreError::Catalog`] if there is one that cannot be opened for what
+/// is gone of it.
+pub fn find(dir: &Path) -> Result<(), StoreError> {
+    has_catalog(dir)?;
+    let found = rocks_dir(dir).join("CURRENT").is_file();
+    if found { Ok(()) } else { Err(StoreError::NoStore(dir.to_owned())) }
+}
+
 /// Without `CURRENT`, RocksDB takes the folder for an empty one, begins anew, and deletes files that it does not know.
 pub(crate) fn has_catalog(dir: &Path) -> Result<(), StoreError> {
     if repair::is_interrupted(dir) {

@@ -6,6 +6,7 @@
 //! gets the files again (as links, which take no room) and the frames, and takes its place. The old one is kept whole.
 
 mod files;
+mod known;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,18 +17,20 @@ use rocksdb::{Cache, WriteOptions};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::copies::folder;
-use crate::damage::FOLDER as DAMAGED;
+use crate::damage::{self, FOLDER as DAMAGED};
 use crate::database::{Opening, open_rocks, rocks_dir};
 use crate::dictionaries::copies;
 use crate::error::StoreError;
 use crate::log::Generation;
 use crate::open::{NEXT_FRAME_KEY, NEXT_SEGMENT_KEY, SCHEMA, SCHEMA_KEY};
 use crate::options::{self, StoreOptions};
-use crate::partition::{Db, Partition};
+use crate::partition::{Db, FamilyName, Partition};
 use crate::partitions::slice;
+use crate::retention;
 use crate::rollup;
 use crate::wal;
 use files::{DictionaryFile, SegmentFile};
+use known::{Known, LostSegment};
 
 /// Folder of the new database, in the data folder, until it takes the place of the old one.
 const FOLDER: &str = "repair";
@@ -54,6 +57,11 @@ pub struct Repaired {
     pub catalog_files: u64,
     /// Files that could not be used, and why.
     pub unusable: Vec<String>,
+    /// Files that the old catalog has and that are not there, as far as it could be read.
+    pub missing: Vec<String>,
+    /// Whether an earlier repair was interrupted before its last step and this one took only that: what it brought back
+    /// is not counted again.
+    pub is_rest: bool,
     /// Where the old database is now.
     pub old: PathBuf,
 }
@@ -62,12 +70,12 @@ pub struct Repaired {
 /// `damaged/rocksdb-N` and nothing of it is changed.
 ///
 /// # Errors
-/// If a server has the store open, there is nothing to repair, or RocksDB or the system fails. Then the old database
-/// is where it was, or, after its move, the next call goes on.
+/// If a server has the store open, there is nothing to repair or nothing to bring back, or RocksDB or the system fails.
+/// Then the old database is where it was, or, after its move, the next call goes on.
 pub fn repair(dir: &Path, options: &StoreOptions) -> Result<Repaired, StoreError> {
     let (old, new) = (rocks_dir(dir), dir.join(FOLDER));
     if !old.is_dir() && new.join(WHOLE).is_file() {
-        return put_in_place(dir, Repaired { old: newest_aside(dir), ..Repaired::default() });
+        return put_in_place(dir, Repaired { old: newest_aside(dir), is_rest: true, ..Repaired::default() });
     }
     if !old.is_dir() {
         return Err(StoreError::NoStore(dir.to_owned()));
@@ -79,15 +87,22 @@ pub fn repair(dir: &Path, options: &StoreOptions) -> Result<Repaired, StoreError
     fs::create_dir_all(&ingest).map_err(folder(&new))?;
     let cache = Cache::new_lru_cache(CACHE_BYTES);
     let db = open_rocks(&new, &cache, Opening::default())?;
-    let mut repaired = Repaired::default();
+    let known = known::read(dir, &cache)?;
+    let mut repaired = Repaired { missing: known.missing(&old), ..Repaired::default() };
     let kept = files::keep(files::read(&db, &cache, &old, &ingest)?, &mut repaired);
     let mut work = Work { db: &db, cache: &cache, ingest: &ingest, repaired: &mut repaired };
     work.segments(&kept.segments, options)?;
     work.rollups(&kept.rollups)?;
     work.dictionaries(&kept.dictionaries)?;
-    work.frames(&old, kept.sealed(), kept.next_segment())?;
+    work.frames(&old, &kept, &known)?;
+    let lost = known.lost(&kept, &work.repaired.unusable, &old);
+    work.lost(&lost, options)?;
     db.flush_wal(true)?;
     drop(db);
+    if repaired.segments + repaired.rollups + repaired.frames == 0 {
+        remove(&new)?;
+        return Err(StoreError::NothingFound(old));
+    }
     let _ = fs::remove_dir(&ingest);
     let whole = new.join(WHOLE);
     fs::File::create(&whole).and_then(|file| file.sync_all()).map_err(folder(&whole))?;
@@ -159,11 +174,33 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Writes down which segments the old catalog had and the new database has not, in the partitions that they would be in.
+    fn lost(&mut self, lost: &[LostSegment], options: &StoreOptions) -> Result<(), StoreError> {
+        let width = options.slice();
+        for segment in lost {
+            let begin = match segment.family {
+                FamilyName::Whole(id) => id.begin.0,
+                FamilyName::Slice(number) => number.saturating_mul(width),
+            };
+            let family = Partition::new(slice(begin / width, width)).family;
+            if self.db.cf_handle(&family).is_none() {
+                self.db.create_cf(&family, &options::partition(self.cache))?;
+            }
+            damage::record(
+                self.db,
+                segment.id,
+                &format!("segment {} in {family}: {}", segment.id, segment.why),
+            )?;
+        }
+        Ok(())
+    }
+
     /// The frames above what segments hold, and what the catalog knows besides families.
-    fn frames(&mut self, old: &Path, sealed: u64, next_segment: u32) -> Result<(), StoreError> {
+    fn frames(&mut self, old: &Path, kept: &Kept, known: &Known) -> Result<(), StoreError> {
         let log = Generation::new(0).family;
         self.db.create_cf(&log, &options::log())?;
-        let mut last = sealed;
+        let sealed = kept.sealed().max(known.sealed);
+        let mut last = sealed.max(known.last_frame);
         let mut outcome = Ok(());
         let mut frames = 0;
         wal::read_frames(old, &mut |seq, frame| {
@@ -183,7 +220,8 @@ impl Work<'_> {
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
         self.db.put(SCHEMA_KEY, SCHEMA.to_le_bytes())?;
-        self.db.put(NEXT_SEGMENT_KEY, next_segment.to_be_bytes())?;
+        self.db.put(NEXT_SEGMENT_KEY, kept.next_segment().to_be_bytes())?;
+        retention::note_sealed(self.db, known.sealed)?;
         Ok(self.db.put_opt(NEXT_FRAME_KEY, (last + 1).to_be_bytes(), &synced)?)
     }
 }

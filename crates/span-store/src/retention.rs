@@ -20,6 +20,14 @@ pub(crate) fn noted_sealed(db: &Db) -> Result<u64, StoreError> {
     Ok(noted.and_then(|bytes| bytes.first_chunk::<8>().copied()).map_or(0, u64::from_be_bytes))
 }
 
+/// Writes that down in a new database.
+pub(crate) fn note_sealed(db: &Db, sealed: u64) -> Result<(), StoreError> {
+    if sealed == 0 {
+        return Ok(());
+    }
+    Ok(db.put(SEALED_KEY, sealed.to_be_bytes())?)
+}
+
 /// A partition that retention takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expired {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use prost::Message as _;
 use sample::{LAST, SEALED, SEGMENTS, copy, files, make, open, options};
 use segment::{BuildError, Key, RollupMeta};
-use span_store::{SpanStore, StoreError, repair};
+use span_store::{Inspection, SpanStore, StoreError, repair};
 
 /// Names and contents of a database's files, but for what RocksDB writes whenever it looks.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -93,6 +93,7 @@ fn whatever_of_the_catalog_is_gone_every_segment_and_frame_comes_back() {
             "{case}: {repaired:?}"
         );
         assert!(repaired.unusable.is_empty() && repaired.replaced.is_empty(), "{case}: {repaired:?}");
+        assert!(repaired.missing.is_empty(), "{case}: {repaired:?}");
         assert!(!dir.path().join("repair").exists());
         all_is_there(dir.path(), case);
         assert_eq!(contents(&repaired.old), before, "{case}: the old files are not as they were");
@@ -118,6 +119,70 @@ fn a_damaged_segment_costs_itself_alone() {
 }
 
 #[test]
+fn a_file_that_the_catalog_knows_and_that_is_gone_is_told_and_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    make(dir.path());
+    let tables = files(dir.path(), ".sst");
+    let segment = tables.iter().find(|path| path.metadata().unwrap().len() > 10_000).unwrap();
+    fs::remove_file(segment).unwrap();
+    let repaired = repair(dir.path(), &options()).unwrap();
+    assert_eq!(repaired.segments, u64::from(SEGMENTS) - 1);
+    let name = segment.file_name().unwrap().to_string_lossy();
+    assert_eq!(repaired.missing.len(), 1, "{repaired:?}");
+    assert!(repaired.missing[0].starts_with(&format!("{name}: segment ")), "{repaired:?}");
+    let is_told = |texts: &[String]| texts.iter().any(|text| text.contains(&format!("its file {name} was gone")));
+    for _ in 0..2 {
+        let (_, segments, damaged) = Inspection::open(dir.path()).unwrap();
+        assert_eq!((segments.len(), is_told(&damaged)), (SEGMENTS as usize - 1, true), "{damaged:?}");
+        assert!(is_told(&open(dir.path()).damaged));
+    }
+    // Also not by another repair.
+    let again = repair(dir.path(), &options()).unwrap();
+    assert_eq!(again.missing, Vec::<String>::new());
+    assert!(is_told(&open(dir.path()).damaged));
+}
+
+#[test]
+fn where_nothing_can_be_brought_back_all_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("rocksdb")).unwrap();
+    let error = repair(dir.path(), &options()).unwrap_err();
+    assert!(matches!(error, StoreError::NothingFound(_)), "{error}");
+
+    make(dir.path());
+    for path in files(dir.path(), "") {
+        if path.extension().is_some_and(|ending| ending == "log" || ending == "sst") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let before = contents(&dir.path().join("rocksdb"));
+    let error = repair(dir.path(), &options()).unwrap_err();
+    assert!(matches!(error, StoreError::NothingFound(_)), "{error}");
+    assert_eq!(contents(&dir.path().join("rocksdb")), before);
+    assert!(!dir.path().join("repair").exists() && !dir.path().join("damaged").exists());
+}
+
+#[test]
+fn who_only_looks_is_told_of_the_repair_too() {
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 2] = [
+        ("no CURRENT", |dir| fs::remove_file(dir.join("rocksdb/CURRENT")).unwrap()),
+        ("no MANIFEST", |dir| fs::remove_file(manifest(dir)).unwrap()),
+    ];
+    for (case, harm) in harms {
+        let dir = tempfile::tempdir().unwrap();
+        make(dir.path());
+        harm(dir.path());
+        let error = Inspection::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Catalog { .. }), "{case}: {error}");
+        assert_eq!(error.to_string().matches("longpole repair").count(), 1, "{case}: {error}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let error = Inspection::open(dir.path()).unwrap_err();
+    assert!(matches!(error, StoreError::NoStore(_)), "{error}");
+}
+
+#[test]
 fn a_repair_that_was_interrupted_is_gone_on_with_and_nothing_serves_until_then() {
     let original = tempfile::tempdir().unwrap();
     make(original.path());
@@ -137,7 +202,8 @@ fn a_repair_that_was_interrupted_is_gone_on_with_and_nothing_serves_until_then()
     fs::write(dir.path().join("repair/whole"), "").unwrap();
     let error = SpanStore::open(dir.path(), options()).unwrap_err();
     assert!(matches!(error, StoreError::Catalog { .. }), "{error}");
-    assert_eq!(repair(dir.path(), &options()).unwrap().old, repaired.old);
+    let rest = repair(dir.path(), &options()).unwrap();
+    assert_eq!((rest.old, rest.is_rest), (repaired.old, true));
     all_is_there(dir.path(), "nearly done");
 }
 
