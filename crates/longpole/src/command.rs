@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use span_store::StoreError;
 use tokio::sync::watch;
 
-use crate::client::{self, LiveOverview, OverviewUrls, Screen, Server};
-use crate::config::Config;
+use crate::client::{self, Exit, LiveOverview, OverviewUrls, Screen, Server};
+use crate::config::{Config, ConfigError};
 use crate::copies;
 use crate::demo::{ShopOptions, run_shop};
 use crate::import;
@@ -95,9 +96,33 @@ pub(crate) fn run() -> ExitCode {
     match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            client::exit_for(&error).into()
+            let _ = writeln!(std::io::stderr(), "error: {}", told(&error));
+            exit_for(&error).into()
         }
+    }
+}
+
+/// An error with its causes, each told once: some errors have the words of their cause in their own.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// The exit code that belongs to an error.
+fn exit_for(error: &anyhow::Error) -> Exit {
+    if error.is::<ConfigError>() {
+        return Exit::Usage;
+    }
+    match error.downcast_ref::<StoreError>() {
+        Some(StoreError::NoStore(_)) => Exit::NotFound,
+        _ => client::exit_for(error),
     }
 }
 
@@ -115,7 +140,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Import(args) => {
             let report = runtime()?.block_on(import::import(args.into()))?;
             report.write(&mut out)?;
-            Ok(ExitCode::from(u8::from(!report.is_clean())))
+            Ok(report.exit().into())
         }
         Command::Backup(args) => Ok(clean(copies::backup(&args, &mut out)?)),
         Command::Restore(args) => Ok(clean(copies::restore(&args, &mut out)?)),
@@ -144,9 +169,10 @@ fn announce(at: &Addresses) {
     let _ = out.flush();
 }
 
+/// Docker has a use of its own for 2, so whatever is wrong is 1.
 fn healthcheck(server: &str) -> ExitCode {
-    match ureq::get(format!("{server}/readyz")).call() {
-        Ok(_) => ExitCode::SUCCESS,
+    match Server::new(server).and_then(|server| server.ready()) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "not ready: {error}");
             ExitCode::FAILURE
@@ -223,5 +249,37 @@ fn show(at: &Addresses, terminal: bool, stopped: &watch::Receiver<bool>) {
             let _ = overview.tick(&screen, &mut out);
         }
         std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_can_tell_what_was_wrong_by_the_exit_code() {
+        let nowhere = PathBuf::from("/nowhere");
+        let wrong = ServeArgs {
+            config: Some(nowhere.clone()),
+            data_dir: None,
+            otlp_grpc: None,
+            otlp_http: None,
+            http: Some("nonsense".to_owned()),
+        };
+        let refused = anyhow::Error::from(Config::load(&wrong).unwrap_err());
+        assert_eq!(exit_for(&refused), Exit::Usage);
+        let text = told(&refused);
+        assert!(text.contains("/nowhere: ") && text.contains("server.http (command line)"), "{text}");
+        let absent = anyhow::Error::from(StoreError::NoStore(nowhere.clone()));
+        assert_eq!(exit_for(&absent), Exit::NotFound);
+        assert_eq!(exit_for(&anyhow::Error::from(StoreError::Locked(nowhere))), Exit::Failure);
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = std::io::Error::other("no such device");
+        let error =
+            anyhow::Error::from(StoreError::Folder { dir: "x".into(), source }).context("cannot copy");
+        assert_eq!(told(&error), "cannot copy: cannot use the data folder x: no such device");
     }
 }

@@ -3,10 +3,12 @@
 //! One table names every key with its unit, default and meaning; unknown keys are refused with the nearest
 //! known one, and all errors are reported at once.
 
+mod environment;
 mod keys;
+mod print;
 mod source;
+mod values;
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use ingest::{AllowedOrigins, IngestLimits};
@@ -20,7 +22,7 @@ use crate::memory::{self, MEMORY_MIN, QueryMemory};
 use crate::pipeline::SealOptions;
 
 /// A segment is built in memory.
-const SEAL_BYTES_MAX: usize = 512 << 20;
+pub(crate) const SEAL_BYTES_MAX: usize = 512 << 20;
 /// Partitions take a moment to make.
 const SLICE_MIN: NanoDuration = NanoDuration::from_secs(1);
 /// A group of requests must fit a log frame.
@@ -28,10 +30,15 @@ const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// Each level of a value is a call within a call.
 const VALUE_DEPTH_MAX: usize = 32;
 
+/// All that is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration cannot be used:\n  {}", .0.join("\n  "))]
+pub(crate) struct ConfigError(Vec<String>);
+
 /// How logs are written.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LogOptions {
-    /// A `tracing` filter such as `info` or `longpole=debug`.
+    /// A `tracing` filter such as `info` or `info,span_store=debug`.
     pub(crate) level: String,
     /// `auto`, `text` or `json`.
     pub(crate) format: String,
@@ -68,23 +75,20 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong with it, a line each.
-    pub(crate) fn load(args: &ServeArgs) -> anyhow::Result<Self> {
+    pub(crate) fn load(args: &ServeArgs) -> Result<Self, ConfigError> {
         let mut errors = Vec::new();
         let mut settings = Vec::new();
         if let Some(path) = &args.config {
-            match source::file(path) {
-                Ok(found) => settings.extend(found),
-                Err(error) => errors.push(error),
-            }
+            settings.extend(source::file(path, &mut errors));
         }
-        settings.extend(source::environment(std::env::vars()));
+        settings.extend(environment::settings(std::env::vars_os(), &mut errors));
         settings.extend(source::flags(args));
         match Self::from_settings(&settings) {
             Ok(config) if errors.is_empty() => Ok(config),
-            Ok(_) => anyhow::bail!("the configuration cannot be used:\n  {}", errors.join("\n  ")),
+            Ok(_) => Err(ConfigError(errors)),
             Err(more) => {
                 errors.extend(more);
-                anyhow::bail!("the configuration cannot be used:\n  {}", errors.join("\n  "))
+                Err(ConfigError(errors))
             }
         }
     }
@@ -98,7 +102,7 @@ impl Config {
             }
         }
         for setting in settings {
-            match keys::KEYS.iter().find(|key| key.name == setting.key) {
+            match keys::find(&setting.key) {
                 Some(key) => {
                     if let Err(error) = (key.set)(&mut config, &setting.value) {
                         errors.push(format!("{} ({}): {error}", setting.key, setting.origin));
@@ -113,9 +117,11 @@ impl Config {
             }
         }
         let show_zero = |key: &&keys::Key| key.default == keys::AUTO && (key.get)(&config) == keys::AUTO;
-        let derived = keys::KEYS.iter().filter(show_zero).map(|key| key.name).collect();
-        config.derived = derived;
+        let auto: Vec<&keys::Key> = keys::KEYS.iter().filter(show_zero).collect();
         memory::divide(&mut config);
+        // The others come from something else.
+        let is_divided = |key: &&&keys::Key| (key.get)(&config) != keys::AUTO;
+        config.derived = auto.iter().filter(is_divided).map(|key| key.name).collect();
         errors.extend(config.out_of_range());
         if errors.is_empty() { Ok(config) } else { Err(errors) }
     }
@@ -137,6 +143,7 @@ impl Config {
         if self.store.slice.is_some_and(|slice| slice < SLICE_MIN) {
             errors.push("store.slice: at least 1s, since each is a column family of its own".to_owned());
         }
+        errors.extend(self.addresses_taken_twice());
         errors.extend(self.ingest_out_of_range());
         errors
     }
@@ -157,25 +164,21 @@ impl Config {
         errors
     }
 
-    /// Writes every key with its value in force, as a YAML file that can be used as it is.
-    pub(crate) fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
-        let mut section = "";
-        for key in keys::KEYS {
-            let (of, name) = key.name.split_once('.').unwrap_or(("", key.name));
-            if of != section {
-                writeln!(out, "{of}:")?;
-                section = of;
-            }
-            let indent = if of.is_empty() { "" } else { "  " };
-            writeln!(out, "{indent}# {} Default: {}", key.help, key.default)?;
-            if self.derived.contains(&key.name) {
-                writeln!(out, "{indent}# Now {}, from memory.", (key.get)(self))?;
-                writeln!(out, "{indent}{name}: {:?}", keys::AUTO)?;
-            } else {
-                writeln!(out, "{indent}{name}: {:?}", (key.get)(self))?;
+    fn addresses_taken_twice(&self) -> Vec<String> {
+        let addresses = [
+            ("server.otlp_grpc", &self.otlp_grpc),
+            ("server.otlp_http", &self.otlp_http),
+            ("server.http", &self.http),
+        ];
+        let mut errors = Vec::new();
+        for (at, (key, address)) in addresses.iter().enumerate() {
+            let same = addresses[..at].iter().find(|(_, other)| other == address);
+            // Port 0 picks another one each time.
+            if let Some((other, _)) = same.filter(|_| !address.ends_with(":0")) {
+                errors.push(format!("{key}: `{address}` is the address of {other}; choose another"));
             }
         }
-        Ok(())
+        errors
     }
 }
 
@@ -211,10 +214,39 @@ mod tests {
         assert!(usual.seal.bytes > 20 << 20 && usual.ingest.queued_bytes > 30 << 20);
         let errors = Config::from_settings(&[setting("memory", "1MiB")]).unwrap_err().join("\n");
         assert!(errors.contains("memory: at least 128MiB"), "{errors}");
-        let mut text = Vec::new();
-        usual.write(&mut text).unwrap();
-        let text = String::from_utf8(text).unwrap();
-        assert!(text.contains("# Now 22MiB, from memory.\n  bytes: \"auto\""), "{text}");
+    }
+
+    #[test]
+    fn whatever_memory_there_is_its_parts_are_within_their_bounds() {
+        for gib in [1, 11, 12, 64, 1 << 10, 16 << 10] {
+            let config = Config::from_settings(&[setting("memory", &format!("{gib}GiB"))]).unwrap();
+            assert!(config.seal.bytes <= SEAL_BYTES_MAX, "{gib}");
+            assert!(config.store.generation_bytes < 64 << 20, "{gib}: the store's memtable of a generation");
+        }
+        let errors = Config::from_settings(&[setting("seal.bytes", "513MiB")]).unwrap_err().join("\n");
+        assert!(errors.contains("seal.bytes: at most 512MiB"), "{errors}");
+    }
+
+    #[test]
+    fn two_ports_at_one_address_are_refused_before_the_start() {
+        let both = |address| [setting("server.http", address), setting("server.otlp_http", address)];
+        assert!(Config::from_settings(&both("127.0.0.1:0")).is_ok());
+        let errors = Config::from_settings(&both("127.0.0.1:4318")).unwrap_err().join("\n");
+        assert!(
+            errors.contains("server.http: `127.0.0.1:4318` is the address of server.otlp_http"),
+            "{errors}"
+        );
+    }
+
+    #[test]
+    fn every_address_is_checked_at_once() {
+        let settings = [
+            setting("server.http", "unix:/x"),
+            setting("server.otlp_grpc", "unix:"),
+            setting("log.level", "warning"),
+        ];
+        let errors = Config::from_settings(&settings).unwrap_err();
+        assert_eq!(errors.len(), 3, "{errors:?}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The parts are what full load was seen to need of each; what is left over is for what does not grow (code,
 //! threads, RocksDB's own, the allocator's slack) and for answers under way.
 
-use crate::config::Config;
+use crate::config::{Config, SEAL_BYTES_MAX};
 
 /// The least that works, bytes.
 pub(crate) const MEMORY_MIN: usize = 128 << 20;
@@ -31,6 +31,10 @@ const BLOCKS: usize = 40;
 const DIRECTORY: usize = 45;
 const METRICS: usize = 20;
 
+/// The store holds a log generation in a memtable of 64 MiB, and the last group of requests may go beyond. What does not fit
+/// it would be written twice, and a repair without a catalog would not find it.
+const GENERATION_BYTES_MAX: usize = 48 << 20;
+
 /// What an operation takes in the metrics, bytes.
 const OPERATION_BYTES: usize = 1 << 10;
 
@@ -56,12 +60,12 @@ pub(crate) fn divide(config: &mut Config) {
         }
     };
     fill(&mut config.ingest.queued_bytes, whole_mib(part(QUEUED)));
-    fill(&mut config.seal.bytes, whole_mib(part(SEAL)));
+    fill(&mut config.seal.bytes, whole_mib(part(SEAL)).min(SEAL_BYTES_MAX));
     fill(&mut config.assemble.spans_max, part(HELD_SPANS) / HELD_SPAN_BYTES);
     config.assemble.trace_held_max = (config.assemble.spans_max / TRACE_HELD).max(1);
     fill(&mut config.trace_spans_max, part(ANALYSED) / ANALYSED_SPAN_BYTES);
     fill(&mut config.store.cache_bytes, whole_mib(part(ROCKSDB_CACHE)));
-    config.store.generation_bytes = whole_mib(part(GENERATION)) as u64;
+    config.store.generation_bytes = whole_mib(part(GENERATION)).min(GENERATION_BYTES_MAX) as u64;
     let operations = part(METRICS) / OPERATION_BYTES;
     config.query = QueryMemory { blocks: part(BLOCKS), directory: part(DIRECTORY), operations };
 }

@@ -80,6 +80,19 @@ struct ErrorDetail {
     parameter: Option<String>,
 }
 
+/// The base URL of a server, without a slash at its end; `host:port` alone means plain HTTP.
+///
+/// # Errors
+/// If it is empty or asks for another protocol than HTTP.
+pub(crate) fn base_url(url: &str) -> Result<String, ClientError> {
+    let trimmed = url.trim().trim_end_matches('/');
+    match trimmed.split_once("://") {
+        Some(("http", rest)) if !rest.is_empty() => Ok(trimmed.to_owned()),
+        None if !trimmed.is_empty() => Ok(format!("http://{trimmed}")),
+        _ => Err(ClientError::Url(url.to_owned())),
+    }
+}
+
 /// A server's API.
 #[derive(Debug, Clone)]
 pub struct Server {
@@ -93,12 +106,7 @@ impl Server {
     /// # Errors
     /// If the URL is empty or asks for another protocol than HTTP.
     pub fn new(url: &str) -> Result<Self, ClientError> {
-        let trimmed = url.trim().trim_end_matches('/');
-        let base = match trimmed.split_once("://") {
-            Some(("http", rest)) if !rest.is_empty() => trimmed.to_owned(),
-            None if !trimmed.is_empty() => format!("http://{trimmed}"),
-            _ => return Err(ClientError::Url(url.to_owned())),
-        };
+        let base = base_url(url)?;
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -125,9 +133,21 @@ impl Server {
         Ok(writeln!(out)?)
     }
 
+    /// Whether the server has everything and takes spans.
+    ///
+    /// # Errors
+    /// If nothing answers, or it is not ready; then with the server's reason.
+    pub(crate) fn ready(&self) -> Result<(), ClientError> {
+        self.fetch_at("/readyz", &Params::default()).map(|_| ())
+    }
+
     fn fetch(&self, path: &str, params: &Params) -> Result<Vec<u8>, ClientError> {
+        self.fetch_at(&format!("/api/v1{path}"), params)
+    }
+
+    fn fetch_at(&self, path: &str, params: &Params) -> Result<Vec<u8>, ClientError> {
         let pairs = params.0.iter().map(|(name, value)| (*name, value.as_str()));
-        let request = self.agent.get(format!("{}/api/v1{path}", self.base)).query_pairs(pairs);
+        let request = self.agent.get(format!("{}{path}", self.base)).query_pairs(pairs);
         let mut response =
             request.header("Accept", "application/json").call().map_err(|e| self.transport(&e))?;
         let status = response.status().as_u16();
@@ -191,6 +211,33 @@ mod tests {
         assert_eq!(Server::new("h:1").unwrap().base(), "http://h:1");
         assert!(matches!(Server::new("https://h:1"), Err(ClientError::Url(_))));
         assert!(matches!(Server::new(" "), Err(ClientError::Url(_))));
+    }
+
+    #[test]
+    fn whether_it_is_ready_is_asked_at_every_form_of_an_address_and_the_reason_is_told() {
+        use std::io::Read;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let answering = std::thread::spawn(move || {
+            for (status, body) in [
+                ("200 OK", "ready\n"),
+                ("200 OK", "ready\n"),
+                ("503 Service Unavailable", r#"{"error":{"code":"not_ready","message":"the disk is full"}}"#),
+            ] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = [0; 4_096];
+                let length = stream.read(&mut head).unwrap();
+                assert!(head[..length].starts_with(b"GET /readyz HTTP/1.1"));
+                let head =
+                    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}", body.len());
+                stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+            }
+        });
+        assert!(Server::new(&format!("http://{address}/")).unwrap().ready().is_ok());
+        assert!(Server::new(&address.to_string()).unwrap().ready().is_ok());
+        let error = Server::new(&format!("http://{address}")).unwrap().ready().unwrap_err();
+        assert_eq!(error.to_string(), "the disk is full");
+        answering.join().unwrap();
     }
 
     #[test]

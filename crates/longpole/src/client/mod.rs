@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 
 pub use bottlenecks::BottlenecksArgs;
+pub(crate) use http::base_url;
 pub use http::{ClientError, Server};
 pub use latency::LatencyArgs;
 pub use overview::{LiveOverview, Overview, OverviewUrls, fetch_overview, render_overview};

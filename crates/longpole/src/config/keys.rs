@@ -1,9 +1,10 @@
 //! The table of configuration keys.
 
-use span_store::Durability;
-use trace_model::NanoDuration;
-
 use super::Config;
+use super::values::{
+    address, auto_time, bytes, bytes_or_none, bytes64, count, durability, filter, format, free_min, origins,
+    part, part_count, path, tcp_address, time, timeout,
+};
 
 /// One key.
 pub(crate) struct Key {
@@ -49,17 +50,17 @@ pub(crate) const KEYS: &[Key] = &[
         "server.otlp_grpc",
         "127.0.0.1:4317",
         "Address for OTLP/gRPC: host:port or unix:/path.",
-        text,
+        address,
         otlp_grpc
     ),
     key!(
         "server.otlp_http",
         "127.0.0.1:4318",
         "Address for OTLP/HTTP: host:port or unix:/path.",
-        text,
+        address,
         otlp_http
     ),
-    key!("server.http", "127.0.0.1:16686", "Address for the API and /metrics.", text, http),
+    key!("server.http", "127.0.0.1:16686", "Address for the API and /metrics.", tcp_address, http),
     key!("server.http_connections", "256", "Connections to that port at a time.", count, http_connections),
     key!(
         "ingest.wire_bytes",
@@ -264,13 +265,34 @@ pub(crate) const KEYS: &[Key] = &[
         part_count,
         trace_spans_max
     ),
-    key!("log.level", "info", "Filter for Longpole's own log, such as `info` or `debug`.", text, log.level),
+    key!(
+        "log.level",
+        "info",
+        "Level of Longpole's own log: off, error, warn, info, debug, trace, also of a part of it: `info,span_store=debug`.",
+        filter,
+        log.level
+    ),
     key!("log.format", "auto", "`text`, `json`, or `auto`: text on a terminal.", format, log.format),
 ];
 
-/// The known key that is closest to what was written.
+/// The key of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The first key of a section.
+pub(crate) fn first_of(section: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name.split_once('.').is_some_and(|(of, _)| of == section))
+}
+
+/// The known key that is closest to what was written, with its section, without it, or with another sign in between.
 pub(crate) fn nearest(written: &str) -> &'static str {
-    KEYS.iter().map(|key| key.name).min_by_key(|name| distance(written, name)).unwrap_or_default()
+    let written = written.replace('.', "_");
+    let far = |name: &&str| {
+        let alone = name.split_once('.').map_or(usize::MAX, |(_, alone)| distance(&written, alone) + 1);
+        distance(&written, &name.replace('.', "_")).min(alone)
+    };
+    KEYS.iter().map(|key| key.name).min_by_key(far).unwrap_or_default()
 }
 
 /// Levenshtein distance.
@@ -287,214 +309,4 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row.last().copied().unwrap_or_default()
-}
-
-mod text {
-    pub(super) fn parse(text: &str) -> Result<String, String> {
-        if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
-    }
-    pub(super) fn show(value: &str) -> String {
-        value.to_owned()
-    }
-}
-
-mod format {
-    pub(super) fn parse(text: &str) -> Result<String, String> {
-        match text {
-            "auto" | "text" | "json" => Ok(text.to_owned()),
-            _ => Err(format!("must be auto, text or json, not `{text}`")),
-        }
-    }
-    pub(super) fn show(value: &str) -> String {
-        value.to_owned()
-    }
-}
-
-mod path {
-    use std::path::{Path, PathBuf};
-    pub(super) fn parse(text: &str) -> Result<PathBuf, String> {
-        if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.into()) }
-    }
-    pub(super) fn show(value: &Path) -> String {
-        value.display().to_string()
-    }
-}
-
-mod part {
-    pub(super) fn parse(text: &str) -> Result<usize, String> {
-        if text == super::AUTO { Ok(0) } else { super::bytes::parse(text) }
-    }
-    pub(super) fn show(value: &usize) -> String {
-        if *value == 0 { super::AUTO.to_owned() } else { super::bytes::show(value) }
-    }
-}
-
-mod part_count {
-    pub(super) fn parse(text: &str) -> Result<usize, String> {
-        if text == super::AUTO { Ok(0) } else { super::count::parse(text) }
-    }
-    pub(super) fn show(value: &usize) -> String {
-        if *value == 0 { super::AUTO.to_owned() } else { super::count::show(value) }
-    }
-}
-
-mod count {
-    pub(super) fn parse(text: &str) -> Result<usize, String> {
-        text.parse()
-            .ok()
-            .filter(|&n| n > 0)
-            .ok_or_else(|| format!("must be a whole number above 0, not `{text}`"))
-    }
-    pub(super) fn show(value: &usize) -> String {
-        value.to_string()
-    }
-}
-
-mod bytes64 {
-    const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-
-    pub(super) fn parse(text: &str) -> Result<u64, String> {
-        let wrong = || format!("must be bytes such as 64MiB, 2GiB or 1048576, not `{text}`");
-        let (number, unit) = UNITS
-            .iter()
-            .find_map(|&(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))
-            .unwrap_or((text, 1));
-        let number: u64 = number.trim().parse().map_err(|_| wrong())?;
-        number.checked_mul(unit).filter(|&bytes| bytes > 0).ok_or_else(wrong)
-    }
-
-    pub(super) fn show(value: &u64) -> String {
-        match UNITS.iter().find(|(_, unit)| value.is_multiple_of(*unit)) {
-            Some((suffix, unit)) => format!("{}{suffix}", value / unit),
-            None => value.to_string(),
-        }
-    }
-}
-
-mod bytes {
-    pub(super) fn parse(text: &str) -> Result<usize, String> {
-        usize::try_from(super::bytes64::parse(text)?).map_err(|_| format!("`{text}` is too much"))
-    }
-    pub(super) fn show(value: &usize) -> String {
-        super::bytes64::show(&(*value as u64))
-    }
-}
-
-mod time {
-    use super::NanoDuration;
-
-    const UNITS: [(&str, u64); 6] = [
-        ("ms", 1_000_000),
-        ("us", 1_000),
-        ("ns", 1),
-        ("s", 1_000_000_000),
-        ("m", 60_000_000_000),
-        ("h", 3_600_000_000_000),
-    ];
-
-    pub(super) fn parse(text: &str) -> Result<NanoDuration, String> {
-        let wrong = || format!("must be a time such as 500ms, 5s, 15m or 168h, not `{text}`");
-        let (number, unit) = UNITS
-            .iter()
-            .find_map(|&(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))
-            .ok_or_else(wrong)?;
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        number.checked_mul(unit).filter(|&ns| ns > 0).map(NanoDuration).ok_or_else(wrong)
-    }
-
-    pub(super) fn show(value: &NanoDuration) -> String {
-        let mut units = UNITS;
-        units.sort_unstable_by_key(|&(_, unit)| std::cmp::Reverse(unit));
-        match units.iter().find(|(_, unit)| value.0.is_multiple_of(*unit)) {
-            Some((suffix, unit)) => format!("{}{suffix}", value.0 / unit),
-            None => format!("{}ns", value.0),
-        }
-    }
-}
-
-mod timeout {
-    use std::time::Duration;
-
-    use super::NanoDuration;
-
-    pub(super) fn parse(text: &str) -> Result<Duration, String> {
-        super::time::parse(text).map(|time| Duration::from_nanos(time.0))
-    }
-    pub(super) fn show(value: &Duration) -> String {
-        super::time::show(&NanoDuration(u64::try_from(value.as_nanos()).unwrap_or(u64::MAX)))
-    }
-}
-
-mod origins {
-    use ingest::AllowedOrigins;
-
-    pub(super) fn parse(text: &str) -> Result<AllowedOrigins, String> {
-        text.parse()
-    }
-    pub(super) fn show(value: &AllowedOrigins) -> String {
-        value.to_string()
-    }
-}
-
-mod bytes_or_none {
-    pub(super) fn parse(text: &str) -> Result<u64, String> {
-        if matches!(text, "0" | "0B") { Ok(0) } else { super::bytes64::parse(text) }
-    }
-    pub(super) fn show(value: &u64) -> String {
-        if *value == 0 { "0B".to_owned() } else { super::bytes64::show(value) }
-    }
-}
-
-mod free_min {
-    use span_store::FreeMin;
-
-    pub(super) fn parse(text: &str) -> Result<FreeMin, String> {
-        if text == "auto" {
-            return Ok(FreeMin::Auto);
-        }
-        let Some(percent) = text.strip_suffix('%') else {
-            return super::bytes64::parse(text).map(FreeMin::Bytes);
-        };
-        let percent = percent.trim().parse().ok().filter(|&percent: &u8| percent < 100);
-        percent.map(FreeMin::Percent).ok_or_else(|| format!("must be below 100%, not `{text}`"))
-    }
-
-    pub(super) fn show(value: &FreeMin) -> String {
-        match value {
-            FreeMin::Auto => "auto".to_owned(),
-            FreeMin::Bytes(bytes) => super::bytes64::show(bytes),
-            FreeMin::Percent(percent) => format!("{percent}%"),
-        }
-    }
-}
-
-mod auto_time {
-    use super::{NanoDuration, time};
-
-    pub(super) fn parse(text: &str) -> Result<Option<NanoDuration>, String> {
-        if text == "auto" { Ok(None) } else { time::parse(text).map(Some) }
-    }
-
-    pub(super) fn show(value: &Option<NanoDuration>) -> String {
-        value.as_ref().map_or_else(|| "auto".to_owned(), time::show)
-    }
-}
-
-mod durability {
-    use super::Durability;
-
-    pub(super) fn parse(text: &str) -> Result<Durability, String> {
-        match text {
-            "process" => Ok(Durability::Process),
-            "sync" => Ok(Durability::Sync),
-            _ => Err(format!("must be process or sync, not `{text}`")),
-        }
-    }
-
-    pub(super) fn show(value: &Durability) -> String {
-        match value {
-            Durability::Process => "process".to_owned(),
-            Durability::Sync => "sync".to_owned(),
-        }
-    }
 }

@@ -1,9 +1,11 @@
-//! Where settings come from: a YAML file, the environment, flags.
+//! Where settings come from: a YAML file and flags. Those of the environment are read in [`environment`](super::environment).
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+use serde_saphyr::UserMessageFormatter;
 
+use super::keys;
 use crate::command::ServeArgs;
 
 /// A key, its value as text, and where it was set.
@@ -14,55 +16,67 @@ pub(super) struct Setting {
     pub(super) origin: String,
 }
 
-/// The settings of a file.
-pub(super) fn file(path: &Path) -> Result<Vec<Setting>, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let text = expand(&text, &|name| std::env::var(name).ok())
-        .map_err(|error| format!("{}: {error}", path.display()))?;
-    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(Vec::new());
-    }
-    let value: Value =
-        serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+/// The settings of a file; what is wrong with it goes to `errors`.
+pub(super) fn file(path: &Path, errors: &mut Vec<String>) -> Vec<Setting> {
     let origin = path.display().to_string();
-    let Value::Object(sections) = value else {
-        return Err(format!("{origin}: must be a map of sections such as `server:`"));
+    let sections = match read(path) {
+        Ok(sections) => sections,
+        Err(error) => {
+            errors.push(format!("{origin}: {error}"));
+            return Vec::new();
+        }
     };
     let mut settings = Vec::new();
-    for (section, keys) in sections {
-        let Value::Object(keys) = keys else {
-            settings.push(Setting { key: section, value: scalar(&keys), origin: origin.clone() });
-            continue;
-        };
-        for (key, value) in keys {
-            let key = format!("{section}.{key}");
-            settings.push(Setting { key, value: scalar(&value), origin: origin.clone() });
+    for (name, value) in sections {
+        match value {
+            Value::Object(keys) if keys::find(&name).is_none() => {
+                for (key, value) in keys {
+                    settings.extend(setting(format!("{name}.{key}"), &value, &origin, errors));
+                }
+            }
+            // A section of which every line is a comment.
+            Value::Null if keys::first_of(&name).is_some() => {}
+            value => settings.extend(setting(name, &value, &origin, errors)),
         }
     }
-    Ok(settings)
+    settings
 }
 
-fn scalar(value: &Value) -> String {
+fn read(path: &Path) -> Result<Map<String, Value>, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let text = expand(&text, &|name| std::env::var(name).ok())?;
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(Map::new());
+    }
+    let value = serde_saphyr::from_str(&text)
+        .map_err(|error: serde_saphyr::Error| error.render_with_formatter(&UserMessageFormatter))?;
     match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::Object(sections) => Ok(sections),
+        _ => Err("must be a map of sections such as `server:`".to_owned()),
     }
 }
 
-/// `LONGPOLE_SECTION__KEY` for every key.
-pub(super) fn environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Setting> {
-    variables
-        .filter_map(|(name, value)| {
-            let name_of = name.strip_prefix("LONGPOLE_")?;
-            let key = match name_of.split_once("__") {
-                Some((section, key)) => format!("{}.{}", section.to_lowercase(), key.to_lowercase()),
-                // Of single words only the keys without a section; other variables may share the prefix.
-                None if name_of == "MEMORY" => "memory".to_owned(),
-                None => return None,
-            };
-            Some(Setting { key, value, origin: name })
-        })
-        .collect()
+/// A key of a file and its value, which must be a single one.
+fn setting(key: String, value: &Value, origin: &str, errors: &mut Vec<String>) -> Option<Setting> {
+    let is_single = !matches!(value, Value::Null | Value::Array(_) | Value::Object(_));
+    let value = match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    if let Some(first) = keys::first_of(&key) {
+        let (_, name) = first.name.split_once('.').unwrap_or_default();
+        errors.push(format!(
+            "{key} ({origin}): a section is expected, with keys on lines of their own below it such as \
+             `{name}: {}`, not `{value}`",
+            first.default
+        ));
+        return None;
+    }
+    if keys::find(&key).is_some() && !is_single {
+        errors.push(format!("{key} ({origin}): a single value is expected, not `{value}`"));
+        return None;
+    }
+    Some(Setting { key, value, origin: origin.to_owned() })
 }
 
 /// What the command line says.
@@ -115,12 +129,47 @@ mod tests {
         assert!(expand("${env:A", &variable).is_err());
     }
 
+    /// The settings of a file with this text, and what is wrong with it.
+    fn read_text(text: &str) -> (Vec<(String, String)>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("longpole.yaml");
+        std::fs::write(&path, text).unwrap();
+        let mut errors = Vec::new();
+        let settings = file(&path, &mut errors).into_iter().map(|setting| (setting.key, setting.value));
+        (settings.collect(), errors.join("\n"))
+    }
+
     #[test]
-    fn environment_names_become_keys() {
-        let variables = [("LONGPOLE_SEAL__INTERVAL", "1s"), ("LONGPOLE_SERVER", "x"), ("HOME", "y")];
-        let settings =
-            environment(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
-        assert_eq!(settings.len(), 1);
-        assert_eq!((settings[0].key.as_str(), settings[0].value.as_str()), ("seal.interval", "1s"));
+    fn an_empty_section_is_empty() {
+        let (settings, errors) = read_text("store:\n  # retention: 1h\nseal:\n  interval: 1s\n");
+        assert_eq!(settings, [("seal.interval".to_owned(), "1s".to_owned())]);
+        assert_eq!(errors, "");
+        let (settings, _) = read_text("shop:\n");
+        assert_eq!(settings.len(), 1, "one that is not known is refused");
+    }
+
+    #[test]
+    fn what_is_no_section_and_what_is_no_value_is_said_so() {
+        let (settings, errors) = read_text("store: 5\nmemory:\nseal:\n  bytes: [1]\nserver:\n  data_dir:\n");
+        assert_eq!(settings, []);
+        let wanted = [
+            "store (",
+            "a section is expected",
+            "`durability: process`",
+            "memory (",
+            "not `null`",
+            "seal.bytes (",
+            "not `[1]`",
+            "server.data_dir (",
+        ];
+        assert!(wanted.iter().all(|text| errors.contains(text)), "{errors}");
+        assert_eq!(errors.lines().count(), 4, "{errors}");
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_named_without_advice_for_programmers() {
+        let (_, errors) = read_text("memory: 1GiB\nmemory: 2GiB\n");
+        assert!(errors.contains("duplicate") && errors.contains("memory"), "{errors}");
+        assert!(errors.contains("line 2") && !errors.contains("Options"), "{errors}");
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use otlp_wire::WireLimits;
 use query::NameTable;
-use span_store::{FrameError, Inspection};
+use span_store::{FrameError, Inspection, StoreError};
 
 use super::{rollup, segment};
 
@@ -25,6 +25,19 @@ impl Report {
     /// Whether nothing is wrong.
     pub(crate) fn is_clean(&self) -> bool {
         self.problems.is_empty()
+    }
+
+    /// Adds what is wrong with one file: what its values say, and the first block that is not as it was written. Values
+    /// tell such a block in the store's words, and one block is one problem, however many values lie in it.
+    fn add(&mut self, of: &str, found: Vec<String>, block: Option<StoreError>) {
+        let block = block.map(|error| error.to_string());
+        let words = block.as_deref().map(|text| text.trim_start_matches("rocksdb: "));
+        let is_of_block = |problem: &String| words.is_some_and(|words| problem.contains(words));
+        let named = found.iter().position(is_of_block);
+        let counts = |(at, problem): &(usize, String)| !is_of_block(problem) || named == Some(*at);
+        let told = found.into_iter().enumerate().filter(counts).map(|(_, problem)| problem);
+        let unnamed = block.clone().filter(|_| named.is_none());
+        self.problems.extend(told.chain(unnamed).map(|problem| format!("{of}: {problem}")));
     }
 
     /// A line a problem, then what was read.
@@ -54,21 +67,15 @@ pub(crate) fn check(dir: &Path) -> anyhow::Result<Report> {
         let of = format!("segment {} in {}", stored.handle.id().0, stored.handle.partition_name());
         report.segments += 1;
         report.sealed_spans += stored.meta.spans;
-        if let Err(error) = store.read_all(&stored.handle) {
-            report.problems.push(format!("{of}: {error}"));
-        }
         let found = segment::problems(&stored.handle);
-        report.problems.extend(found.into_iter().map(|problem| format!("{of}: {problem}")));
+        report.add(&of, found, store.read_all(&stored.handle).err());
     }
     for stored in store.take_rollups() {
         let of = format!("rollup {}", stored.handle.number());
         report.rollups += 1;
-        if let Err(error) = store.read_all_of_rollup(&stored.handle) {
-            report.problems.push(format!("{of}: {error}"));
-        }
         let checked = rollup::check(&stored);
         report.rolled_spans += checked.spans;
-        report.problems.extend(checked.problems.into_iter().map(|problem| format!("{of}: {problem}")));
+        report.add(&of, checked.problems, store.read_all_of_rollup(&stored.handle).err());
     }
     read_log(&store, &mut report)?;
     Ok(report)
@@ -111,4 +118,31 @@ fn tell_missing(missing: &mut Option<(u64, u64)>, report: &mut Report) {
     } else {
         format!("log frames {first} to {last}: they had been written and are lost")
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(found: &[&str], block: Option<StoreError>) -> Vec<String> {
+        let mut report = Report::default();
+        report.add("segment 3", found.iter().map(|&text| text.to_owned()).collect(), block);
+        report.problems
+    }
+
+    #[test]
+    fn one_damaged_block_is_one_problem() {
+        let words = "Corruption: block checksum mismatch in 000012.sst offset 16384";
+        // Any error of the store with such words; only RocksDB makes its own.
+        let block = || Some(StoreError::Catalog { file: words.to_owned(), reason: String::new() });
+        let said = block().unwrap().to_string();
+        let (first, second) = (format!("chunk block 2: {said}"), format!("row block 0: {said}"));
+        assert_eq!(
+            problems(&[&first, "rows: 7", &second], block()),
+            [format!("segment 3: {first}"), "segment 3: rows: 7".to_owned()]
+        );
+        assert_eq!(problems(&["rows: 7"], block()), ["segment 3: rows: 7", &format!("segment 3: {said}")]);
+        assert_eq!(problems(&["rows: 7"], None), ["segment 3: rows: 7"]);
+        assert_eq!(problems(&[], None), Vec::<String>::new());
+    }
 }

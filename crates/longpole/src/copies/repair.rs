@@ -37,8 +37,17 @@ pub(crate) fn repair(args: &RepairArgs, out: &mut dyn Write) -> anyhow::Result<b
     for file in &repaired.unusable {
         writeln!(out, "cannot be used: {file}")?;
     }
+    for file in &repaired.missing {
+        writeln!(out, "is gone: {file}")?;
+    }
     let report = check(&args.data_dir)?;
     report.write(out)?;
+    let is_whole = repaired.unusable.is_empty() && repaired.missing.is_empty() && report.is_clean();
+    if repaired.is_rest {
+        let old = repaired.old.display();
+        writeln!(out, "took the last step of an interrupted repair; the old files are in {old}")?;
+        return Ok(is_whole);
+    }
     writeln!(
         out,
         "brought back {} segments with {} spans, {} dictionaries, {} rollups and {} log frames; the old files are in {}, \
@@ -50,5 +59,5 @@ pub(crate) fn repair(args: &RepairArgs, out: &mut dyn Write) -> anyhow::Result<b
         repaired.frames,
         repaired.old.display()
     )?;
-    Ok(repaired.unusable.is_empty() && report.is_clean())
+    Ok(is_whole)
 }

@@ -16,6 +16,7 @@ use span_store::SpanStore;
 use tokio::sync::Mutex;
 
 use super::checkpoints;
+use crate::client::base_url;
 
 const PATH: &str = "/api/v1/backup";
 
@@ -58,12 +59,16 @@ fn refused(status: StatusCode, code: &str, message: &str) -> Response {
 
 /// Asks a server for a checkpoint.
 pub(super) fn ask(endpoint: &str) -> anyhow::Result<PathBuf> {
-    let url = format!("{}{PATH}", endpoint.trim_end_matches('/'));
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let mut answer =
-        agent.post(&url).header("content-type", "application/json").send("{}").with_context(|| {
-            format!("no server at {endpoint}; give --data-dir if none has the store open")
-        })?;
+    let base = base_url(endpoint)?;
+    let url = format!("{base}{PATH}");
+    // Without a limit on the time: it copies the log.
+    let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build();
+    let agent = ureq::Agent::new_with_config(config);
+    let mut answer = agent
+        .post(&url)
+        .header("content-type", "application/json")
+        .send("{}")
+        .with_context(|| format!("no server at {base}; give --data-dir if none has the store open"))?;
     let body: Value = serde_json::from_slice(&answer.body_mut().read_to_vec()?)
         .with_context(|| format!("{url} does not answer as a longpole server does"))?;
     if answer.status() != 200 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -13,7 +13,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) fn channel(address: &str) -> Result<Endpoint> {
     let is_whole = address.contains("://") || address.starts_with("unix:");
     let uri = if is_whole { address.to_owned() } else { format!("http://{address}") };
-    let endpoint = Channel::from_shared(uri).with_context(|| {
+    // Not that of `Channel`, which knows no sockets.
+    let endpoint = Endpoint::from_shared(uri).with_context(|| {
         format!("`{address}` is not an OTLP/gRPC address: expected host:port, such as 127.0.0.1:4317, or unix:/path")
     })?;
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(REQUEST_TIMEOUT).tcp_nodelay(true))

@@ -5,6 +5,7 @@
 
 mod channel;
 mod fields;
+mod json;
 mod reader;
 mod report;
 mod send;
@@ -19,7 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use reader::{Encoding, Found};
+use reader::{Encoding, Found, Unread};
 use report::Collected;
 use send::{Outcome, Sender};
 
@@ -35,7 +36,7 @@ pub struct ImportArgs {
     /// Files of OTLP/JSON lines or OTLP protobuf, plain, .gz or .zst; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// OTLP/gRPC address of the server
+    /// OTLP/gRPC address of the server: host:port, or unix:/path
     #[arg(long, default_value = "127.0.0.1:4317", value_name = "ADDR")]
     pub endpoint: String,
     /// Requests under way at the same time
@@ -52,7 +53,7 @@ impl From<ImportArgs> for ImportOptions {
 /// What [`import`] is to do.
 #[derive(Debug, Clone)]
 pub struct ImportOptions {
-    /// OTLP/gRPC address of the server: `host:port`.
+    /// OTLP/gRPC address of the server: `host:port` or `unix:/path`.
     pub endpoint: String,
     /// Files; `-` is standard input.
     pub files: Vec<PathBuf>,
@@ -88,7 +89,7 @@ pub async fn import(options: ImportOptions) -> Result<ImportReport> {
             collected.add_all(done?);
         }
         bar.set_message(collected.progress());
-        if collected.lost_server().is_some() {
+        if collected.has_given_up() {
             break;
         }
     }
@@ -96,7 +97,7 @@ pub async fn import(options: ImportOptions) -> Result<ImportReport> {
     while let Some(done) = tasks.join_next().await {
         collected.add_all(done?);
     }
-    if collected.lost_server().is_none() && reading.join().is_err() {
+    if !collected.has_given_up() && reading.join().is_err() {
         bail!("reading the files stopped unexpectedly after {}", collected.progress());
     }
     bar.finish_and_clear();
@@ -108,7 +109,8 @@ async fn handle(sender: &Sender, found: Found) -> Vec<Outcome> {
     let place = found.place;
     let prepared = match found.content {
         Ok((encoding, bytes)) => tokio::task::spawn_blocking(move || prepare(encoding, &bytes)).await,
-        Err(reason) => return vec![Outcome::Bad { place, reason }],
+        Err(Unread::Message(reason)) => return vec![Outcome::Bad { place, reason }],
+        Err(Unread::File(error)) => return vec![Outcome::Unopened { file: place.file, error }],
     };
     let requests = match prepared {
         Ok(Ok(requests)) => requests,
@@ -125,10 +127,7 @@ async fn handle(sender: &Sender, found: Found) -> Vec<Outcome> {
 /// The requests to send for what was found: as protobuf, none larger than a server takes.
 fn prepare(encoding: Encoding, bytes: &[u8]) -> Result<Vec<fields::Request>, String> {
     match encoding {
-        Encoding::Json => {
-            let protobuf = otlp_wire::json_to_traces(bytes).map_err(|error| error.to_string())?;
-            fields::split(&protobuf)
-        }
+        Encoding::Json => fields::split(&json::to_protobuf(bytes)?),
         Encoding::Protobuf => fields::split(bytes),
     }
 }

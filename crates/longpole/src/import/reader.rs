@@ -38,7 +38,16 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) place: Place,
-    pub(super) content: Result<(Encoding, Vec<u8>), String>,
+    pub(super) content: Result<(Encoding, Vec<u8>), Unread>,
+}
+
+/// Why there is no message.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// The file cannot be opened.
+    File(io::Error),
+    /// What is at this place in it is none.
+    Message(String),
 }
 
 /// Where what is found goes; false when nobody wants more.
@@ -48,14 +57,22 @@ type Sink<'a> = dyn FnMut(u64, Result<(Encoding, Vec<u8>), String>) -> bool + 'a
 pub(super) fn read_all(files: &[PathBuf], bar: &ProgressBar, found: &mpsc::Sender<Found>) {
     for file in files {
         let last = Cell::new(0);
-        let mut sink = |number, content| {
-            last.set(number);
+        let hand_over = |number, content| {
             let place = Place { file: file.clone(), number };
             found.blocking_send(Found { place, content }).is_ok()
         };
-        let read = open(file, bar).and_then(|input| read_messages(input, &mut sink));
-        if let Err(error) = read {
-            sink(last.get() + 1, Err(error.to_string()));
+        let mut sink = |number, content: Result<_, String>| {
+            last.set(number);
+            hand_over(number, content.map_err(Unread::Message))
+        };
+        match open(file, bar).map(|input| read_messages(input, &mut sink)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                sink(last.get() + 1, Err(error.to_string()));
+            }
+            Err(error) => {
+                hand_over(0, Err(Unread::File(error)));
+            }
         }
         if found.is_closed() {
             return;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use super::send::Outcome;
+use crate::client::Exit;
 
 /// Bad lines that are kept with their reasons; the rest is counted.
 const KEPT: usize = 100;
@@ -45,12 +46,22 @@ pub struct ImportReport {
     pub bad_lines: Vec<BadLine>,
     /// How many bad lines there were.
     pub bad_line_count: u64,
+    /// Files that could not be opened, and why.
+    pub unopened: Vec<String>,
+    /// How many of them are not there.
+    pub absent_files: usize,
 }
 
 impl ImportReport {
-    /// Whether everything was imported.
-    pub const fn is_clean(&self) -> bool {
-        self.bad_line_count == 0 && self.rejected_spans == 0
+    /// How the command ends: well if everything was imported, with [`Exit::NotFound`] if all that is wrong is that files
+    /// are not there.
+    pub fn exit(&self) -> Exit {
+        let is_read = self.bad_line_count == 0 && self.rejected_spans == 0;
+        match (is_read, self.unopened.len()) {
+            (true, 0) => Exit::Ok,
+            (true, unopened) if unopened == self.absent_files => Exit::NotFound,
+            _ => Exit::Failure,
+        }
     }
 
     /// Writes the report for people.
@@ -65,6 +76,9 @@ impl ImportReport {
         if unprinted > 0 {
             writeln!(out, "… and {unprinted} more")?;
         }
+        for file in &self.unopened {
+            writeln!(out, "{file}")?;
+        }
         for rejection in self.rejections.iter().take(PRINTED) {
             writeln!(out, "{rejection}")?;
         }
@@ -75,6 +89,9 @@ impl ImportReport {
         if self.bad_line_count > 0 {
             write!(out, ", {} bad lines skipped", self.bad_line_count)?;
         }
+        if !self.unopened.is_empty() {
+            write!(out, ", {} files could not be opened", self.unopened.len())?;
+        }
         writeln!(out)
     }
 }
@@ -83,7 +100,16 @@ impl ImportReport {
 #[derive(Debug, Default)]
 pub(super) struct Collected {
     report: ImportReport,
-    lost: Option<String>,
+    given_up: Option<GivenUp>,
+}
+
+/// Why an import ends before the files do.
+#[derive(Debug)]
+enum GivenUp {
+    /// The server stayed away.
+    Lost(String),
+    /// It was there and took nothing.
+    Refused(String),
 }
 
 impl Collected {
@@ -112,13 +138,18 @@ impl Collected {
                     report.bad_lines.push(BadLine { file: place.file, line: place.number, reason });
                 }
             }
-            Outcome::Lost(reason) => self.lost = Some(reason),
+            Outcome::Unopened { file, error } => {
+                report.absent_files += usize::from(error.kind() == io::ErrorKind::NotFound);
+                report.unopened.push(format!("{}: {error}", file.display()));
+            }
+            Outcome::Lost(reason) => self.given_up = Some(GivenUp::Lost(reason)),
+            Outcome::Refused(reason) => self.given_up = Some(GivenUp::Refused(reason)),
         }
     }
 
-    /// Why to give up, if it is time to.
-    pub(super) fn lost_server(&self) -> Option<&str> {
-        self.lost.as_deref()
+    /// Whether there is no use in going on.
+    pub(super) fn has_given_up(&self) -> bool {
+        self.given_up.is_some()
     }
 
     /// A few words for the progress bar.
@@ -128,9 +159,13 @@ impl Collected {
 
     /// The report, its bad lines by place.
     pub(super) fn finish(mut self, endpoint: &str) -> Result<ImportReport> {
-        if let Some(reason) = self.lost {
-            let (spans, requests) = (self.report.spans, self.report.requests);
-            bail!("lost the server at {endpoint} after {spans} spans in {requests} requests: {reason}");
+        let sent = format!("after {} spans in {} requests", self.report.spans, self.report.requests);
+        match self.given_up {
+            Some(GivenUp::Lost(reason)) => bail!("lost the server at {endpoint} {sent}: {reason}"),
+            Some(GivenUp::Refused(reason)) => {
+                bail!("refused by the server at {endpoint} {sent}, for as long as it was asked: {reason}")
+            }
+            None => {}
         }
         self.report.bad_lines.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
         self.report.rejections.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));

@@ -1,6 +1,9 @@
 //! Sends requests over OTLP/gRPC as the bytes that they are, again and again while the server is
 //! busy or away.
 
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,7 +14,7 @@ use prost::Message;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
-use tonic::{Code, Request as Call, Status};
+use tonic::{Request as Call, Status};
 
 use super::fields::Request;
 use super::reader::Place;
@@ -30,8 +33,12 @@ pub(super) enum Outcome {
     Sent { spans: u64, rejected: u64, place: Place, message: String },
     /// It could not be read, or the server found it wrong.
     Bad { place: Place, reason: String },
+    /// There is a file that cannot be opened.
+    Unopened { file: PathBuf, error: io::Error },
     /// The server stayed away.
     Lost(String),
+    /// The server was there and took nothing for as long as it was asked.
+    Refused(String),
 }
 
 /// A connection that many tasks share.
@@ -68,7 +75,7 @@ impl Sender {
 
     async fn try_once(&self, bytes: Bytes) -> Result<Bytes, Status> {
         let mut grpc = self.0.clone();
-        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
         let path = PathAndQuery::from_static(EXPORT);
         Ok(grpc.unary(Call::new(bytes), path, RawCodec).await?.into_inner())
     }
@@ -83,11 +90,38 @@ fn sent(place: Place, spans: u64, response: Bytes) -> Outcome {
 fn refused(place: Place, status: &Status) -> Outcome {
     let reason = format!("the server said {:?}: {}", status.code(), status.message());
     match status.code() {
-        Code::Unavailable
-        | Code::ResourceExhausted
-        | Code::DeadlineExceeded
-        | Code::Cancelled
-        | Code::Unknown => Outcome::Lost(reason),
-        _ => Outcome::Bad { place, reason },
+        code if !is_worth_a_retry(code) => Outcome::Bad { place, reason },
+        // A status that was not made of the server's own words has a cause: the connection, or the time.
+        _ if status.source().is_some() => Outcome::Lost(with_root(status)),
+        _ => Outcome::Refused(reason),
+    }
+}
+
+/// What was said, and what was at the bottom of it: "transport error" alone helps nobody.
+fn with_root(status: &Status) -> String {
+    let root = std::iter::successors(status.source(), |&error| error.source()).last();
+    let root = root.map(ToString::to_string).unwrap_or_default();
+    if status.message().contains(&root) {
+        status.message().to_owned()
+    } else {
+        format!("{}: {root}", status.message())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_said_is_told_from_what_became_of_the_connection() {
+        let outcome = |status: &Status| refused(Place { file: PathBuf::from("a"), number: 1 }, status);
+        let full = outcome(&Status::unavailable("the disk is too full"));
+        let Outcome::Refused(reason) = full else { panic!("{full:?}") };
+        assert_eq!(reason, "the server said Unavailable: the disk is too full");
+        let closed = outcome(&Status::from_error(Box::new(io::Error::other("connection reset"))));
+        let Outcome::Lost(reason) = closed else { panic!("{closed:?}") };
+        assert!(reason.contains("connection reset"), "{reason}");
+        let wrong = outcome(&Status::invalid_argument("too deep"));
+        assert!(matches!(wrong, Outcome::Bad { .. }), "{wrong:?}");
     }
 }

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::reader::{Encoding, decompressed, read_messages};
 use super::{ImportOptions, import};
+use crate::client::Exit;
 
 const LINE: &str = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"a"}}]},"scopeSpans":[{"spans":[{"traceId":"4bf92f3577b34da6a3ce929d0e0e4736","spanId":"00f067aa0ba902b7","name":"x","kind":2,"startTimeUnixNano":"1","endTimeUnixNano":"2"}]}]}]}"#;
 
@@ -176,11 +177,14 @@ async fn an_import_retries_reports_and_goes_on_after_bad_lines() {
     assert_eq!((report.requests, report.spans, report.rejected_spans), (3, 4, 3));
     assert_eq!(server.0.lock().unwrap().1, 7);
     let places: Vec<_> = report.bad_lines.iter().map(|b| (b.file.clone(), b.line)).collect();
-    assert_eq!(places, [(lines, 2), (binary, 2), (folder.path().join("missing"), 1)]);
+    assert_eq!(places, [(lines, 2), (binary, 2)]);
+    assert_eq!((report.absent_files, report.exit()), (1, Exit::Failure));
     let mut text = Vec::new();
     report.write(&mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
-    assert!(text.contains("a.jsonl:2: ") && text.contains("3 bad lines skipped"), "{text}");
+    assert!(text.contains("a.jsonl:2: ") && text.contains("2 bad lines skipped, 1 files could"), "{text}");
+    let missing = format!("{}: No such file", folder.path().join("missing").display());
+    assert!(text.lines().any(|line| line.starts_with(&missing)), "{text}");
     assert!(text.contains("odd id"), "{text}");
 }
 
@@ -188,4 +192,40 @@ async fn an_import_retries_reports_and_goes_on_after_bad_lines() {
 async fn nobody_there_is_said_at_once() {
     let options = ImportOptions { endpoint: "127.0.0.1:1".to_owned(), files: Vec::new(), in_flight: 1 };
     assert!(import(options).await.unwrap_err().to_string().contains("longpole serve"));
+}
+
+#[tokio::test]
+async fn a_socket_is_an_address_too_and_files_that_are_not_there_end_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("grpc.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let server = Moody::default();
+    let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
+    let serving = tonic::transport::Server::builder().add_service(TraceServiceServer::new(server.clone()));
+    let task = tokio::spawn(serving.serve_with_incoming(incoming));
+    let lines = folder.path().join("a.jsonl");
+    std::fs::write(&lines, LINE).unwrap();
+    let endpoint = format!("unix:{}", path.display());
+    let options = ImportOptions { endpoint, files: vec![lines], in_flight: 1 };
+    assert_eq!(import(options.clone()).await.unwrap().requests, 1);
+    assert_eq!(server.0.lock().unwrap().1, 1);
+
+    let missing = ImportOptions { files: vec![folder.path().join("missing")], ..options };
+    let report = import(missing).await.unwrap();
+    task.abort();
+    assert_eq!((report.bad_line_count, report.exit()), (0, Exit::NotFound));
+}
+
+#[test]
+fn a_server_that_refuses_is_not_lost() {
+    use super::report::Collected;
+    use super::send::Outcome;
+    let end = |outcome| {
+        let mut collected = Collected::default();
+        collected.add_all(vec![outcome]);
+        collected.finish("h:1").unwrap_err().to_string()
+    };
+    let refused = end(Outcome::Refused("the server said Unavailable: the disk is too full".to_owned()));
+    assert!(refused.starts_with("refused by the server at h:1") && refused.contains("disk"), "{refused}");
+    assert!(end(Outcome::Lost("closed".to_owned())).starts_with("lost the server at h:1"));
 }
