@@ -73,6 +73,17 @@ pub(crate) fn about_catalog(dir: &Path, error: StoreError) -> StoreError {
     StoreError::Catalog { file: "MANIFEST or CURRENT".to_owned(), reason: error.to_string() }
 }
 
+/// Names the table of the catalog that cannot be read.
+pub(crate) fn about_table(error: StoreError) -> StoreError {
+    let StoreError::Rocks(said) = &error else { return error };
+    match table_file(said.as_ref()) {
+        Some(number) => {
+            StoreError::Catalog { file: format!("{number:06}.sst"), reason: said.as_ref().to_owned() }
+        }
+        None => error,
+    }
+}
+
 fn is_about_log(reason: &str) -> bool {
     reason.contains("Corruption") && (reason.contains("WAL") || reason.contains("log"))
 }

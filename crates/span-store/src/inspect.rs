@@ -46,8 +46,8 @@ impl Inspection {
         let of_catalog = |error| damage::about_catalog(dir, error);
         let families = database::families(dir).map_err(of_catalog)?;
         let db = database::open_to_read(dir, &cache, scan.hole).map_err(of_catalog)?;
-        let noted = open::known(&db)?;
-        damaged.extend(damage::recorded_texts(&db)?);
+        let noted = open::known(&db).map_err(damage::about_table)?;
+        damaged.extend(damage::recorded_texts(&db).map_err(damage::about_table)?);
         let db = Arc::new(Database::new(dir, cache, db, Opening::default().recovery));
         // The width of slices says only when a partition of the first kind ended, which nobody asks here.
         let loaded = partitions::load(&db, &families, &StoreOptions::default())?;
@@ -55,7 +55,7 @@ impl Inspection {
         let segments = loaded.segments;
         damaged.extend(dictionaries::problems(&*db.get()?, db.dictionaries(), &segments));
         let of_segments = segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
-        let sealed = retention::noted_sealed(&*db.get()?)?.max(of_segments);
+        let sealed = retention::noted_sealed(&*db.get()?).map_err(damage::about_table)?.max(of_segments);
         let last = noted.max(scan.last_frame.unwrap_or(0));
         let log = open::log_state(&*db.get()?, &families, sealed, last)?;
         let generations = log.generations.into_iter().collect();

@@ -130,7 +130,8 @@ fn a_file_that_the_catalog_knows_and_that_is_gone_is_told_and_not_forgotten() {
     let name = segment.file_name().unwrap().to_string_lossy();
     assert_eq!(repaired.missing.len(), 1, "{repaired:?}");
     assert!(repaired.missing[0].starts_with(&format!("{name}: segment ")), "{repaired:?}");
-    let is_told = |texts: &[String]| texts.iter().any(|text| text.contains(&format!("its file {name} was gone")));
+    let is_told =
+        |texts: &[String]| texts.iter().any(|text| text.contains(&format!("its file {name} was gone")));
     for _ in 0..2 {
         let (_, segments, damaged) = Inspection::open(dir.path()).unwrap();
         assert_eq!((segments.len(), is_told(&damaged)), (SEGMENTS as usize - 1, true), "{damaged:?}");
@@ -165,7 +166,10 @@ fn where_nothing_can_be_brought_back_all_stays_as_it_is() {
 #[test]
 fn who_only_looks_is_told_of_the_repair_too() {
     type Harm = fn(&Path);
-    let harms: [(&str, Harm); 2] = [
+    let harms: [(&str, Harm); 3] = [
+        ("no tables of the catalog", |dir| {
+            catalog_tables(dir).iter().for_each(|path| fs::remove_file(path).unwrap());
+        }),
         ("no CURRENT", |dir| fs::remove_file(dir.join("rocksdb/CURRENT")).unwrap()),
         ("no MANIFEST", |dir| fs::remove_file(manifest(dir)).unwrap()),
     ];

@@ -46,9 +46,8 @@ pub(super) fn read(dir: &Path, cache: &Cache) -> Result<Known, StoreError> {
         Err(error @ StoreError::Schema { .. }) => return Err(error),
         known => known.unwrap_or(0),
     };
-    let is_there = |text: &String| {
-        damage::recorded_family(text).is_some_and(|family| db.cf_handle(family).is_some())
-    };
+    let is_there =
+        |text: &String| damage::recorded_family(text).is_some_and(|family| db.cf_handle(family).is_some());
     let texts = damage::recorded_texts(&db).unwrap_or_default();
     Ok(Known {
         files: db.live_files().unwrap_or_default(),
@@ -86,7 +85,11 @@ impl Known {
                 true if unusable.iter().any(|text| text.starts_with(&name)) => "could not be read",
                 true => return None,
             };
-            Some(LostSegment { id, family, why: format!("its file {name} {why} when the store was repaired") })
+            Some(LostSegment {
+                id,
+                family,
+                why: format!("its file {name} {why} when the store was repaired"),
+            })
         });
         let is_kept = |id: u32| kept.segments.iter().any(|segment| segment.id == id);
         self.set_aside.iter().cloned().chain(of_files).filter(|segment| !is_kept(segment.id)).collect()
