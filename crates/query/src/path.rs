@@ -50,7 +50,12 @@ pub(crate) fn answer(
         let detail = format!("{} spans, times of the first {} given", trace.len(), TracePage::LIMIT_MAX);
         incomplete.push(Incomplete { reason: "spans_limit", detail });
     }
-    let path_of = |root: usize| critical_path(&trace, root, &question.options);
+    let path_of = |root: usize| {
+        let mut path = critical_path(&trace, root, &question.options);
+        // Many are kept until they are written.
+        path.segments.shrink_to_fit();
+        path
+    };
     let names = names(state, &trace);
     Ok(Some(CriticalPathAnswer {
         trace_id: question.trace_id,

@@ -97,7 +97,7 @@ impl CriticalPath {
 pub fn critical_path(trace: &Trace, root: usize, options: &PathOptions) -> CriticalPath {
     let tree = Tree::below(trace, root);
     let mut segments = match options.extent {
-        Extent::Response => walk::response(trace, root, options),
+        Extent::Response => walk::response(trace, &tree, options),
         Extent::Trace => completion::path(trace, &tree, options),
     };
     segments.reverse();

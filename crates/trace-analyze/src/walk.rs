@@ -9,6 +9,7 @@ use trace_model::{SpanKind, Trace, UnixNanos};
 
 use crate::path::{PathOptions, PathSegment};
 use crate::policy::{Interval, may_block};
+use crate::tree::Tree;
 
 /// Frames and children that room is made for at once; more of them are rare.
 const ROOM: usize = 16;
@@ -42,11 +43,14 @@ struct Walk<'a> {
     segments: Vec<PathSegment>,
 }
 
-/// The path of a span's own interval, latest segment first.
-pub(crate) fn response(trace: &Trace, root: usize, options: &PathOptions) -> Vec<PathSegment> {
-    let mut segments = Vec::with_capacity(trace.len() + trace.len() / 2);
-    if let Some(whole) = trace.spans().get(root).and_then(Interval::of) {
-        through(trace, root as u32, whole, options, &mut segments);
+/// The path of the root's own interval, latest segment first.
+pub(crate) fn response(trace: &Trace, tree: &Tree, options: &PathOptions) -> Vec<PathSegment> {
+    let Some(root) = tree.spans().first() else { return Vec::new() };
+    // Of the tree and not of the trace, which may have many roots.
+    let spans = tree.spans().len();
+    let mut segments = Vec::with_capacity(spans + spans / 2);
+    if let Some(whole) = Interval::of(&trace.spans()[*root as usize]) {
+        through(trace, *root, whole, options, &mut segments);
     }
     segments
 }

@@ -115,6 +115,15 @@ fn a_million_spans_under_ten_thousand_roots() {
 }
 
 #[test]
+fn paths_of_many_roots_take_room_for_their_own_trees() {
+    let spans = (1..=N).map(|n| if n <= 1_000 { span(n, 0, n, n + N) } else { span(n, 1, n, n + 5) });
+    let trace = Trace::from_spans(spans.collect()).unwrap().0;
+    let path_of = |root: &u32| trace_analyze::critical_path(&trace, *root as usize, &PathOptions::default());
+    let room: usize = trace.roots().iter().map(|root| path_of(root).segments.capacity()).sum();
+    assert!(room <= 2 * trace.len(), "{room}");
+}
+
+#[test]
 fn a_million_spans_whose_parents_never_came() {
     let spans = (1..=MILLION).map(|n| span(n, n + MILLION, n, n + 5));
     odd(spans.collect(), &[(AnomalyKind::MissingParent, MILLION as usize)], MILLION as usize);
