@@ -342,8 +342,14 @@ impl Bands {
     fn amplification(&self, item: &ItemSums) -> i64 {
         let fast = item.by_root.through(self.median);
         let slow = item.by_root.total() - item.by_root.through(self.tail);
-        mean(slow, self.slow).0 as i64 - mean(fast, self.fast).0 as i64
+        difference(mean(slow, self.slow), mean(fast, self.fast))
     }
+}
+
+/// `a` less `b` in nanoseconds, as far as that can be told.
+fn difference(a: NanoDuration, b: NanoDuration) -> i64 {
+    let difference = i128::from(a.0) - i128::from(b.0);
+    difference.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
 fn share(part: u128, whole: u128) -> f64 {
@@ -363,4 +369,24 @@ fn quantile(present: &LatencyHistogram, traces: u64, q: f64) -> NanoDuration {
     }
     let among_present = (rank - absent) as f64 / present.count() as f64;
     present.quantile(among_present.min(1.0)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_of_very_long_means_keep_their_sign() {
+        let long = 1_u64 << 63;
+        for (a, b, wanted) in [
+            (5, 7, -2),
+            (long + 5, long, 5),
+            (long, long + 5, -5),
+            (u64::MAX, 0, i64::MAX),
+            (0, u64::MAX, i64::MIN),
+            (long, 1, i64::MAX),
+        ] {
+            assert_eq!(difference(NanoDuration(a), NanoDuration(b)), wanted, "{a} {b}");
+        }
+    }
 }
