@@ -3,25 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use otlp_wire::{StoredSpan, splice_traces};
 use segment::{Names, ReadError};
 use span_store::SpanStore;
 use trace_model::{AnomalyKind, SpanKind, Trace, TraceId, UnixNanos};
 
 use crate::analysis::count_anomalies;
 use crate::answer::*;
-use crate::fetch::FetchedSpan;
 use crate::gather::{Nodes, SpanPlace};
 use crate::housekeeping::RollupTotals;
 use crate::request::*;
 use crate::state::State;
 use crate::view::View;
-use crate::{bottlenecks, fetch, latencies, metrics, path, search, totals};
+use crate::{bottlenecks, fetch, latencies, metrics, page, path, search, totals};
 
 /// Anomalies of a trace that are named one by one.
 const ANOMALIES_MAX: usize = 1_000;
-/// Spans that an answer puts under one resource at most, so that it can be written as JSON piece by piece.
-const PIECE_SPANS: usize = 1_000;
 
 /// Why a question could not be answered. Nothing that a client asks can cause the first.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +132,7 @@ impl Engine {
         let recovering = self.recovering();
         let Some(fetched) = fetch::trace(&self.state, page)? else { return not_found(recovering) };
         let mut answer = TraceAnswer {
-            traces_data: splice_pieces(&fetched.spans),
+            traces_data: page::splice(&fetched.spans),
             next: fetched.spans.last().filter(|_| fetched.more).map(|span| SpanPlace::from(&span.node)),
             state: if recovering.is_some() { TraceState::Open } else { fetched.state },
             anomalies: Vec::new(),
@@ -308,16 +304,6 @@ fn not_found<T>(recovering: Option<Incomplete>) -> Result<Option<T>, QueryError>
         None => Ok(None),
         Some(why) => Err(QueryError::Recovering(why.detail)),
     }
-}
-
-fn splice_pieces(spans: &[FetchedSpan]) -> Vec<u8> {
-    let mut data = Vec::new();
-    for piece in spans.chunks(PIECE_SPANS) {
-        let spans = piece.iter().map(|span| StoredSpan { context: &span.context, span: &span.message });
-        let piece = splice_traces(spans);
-        if data.is_empty() { data = piece } else { data.extend_from_slice(&piece) }
-    }
-    data
 }
 
 fn rollup_totals(view: &View) -> [RollupTotals; 3] {

@@ -13,12 +13,13 @@ use crate::engine::QueryError;
 use crate::gate::Pass;
 use crate::gather::{First, Gathering, LARGE, Nodes, Placed, SpanPlace};
 use crate::names::NameTable;
+use crate::page;
 use crate::request::TracePage;
 use crate::sealed::SealedSegment;
 use crate::state::State;
 
-/// Bytes of messages of one answer at most; what is beyond is on the next page.
-const PAGE_BYTES: usize = 32 << 20;
+/// Bytes of a trace above which it is answered while no other of that size is: as JSON it takes several times that.
+const LARGE_BYTES: usize = 8 << 20;
 
 /// A span with its bytes.
 #[derive(Debug, Clone)]
@@ -35,8 +36,12 @@ impl Placed for FetchedSpan {
         (&self.node).into()
     }
 
-    fn bytes(&self) -> usize {
+    fn held_bytes(&self) -> usize {
         self.message.len() + if self.has_own_context { self.context.len() } else { 0 }
+    }
+
+    fn bytes_after(&self, before: Option<&Self>) -> usize {
+        page::spliced_bytes(self, before)
     }
 }
 
@@ -81,21 +86,23 @@ pub struct TraceNodes {
 
 /// The whole trace or a page of it, `None` if nothing of it is stored.
 pub(crate) fn trace(state: &State, page: &TracePage) -> Result<Option<FetchedTrace>, QueryError> {
-    let mut first = First::new(page.after, page.limit, PAGE_BYTES);
+    let mut first = First::new(page.after, page.limit, TracePage::BYTES_MAX);
     let is_first = page.after.is_none();
     let most = if is_first { state.trace_spans_max } else { 0 };
     let mut nodes = Gathering::new(most, None);
-    let (mut count, mut pass) = (0, None);
+    let (mut count, mut bytes, mut pass) = (0, 0, None);
     let found = each_span(state, page.trace_id, &mut |span| {
         count += 1;
-        if count == LARGE {
+        bytes += span.held_bytes();
+        if pass.is_none() && (count >= LARGE || bytes >= LARGE_BYTES) {
             pass = Some(state.large.enter());
         }
         nodes.add(&span.node);
         first.add(span);
     })?;
     let found = found.state()?;
-    let (spans, more) = first.done();
+    let (mut spans, mut more) = first.done();
+    more |= page::cut(&mut spans, TracePage::BYTES_MAX);
     let nodes = nodes.done().0;
     Ok(found.map(|state| FetchedTrace { spans, nodes: is_first.then_some(nodes), state, more, pass }))
 }

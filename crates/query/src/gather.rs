@@ -112,8 +112,10 @@ impl From<&SpanNode> for SpanPlace {
 pub(crate) trait Placed {
     /// Where.
     fn place(&self) -> SpanPlace;
-    /// How much of it counts against a bound on bytes.
-    fn bytes(&self) -> usize;
+    /// Bytes that it alone keeps in memory.
+    fn held_bytes(&self) -> usize;
+    /// Bytes that it takes on a page, behind the span that is before it there.
+    fn bytes_after(&self, before: Option<&Self>) -> usize;
 }
 
 impl Placed for SpanNode {
@@ -121,39 +123,48 @@ impl Placed for SpanNode {
         self.into()
     }
 
-    fn bytes(&self) -> usize {
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    fn bytes_after(&self, _: Option<&Self>) -> usize {
         0
     }
 }
 
 /// Keeps the spans that come first, so many or so many bytes of them.
+///
+/// Spans come in any order. Those kept are all that lie before the first that was left out: one more in between never
+/// makes the page shorter in bytes, so what did not fit before does not fit later.
 #[derive(Debug)]
 pub(crate) struct First<T> {
     spans: Vec<T>,
-    bytes: usize,
+    held: usize,
     after: Option<SpanPlace>,
     most: usize,
     bytes_most: usize,
-    /// Whether spans were left out that come after those kept.
-    more: bool,
+    /// The first span that was left out, if one was. Whatever lies behind it belongs to a later page, even if it is small
+    /// enough for this one.
+    until: Option<SpanPlace>,
 }
 
 impl<T: Placed> First<T> {
     pub(crate) fn new(after: Option<SpanPlace>, most: usize, bytes_most: usize) -> Self {
-        Self { spans: Vec::new(), bytes: 0, after, most: most.max(1), bytes_most, more: false }
+        Self { spans: Vec::new(), held: 0, after, most: most.max(1), bytes_most, until: None }
     }
 
     pub(crate) fn add(&mut self, span: T) {
-        if self.after.is_some_and(|after| span.place() <= after) {
+        let place = span.place();
+        if self.after.is_some_and(|after| place <= after) || self.until.is_some_and(|until| place >= until) {
             return;
         }
-        self.bytes = self.bytes.saturating_add(span.bytes());
+        self.held = self.held.saturating_add(span.held_bytes());
         if self.spans.len() == self.spans.capacity() {
             self.spans.reserve_exact(self.spans.len() / 4 + 16);
         }
         self.spans.push(span);
         if self.spans.len() > self.most.saturating_add(self.most / 4 + 16)
-            || self.bytes > self.bytes_most.saturating_mul(2)
+            || self.held > self.bytes_most.saturating_mul(2)
         {
             self.prune();
         }
@@ -162,29 +173,38 @@ impl<T: Placed> First<T> {
     fn prune(&mut self) {
         self.spans.sort_unstable_by_key(T::place);
         self.spans.dedup_by_key(|span| span.place());
-        let mut kept = 0;
-        self.bytes = 0;
-        for span in self.spans.iter().take(self.most) {
-            if kept > 0 && self.bytes + span.bytes() > self.bytes_most {
-                break;
-            }
-            self.bytes += span.bytes();
-            kept += 1;
+        let fitting = self.fitting();
+        if let Some(left_out) = self.spans.get(fitting) {
+            self.until = Some(left_out.place());
         }
-        self.more |= kept < self.spans.len();
-        self.spans.truncate(kept);
+        self.spans.truncate(fitting);
+        self.held = self.spans.iter().map(T::held_bytes).sum();
+    }
+
+    /// How many of the sorted spans fit. The first does in any case.
+    fn fitting(&self) -> usize {
+        let (mut bytes, mut before) = (0_usize, None);
+        for (at, span) in self.spans.iter().enumerate().take(self.most) {
+            bytes = bytes.saturating_add(span.bytes_after(before));
+            if at > 0 && bytes > self.bytes_most {
+                return at;
+            }
+            before = Some(span);
+        }
+        self.spans.len().min(self.most)
     }
 
     /// The spans in order, and whether there are more.
     pub(crate) fn done(mut self) -> (Vec<T>, bool) {
         self.prune();
-        (self.spans, self.more)
+        (self.spans, self.until.is_some())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use trace_model::{OperationId, ServiceId, SpanKind, StatusCode};
 
     fn node(n: u64) -> SpanNode {
@@ -229,5 +249,82 @@ mod tests {
             }
         }
         assert_eq!(seen, (0..101).collect::<Vec<_>>());
+    }
+
+    /// A span at a place, of so many bytes, and of a context of so many that is written wherever it changes.
+    #[derive(Debug, Clone, Copy)]
+    struct Weighed {
+        at: u64,
+        bytes: usize,
+        context: usize,
+    }
+
+    impl Placed for Weighed {
+        fn place(&self) -> SpanPlace {
+            (&node(self.at)).into()
+        }
+
+        fn held_bytes(&self) -> usize {
+            self.bytes
+        }
+
+        fn bytes_after(&self, before: Option<&Self>) -> usize {
+            let same = before.is_some_and(|before| before.context == self.context);
+            self.bytes + if same { 0 } else { self.context }
+        }
+    }
+
+    fn without_context(at: u64, bytes: usize) -> Weighed {
+        Weighed { at, bytes, context: 0 }
+    }
+
+    /// Pages of these spans in this order of arrival, by place.
+    fn pages(spans: &[Weighed], most: usize, bytes_most: usize) -> Vec<Vec<Weighed>> {
+        let (mut after, mut pages) = (None, Vec::new());
+        loop {
+            let mut first = First::new(after, most, bytes_most);
+            spans.iter().for_each(|span| first.add(*span));
+            let (page, more) = first.done();
+            after = page.last().map(Placed::place);
+            pages.push(page);
+            if !more {
+                return pages;
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_span_behind_what_was_left_out_waits_for_its_page() {
+        let spans = [(1, 6), (2, 5), (3, 5), (4, 5), (5, 3)].map(|(at, bytes)| without_context(at, bytes));
+        let places: Vec<Vec<u64>> =
+            pages(&spans, 100, 10).iter().map(|page| page.iter().map(|span| span.at).collect()).collect();
+        assert_eq!(places, [vec![1], vec![2, 3], vec![4, 5]]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_walk_over_pages_gives_each_span_once_in_order_whatever_comes_first(
+            spans in (1_usize..80).prop_flat_map(|count| {
+                let sized = (0_u64..60, 0_usize..12, 0_usize..4);
+                proptest::collection::vec(sized, count)
+            }),
+            most in 1_usize..40,
+            bytes_most in 1_usize..60,
+        ) {
+            // Of one place there is one span, which may come twice.
+            let mut size_of = std::collections::BTreeMap::new();
+            for (at, bytes, context) in &spans {
+                size_of.entry(*at).or_insert(Weighed { at: *at, bytes: *bytes, context: *context });
+            }
+            let arriving: Vec<Weighed> = spans.iter().map(|(at, ..)| size_of[at]).collect();
+            let pages = pages(&arriving, most, bytes_most);
+            let given: Vec<u64> = pages.iter().flatten().map(|span| span.at).collect();
+            prop_assert_eq!(given, size_of.keys().copied().collect::<Vec<_>>());
+            for page in &pages {
+                let before = std::iter::once(None).chain(page.iter().map(Some));
+                let bytes: usize = page.iter().zip(before).map(|(span, before)| span.bytes_after(before)).sum();
+                prop_assert!(page.len() <= most && (bytes <= bytes_most || page.len() == 1));
+            }
+        }
     }
 }

@@ -22,6 +22,7 @@ mod merge;
 mod metrics;
 mod names;
 mod path;
+mod page;
 mod request;
 mod resume;
 mod revisions;

@@ -190,6 +190,8 @@ impl TracePage {
     pub const LIMIT_MAX: usize = 100_000;
 
     /// The first page.
+    /// Bytes of a page at most, as OTLP; only a single span can take more.
+    pub const BYTES_MAX: usize = 32 << 20;
     pub fn first(trace_id: TraceId) -> Self {
         Self { trace_id, limit: Self::LIMIT_MAX, after: None }
     }

@@ -175,7 +175,7 @@ pub(crate) static TRACE: Route = Route {
             "limit",
             Kind::Integer { least: 1, most: TracePage::LIMIT_MAX as u64 },
             "100000",
-            "At most this many spans, and 32 MiB of them.",
+            "At most this many spans, and 32 MiB of protobuf.",
         ),
         CURSOR,
         PRETTY,
