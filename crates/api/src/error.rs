@@ -57,6 +57,16 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// The answer as JSON is larger than `most` bytes. Asking for less helps, and protobuf, which is never as large.
+    pub(crate) fn answer_too_large(most: usize) -> Self {
+        let message = format!(
+            "as JSON this answer takes more than {} MiB; ask for fewer items with limit, without pretty=true, or for a \
+             trace as application/x-protobuf",
+            most >> 20
+        );
+        Self::new(StatusCode::BAD_REQUEST, "answer_too_large", message)
+    }
+
     /// A route that is described but not built yet.
     pub(crate) fn not_implemented(path: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_implemented", format!("{path} is not built yet"))

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::params::{DOCUMENT, Kind, Param, ROUTES, Route};
 use crate::{metrics, schema};
 
-const BAD_PARAMETER: &str = "A parameter is wrong, unknown or not built yet.";
+const BAD_PARAMETER: &str =
+    "A parameter is wrong, unknown or not built yet, or what it asks for is too large for one answer.";
 
 /// The OpenAPI 3.1 document that `/api/v1/openapi.json` answers.
 pub fn openapi() -> Value {
