@@ -134,6 +134,7 @@ impl From<QueryError> for ApiError {
             error @ QueryError::Unreadable => {
                 Self::new(StatusCode::NOT_FOUND, "trace_not_found", error.to_string())
             }
+            error @ QueryError::TooManyPoints { .. } => Self::invalid("step", error.to_string()),
             QueryError::Store(reason) => {
                 tracing::error!(%reason, "a query failed");
                 Self::internal("store", "the store could not be read; the log has the reason")
@@ -152,5 +153,20 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trace_model::NanoDuration;
+
+    #[test]
+    fn points_that_do_not_fit_are_the_fault_of_the_step() {
+        let step = NanoDuration::from_secs(60);
+        let error = ApiError::from(QueryError::TooManyPoints { series: 600, step, most: 1 << 20 });
+        let said = (error.status().as_u16(), error.code(), error.parameter());
+        assert_eq!(said, (400, "invalid_parameter", Some("step")));
+        assert!(error.message().contains("make step wider"), "{}", error.message());
     }
 }

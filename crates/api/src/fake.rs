@@ -172,6 +172,7 @@ pub(crate) fn latency() -> (LatencyQuery, LatencyAnswer) {
         step: Some(NanoDuration::from_secs(60)),
         quantiles: vec![0.5, 0.99],
         group_by: GroupBy { service: true, operation: false, kind: true, status: false },
+        limit: 10,
     };
     let values = vec![NanoDuration::from_millis(20), NanoDuration::from_millis(30)];
     let series = LatencySeries {
@@ -185,7 +186,8 @@ pub(crate) fn latency() -> (LatencyQuery, LatencyAnswer) {
         exemplars: vec![(0.99, exemplar())],
         points: vec![LatencyPoint { start: WINDOW.start, count: 3, errors: 1, values }],
     };
-    (query, LatencyAnswer { window: WINDOW, resolution: None, series: vec![series], incomplete: Vec::new() })
+    let (series, incomplete) = (vec![series], Vec::new());
+    (query, LatencyAnswer { window: WINDOW, resolution: None, series, truncated: false, incomplete })
 }
 
 pub(crate) fn bottlenecks() -> (BottleneckQuery, BottleneckAnswer) {

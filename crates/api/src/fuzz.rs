@@ -116,7 +116,7 @@ fn query_string(input: &[u8]) -> bool {
         params::search(&args).map(|search| {
             assert!(search.window.start < search.window.end && search.limit > 0);
         }),
-        params::latency(&args).map(|(latency, _)| assert!(latency.window.start < latency.window.end)),
+        params::latency(&args).map(|latency| assert!(latency.window.start < latency.window.end)),
         params::bottlenecks(&args).map(|question| assert!(question.faster_permille <= 1_000)),
         params::services_window(&args).map(drop),
         params::name_page(&args).map(drop),

@@ -268,6 +268,8 @@ pub struct LatencyAnswer {
     pub resolution: Option<NanoDuration>,
     /// Most spans first, then by labels.
     pub series: Vec<LatencySeries>,
+    /// Whether there are more than were asked for.
+    pub truncated: bool,
     /// Empty if the answer is complete.
     pub incomplete: Vec<Incomplete>,
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use segment::{Names, ReadError};
 use span_store::SpanStore;
-use trace_model::{AnomalyKind, SpanKind, Trace, TraceId, UnixNanos};
+use trace_model::{AnomalyKind, NanoDuration, SpanKind, Trace, TraceId, UnixNanos};
 
 use crate::analysis::count_anomalies;
 use crate::answer::*;
@@ -33,6 +33,20 @@ pub enum QueryError {
         "nothing of this trace can be read; what may be stored of it is in a damaged segment, which /api/v1/status names"
     )]
     Unreadable,
+    /// The points of the latency series asked for do not fit into memory.
+    #[error(
+        "the points of {series} series, one every {step}, take more than {} MiB of histograms; make step wider, \
+         limit smaller or the window shorter",
+        .most >> 20
+    )]
+    TooManyPoints {
+        /// Series that would have been answered.
+        series: usize,
+        /// Width of a point.
+        step: NanoDuration,
+        /// Bytes that points may take.
+        most: usize,
+    },
 }
 
 impl From<ReadError> for QueryError {
@@ -188,7 +202,7 @@ impl Engine {
     /// Latency percentiles.
     ///
     /// # Errors
-    /// If the store fails.
+    /// If the points asked for are too many, or if the store fails.
     pub fn latency(&self, question: &LatencyQuery) -> Result<LatencyAnswer, QueryError> {
         let recovering = self.recovering();
         let mut answer = latencies::answer(&self.state, question)?;

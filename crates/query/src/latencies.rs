@@ -1,58 +1,79 @@
 //! Latency percentiles: stored and live histograms, merged. Percentiles are never averaged.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use latency::{ExemplarSet, LatencyHistogram};
 use segment::{HistogramTable, Names, OperationEntry, Part, Tier, decode_minute, rolled_histograms};
 use span_store::in_parts;
-use trace_model::{NanoDuration, OperationId, SpanKind, StatusCode, UnixNanos};
+use trace_model::{NanoDuration, OperationId, StatusCode, UnixNanos};
 
 use crate::answer::*;
 use crate::engine::QueryError;
+use crate::latency_series::{Labels, Series, SeriesMap};
 use crate::request::*;
 use crate::rollups::{Kind, Rollup, coarse_points, widen};
 use crate::sealed::{SEGMENTS_WORTH, SealedSegment};
 use crate::state::State;
 use crate::view::View;
 
-type Labels = (Option<Arc<str>>, Option<Arc<str>>, Option<SpanKind>, Option<StatusCode>);
+/// Bytes of histograms that the points of one answer are made of, at most. A point takes about a hundred, and up to 16 KiB
+/// where many different durations are in it.
+const POINT_BYTES_MAX: usize = 128 << 20;
 
-#[derive(Default)]
-struct Series {
-    histogram: LatencyHistogram,
-    exemplars: ExemplarSet,
-    points: BTreeMap<u64, LatencyHistogram>,
-}
-
-impl Series {
-    fn merge(&mut self, other: Self) {
-        self.histogram.merge(&other.histogram);
-        self.exemplars.merge(&other.exemplars);
-        for (start, histogram) in other.points {
-            self.points.entry(start).or_default().merge(&histogram);
-        }
-    }
+/// What was found in one go.
+struct Found {
+    window: Window,
+    resolution: Option<Tier>,
+    /// Most spans first.
+    series: Vec<(Labels, Series)>,
+    /// Whether there is no point for they did not fit.
+    points_dropped: bool,
+    incomplete: Vec<Incomplete>,
 }
 
 pub(crate) fn answer(state: &State, question: &LatencyQuery) -> Result<LatencyAnswer, QueryError> {
+    let (found, truncated) = first_series(question, |only| find(state, question, only))?;
+    Ok(LatencyAnswer {
+        window: found.window,
+        resolution: found.resolution.map(|tier| NanoDuration(tier.width())),
+        series: found.series.into_iter().map(|(labels, series)| finish(labels, series, question)).collect(),
+        truncated,
+        incomplete: found.incomplete,
+    })
+}
+
+/// The series that are answered, and whether there are more. Points of all that there are may be too many even if those
+/// of the few that are answered are not: these are found once more by themselves then.
+fn first_series(
+    question: &LatencyQuery,
+    find: impl Fn(Option<&HashSet<Labels>>) -> Result<Found, QueryError>,
+) -> Result<(Found, bool), QueryError> {
+    let mut found = find(None)?;
+    let truncated = found.series.len() > question.limit;
+    found.series.truncate(question.limit);
+    if found.points_dropped && truncated {
+        let only = found.series.into_iter().map(|(labels, _)| labels).collect();
+        found = find(Some(&only))?;
+    }
+    if found.points_dropped {
+        let (series, step) = (found.series.len(), question.step.unwrap_or_default());
+        return Err(QueryError::TooManyPoints { series, step, most: POINT_BYTES_MAX });
+    }
+    Ok((found, truncated))
+}
+
+fn find(state: &State, question: &LatencyQuery, only: Option<&HashSet<Labels>>) -> Result<Found, QueryError> {
     let mut view = state.snapshot();
     let (window, mut incomplete) = widen(&view, whole_minutes(question.window), Kind::Histograms);
-    let mut run = Run::new(state, question, window);
+    let mut run = Run::new(state, question, only, window);
     run.live(&view);
     view.let_go_of_live();
     run.rolled(&view)?;
     run.sealed(&view)?;
-    let resolution = run.resolution.map(|tier| NanoDuration(tier.width()));
     incomplete.extend(run.cut_points.map(|tier| coarse_points(NanoDuration(tier.width()))));
-    let mut series: Vec<LatencySeries> =
-        run.series.into_iter().map(|(labels, series)| finish(labels, series, question)).collect();
-    series.sort_by(|a, b| {
-        let labels = |s: &LatencySeries| (s.service.clone(), s.operation.clone(), s.kind, s.status);
-        b.histogram.count().cmp(&a.histogram.count()).then_with(|| labels(a).cmp(&labels(b)))
-    });
-    Ok(LatencyAnswer { window, resolution, series, incomplete })
+    let (series, points_dropped) = run.series.into_sorted();
+    Ok(Found { window, resolution: run.resolution, series, points_dropped, incomplete })
 }
 
 fn whole_minutes(window: Window) -> Window {
@@ -65,10 +86,12 @@ fn whole_minutes(window: Window) -> Window {
 struct Run<'a> {
     state: &'a State,
     question: &'a LatencyQuery,
+    /// The only series that are of interest, if some were chosen.
+    only: Option<&'a HashSet<Labels>>,
     window: Window,
     /// What an operation is called, `None` for those not asked for.
     operations: HashMap<OperationId, Option<(Arc<str>, OperationEntry)>>,
-    series: HashMap<Labels, Series>,
+    series: SeriesMap<'a>,
     /// The widest rollup that was read.
     resolution: Option<Tier>,
     /// The widest rollup of which a bucket did not lie in one point.
@@ -76,9 +99,14 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(state: &'a State, question: &'a LatencyQuery, window: Window) -> Self {
-        let (operations, series) = (HashMap::new(), HashMap::new());
-        Self { state, question, window, operations, series, resolution: None, cut_points: None }
+    fn new(
+        state: &'a State,
+        question: &'a LatencyQuery,
+        only: Option<&'a HashSet<Labels>>,
+        window: Window,
+    ) -> Self {
+        let (operations, series) = (HashMap::new(), SeriesMap::new(only, POINT_BYTES_MAX));
+        Self { state, question, only, window, operations, series, resolution: None, cut_points: None }
     }
 
     fn wanted(&mut self, id: OperationId) -> Option<(Arc<str>, OperationEntry)> {
@@ -112,13 +140,11 @@ impl<'a> Run<'a> {
             by.kind.then_some(entry.kind),
             by.status.then_some(status),
         );
-        let series = self.series.entry(labels).or_default();
-        series.histogram.merge(histogram);
-        series.exemplars.merge(exemplars);
-        if let Some(step) = self.question.step {
+        let point = self.question.step.map(|step| {
             let offset = at.since(self.window.start).0 / step.0.max(1) * step.0;
-            series.points.entry(self.window.start.0 + offset).or_default().merge(histogram);
-        }
+            self.window.start.0 + offset
+        });
+        self.series.add(labels, point, histogram, exemplars);
     }
 
     fn in_window(&self, minute: u32) -> bool {
@@ -126,24 +152,18 @@ impl<'a> Run<'a> {
     }
 
     fn rolled(&mut self, view: &View) -> Result<(), QueryError> {
-        let (state, question, window) = (self.state, self.question, self.window);
+        let (state, question, only, window) = (self.state, self.question, self.only, self.window);
         let parts = in_parts(&view.rollups, 1, |part| {
-            let mut run = Run::new(state, question, window);
+            let mut run = Run::new(state, question, only, window);
             part.iter().try_for_each(|rollup| run.rollup(rollup)).map(|()| run)
         });
         for part in parts {
             let part = part?;
             self.resolution = self.resolution.max(part.resolution);
             self.cut_points = self.cut_points.max(part.cut_points);
-            self.merge(part.series);
+            self.series.merge(part.series);
         }
         Ok(())
-    }
-
-    fn merge(&mut self, series: HashMap<Labels, Series>) {
-        for (labels, series) in series {
-            self.series.entry(labels).or_default().merge(series);
-        }
     }
 
     fn rollup(&mut self, rollup: &Rollup) -> Result<(), QueryError> {
@@ -189,13 +209,13 @@ impl<'a> Run<'a> {
         let in_window =
             |segment: &&Arc<SealedSegment>| segment.meta.minutes.iter().any(|minute| self.in_window(*minute));
         let segments: Vec<_> = view.sealed.iter().filter(in_window).collect();
-        let (state, question, window) = (self.state, self.question, self.window);
+        let (state, question, only, window) = (self.state, self.question, self.only, self.window);
         let parts = in_parts(&segments, SEGMENTS_WORTH, |part| {
-            let mut run = Run::new(state, question, window);
+            let mut run = Run::new(state, question, only, window);
             part.iter().try_for_each(|segment| run.segment(segment)).map(|()| run.series)
         });
         for part in parts {
-            self.merge(part?);
+            self.series.merge(part?);
         }
         Ok(())
     }
@@ -274,5 +294,54 @@ fn finish(labels: Labels, series: Series, question: &LatencyQuery) -> LatencySer
         exemplars,
         points,
         histogram: series.histogram,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(limit: usize) -> LatencyQuery {
+        LatencyQuery {
+            service: None,
+            operation: None,
+            kind: None,
+            status: None,
+            window: Window::ALL,
+            step: Some(NanoDuration::from_secs(60)),
+            quantiles: vec![0.5],
+            group_by: GroupBy::default(),
+            limit,
+        }
+    }
+
+    /// Series of which the points of no more than `fitting` fit.
+    fn found(series: usize, fitting: usize, only: Option<&HashSet<Labels>>) -> Found {
+        let all =
+            (0..series).map(|n| ((Some(format!("service {n}").into()), None, None, None), Series::default()));
+        let series: Vec<_> =
+            all.filter(|(labels, _)| only.is_none_or(|only| only.contains(labels))).collect();
+        let points_dropped = series.len() > fitting;
+        Found { window: Window::ALL, resolution: None, series, points_dropped, incomplete: Vec::new() }
+    }
+
+    fn answered(series: usize, fitting: usize, limit: usize) -> Result<(usize, bool), String> {
+        let found = first_series(&question(limit), |only| Ok(found(series, fitting, only)));
+        found.map(|(found, truncated)| (found.series.len(), truncated)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn points_need_fit_for_the_series_that_are_answered_only() {
+        assert_eq!(answered(5, 5, 10), Ok((5, false)));
+        assert_eq!(answered(50, 50, 10), Ok((10, true)));
+        assert_eq!(answered(50, 10, 10), Ok((10, true)));
+        for (series, fitting, limit) in [(50, 9, 10), (10, 9, 10)] {
+            let error = answered(series, fitting, limit).unwrap_err();
+            assert_eq!(
+                error,
+                "the points of 10 series, one every 1m00s, take more than 128 MiB of histograms; make step \
+                 wider, limit smaller or the window shorter"
+            );
+        }
     }
 }

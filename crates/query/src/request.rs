@@ -129,6 +129,8 @@ pub struct LatencyQuery {
     pub quantiles: Vec<f64>,
     /// Labels of a series.
     pub group_by: GroupBy,
+    /// At most this many series, those with most spans.
+    pub limit: usize,
 }
 
 /// By what bottleneck items are merged.
@@ -188,10 +190,10 @@ pub struct TracePage {
 impl TracePage {
     /// Spans of a page at most.
     pub const LIMIT_MAX: usize = 100_000;
-
-    /// The first page.
     /// Bytes of a page at most, as OTLP; only a single span can take more.
     pub const BYTES_MAX: usize = 32 << 20;
+
+    /// The first page.
     pub fn first(trace_id: TraceId) -> Self {
         Self { trace_id, limit: Self::LIMIT_MAX, after: None }
     }

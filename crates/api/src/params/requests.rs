@@ -145,11 +145,11 @@ pub(crate) fn max_segments(args: &Args) -> usize {
     args.integer("max_segments").and_then(|most| usize::try_from(most).ok()).unwrap_or(1_000)
 }
 
-/// The question for percentiles, and at most how many series are shown.
-pub(crate) fn latency(args: &Args) -> Result<(LatencyQuery, usize), ApiError> {
+/// The question for percentiles.
+pub(crate) fn latency(args: &Args) -> Result<LatencyQuery, ApiError> {
     let group = |label| args.words("group_by").contains(&label);
     let window = window(args)?;
-    let query = LatencyQuery {
+    Ok(LatencyQuery {
         service: args.text("service").map(str::to_owned),
         operation: args.text("operation").map(str::to_owned),
         kind: args.word("kind").and_then(SpanKind::from_word),
@@ -163,8 +163,8 @@ pub(crate) fn latency(args: &Args) -> Result<(LatencyQuery, usize), ApiError> {
             kind: group("kind"),
             status: group("status"),
         },
-    };
-    Ok((query, limit(args)))
+        limit: limit(args),
+    })
 }
 
 fn step(args: &Args, window: Window) -> Result<Option<NanoDuration>, ApiError> {
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(latency(&args(&LATENCY, "step=90s")).unwrap_err().parameter(), Some("step"));
         assert_eq!(latency(&args(&LATENCY, "step=0m")).unwrap_err().parameter(), Some("step"));
         assert_eq!(latency(&args(&LATENCY, "step=1m&start=0")).unwrap_err().parameter(), Some("step"));
-        let (query, _) = latency(&args(&LATENCY, "step=2m&group_by=status")).unwrap();
+        let query = latency(&args(&LATENCY, "step=2m&group_by=status")).unwrap();
         assert_eq!(query.step, Some(NanoDuration::from_secs(120)));
         assert_eq!(query.group_by, GroupBy { service: false, operation: false, kind: false, status: true });
     }

@@ -10,10 +10,10 @@ use crate::{ApiError, ApiState, respond, shape};
 /// `GET /api/v1/latency`.
 pub(super) async fn latency(State(api): State<ApiState>, uri: Uri) -> Result<Response, ApiError> {
     let args = Args::read(&LATENCY, &uri, api.now())?;
-    let (query, limit) = params::latency(&args)?;
+    let query = params::latency(&args)?;
     api.ask(move |backend| {
         let answer = backend.latency(&query)?;
-        respond::json(&shape::Latency::new(&query, &answer, limit), args.pretty())
+        respond::json(&shape::Latency::new(&query, &answer), args.pretty())
     })
     .await
 }

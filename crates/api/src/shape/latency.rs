@@ -64,10 +64,9 @@ struct Point {
 }
 
 impl<'a> Latency<'a> {
-    /// At most `limit` series are written.
-    pub(crate) fn new(query: &'a LatencyQuery, answer: &'a LatencyAnswer, limit: usize) -> Self {
+    pub(crate) fn new(query: &'a LatencyQuery, answer: &'a LatencyAnswer) -> Self {
         let window = answer.window.end.since(answer.window.start);
-        let series = answer.series.iter().take(limit).map(|series| Series::new(series, query, window));
+        let series = answer.series.iter().map(|series| Series::new(series, query, window));
         Self {
             quantiles: &query.quantiles,
             relative_error_max: RELATIVE_ERROR_MAX,
@@ -77,7 +76,7 @@ impl<'a> Latency<'a> {
             resolution_nanos: answer.resolution.map(|width| width.0),
             completeness: Completeness::of(&answer.incomplete),
             series: series.collect(),
-            truncated: answer.series.len() > limit,
+            truncated: answer.truncated,
         }
     }
 }
@@ -143,7 +142,7 @@ mod tests {
     #[test]
     fn percentiles_have_this_shape() {
         let (query, answer) = fake::latency();
-        let written = to_value(Latency::new(&query, &answer, 10)).unwrap();
+        let written = to_value(Latency::new(&query, &answer)).unwrap();
         let wanted = json!({
             "quantiles": [0.5, 0.99], "relative_error_max": RELATIVE_ERROR_MAX,
             "start_unix_nano": "1700000000000000000", "end_unix_nano": "1700000060000000000",
@@ -166,8 +165,9 @@ mod tests {
     fn without_a_step_there_are_no_points_and_a_cut_shows() {
         let (query, answer) = fake::latency();
         let query = LatencyQuery { step: None, ..query };
-        let written = to_value(Latency::new(&query, &answer, 10)).unwrap();
+        let written = to_value(Latency::new(&query, &answer)).unwrap();
         assert_eq!(written["series"][0].get("points"), None);
-        assert_eq!(to_value(Latency::new(&query, &answer, 0)).unwrap()["truncated"], json!(true));
+        let cut = LatencyAnswer { truncated: true, ..answer };
+        assert_eq!(to_value(Latency::new(&query, &cut)).unwrap()["truncated"], json!(true));
     }
 }

@@ -132,6 +132,7 @@ pub(crate) fn check_latency(world: &Asked<'_>, oracle: &Oracle, dice: &mut Dice)
         step: some(dice, 2, |dice| NanoDuration((1 + dice.below(2)) * UnixNanos::PER_MINUTE)),
         quantiles: vec![0.0, 0.5, 0.9, 1.0],
         group_by: GroupBy { status: dice.one_in(2), ..GroupBy::default() },
+        limit: 1_000,
     };
     let answer = world.engine.latency(&question).unwrap();
     let minute = UnixNanos::PER_MINUTE;

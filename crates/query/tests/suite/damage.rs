@@ -77,6 +77,7 @@ fn a_damaged_meta_is_no_panic() {
                 step: None,
                 quantiles: vec![0.5],
                 group_by: GroupBy::default(),
+                limit: 1_000,
             });
         }
         let _ = (engine.operations(SERVICES[0], None), engine.status(), engine.operation_metrics());

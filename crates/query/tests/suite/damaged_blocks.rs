@@ -105,6 +105,7 @@ fn latency(engine: &Engine) -> Found {
         step: None,
         quantiles: vec![0.5],
         group_by: GroupBy::default(),
+        limit: 1_000,
     });
     let answer = answer.unwrap();
     let count = answer.series.iter().map(|series| series.histogram.count()).sum();

@@ -40,6 +40,7 @@ fn latency(window: Window, step: Option<NanoDuration>, status: bool) -> LatencyQ
         step,
         quantiles: vec![0.0, 0.5, 0.99],
         group_by: GroupBy { status, ..GroupBy::default() },
+        limit: 1_000,
     }
 }
 

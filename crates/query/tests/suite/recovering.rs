@@ -56,6 +56,7 @@ fn latency() -> LatencyQuery {
         step: None,
         quantiles: vec![0.5],
         group_by: GroupBy::default(),
+        limit: 1_000,
     }
 }
 
