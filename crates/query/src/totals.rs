@@ -15,6 +15,9 @@ use crate::sealed::SealedSegment;
 use crate::state::State;
 use crate::view::View;
 
+/// Traces that are looked at for the exact starts of their spans, for one question at most.
+const EXACT_TRACES_MAX: usize = 10_000;
+
 struct Total {
     spans: u64,
     errors: u64,
@@ -31,6 +34,17 @@ impl Total {
         self.errors += errors;
         self.first = self.first.min(told(first).unwrap_or(u64::MAX));
         self.last = self.last.max(last);
+    }
+
+    /// Some span started at `first` and some at `last`, which is of interest if it was in the window. Others are hidden
+    /// behind a first of 0.
+    fn see(&mut self, window: Window, first: u64, last: u64) {
+        if first > 0 && window.contains(UnixNanos(first)) {
+            self.first = self.first.min(first);
+        }
+        if window.contains(UnixNanos(last)) {
+            self.last = self.last.max(last);
+        }
     }
 }
 
@@ -69,6 +83,7 @@ pub(crate) fn services(
         }
     }
     view.let_go_of_live();
+    let mut cut = Vec::new();
     for segment in view.sealed.iter().filter(|segment| segment.meta.spans > 0) {
         let meta = &segment.meta;
         if window.contains(UnixNanos(meta.start_min)) && window.contains(UnixNanos(meta.start_max)) {
@@ -78,8 +93,13 @@ pub(crate) fn services(
                 totals.entry(id).or_insert(Total::NONE).add(total.spans, total.errors, first, last);
             }
         } else if meta.start_min < window.end.0 && meta.start_max >= window.start.0 {
-            partly(state, segment, window, &mut totals)?;
+            cut.push(segment);
         }
+    }
+    let mut allowance = Allowance { left: EXACT_TRACES_MAX, exceeded: false };
+    // After the others: what is known to be the first and the last need not be looked up.
+    for segment in cut {
+        partly(state, segment, window, &mut allowance, &mut totals)?;
     }
     let mut rows: Vec<ServiceRow> = totals
         .into_iter()
@@ -92,42 +112,80 @@ pub(crate) fn services(
         })
         .collect();
     rows.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok((rows, Vec::new()))
+    Ok((rows, allowance.note().into_iter().collect()))
 }
 
-/// A segment that the window cuts is counted row by row.
+/// Of a segment that the window cuts, the services that it cuts as well are counted row by row.
 fn partly(
     state: &State,
     segment: &SealedSegment,
     window: Window,
+    allowance: &mut Allowance,
     totals: &mut HashMap<ServiceId, Total>,
 ) -> Result<(), QueryError> {
     let detail = state.blocks.detail(segment, &state.names);
     let Some(detail) = state.readable(segment, detail)? else { return Ok(()) };
-    let mut exact = ExactStarts { state, segment, traces: HashMap::new() };
-    for (number, meta) in detail.meta.row_blocks.iter().enumerate() {
-        if meta.start_min >= window.end.0 || meta.start_max < window.start.0 {
+    let mut exact = ExactStarts { state, segment, traces: HashMap::new(), allowance };
+    let mut next = 0_u32;
+    for blocks in detail.meta.row_blocks.chunk_by(|a, b| a.service == b.service) {
+        let numbers = next..;
+        next += blocks.len() as u32;
+        let Some(service) = blocks.first().map(|block| block.service) else { continue };
+        let total = totals.entry(segment.service(service)).or_insert(Total::NONE);
+        let Some(stored) = segment.meta.service_totals.get(service as usize) else { continue };
+        let contains = |start| window.contains(UnixNanos(start));
+        if blocks.iter().all(|block| contains(block.start_min) && contains(block.start_max)) {
+            total.add(stored.spans, stored.errors, stored.first_seen, stored.last_seen);
             continue;
         }
-        let block = RowBlock::read(&segment.handle, number as u32);
-        let Some(block) = state.readable(segment, block)? else { continue };
-        let total = totals.entry(segment.service(meta.service)).or_insert(Total::NONE);
-        block_partly(&block, window, &mut exact, total)?;
+        for (number, meta) in numbers.zip(blocks) {
+            if meta.start_min >= window.end.0 || meta.start_max < window.start.0 {
+                continue;
+            }
+            let block = RowBlock::read(&segment.handle, number);
+            let Some(block) = state.readable(segment, block)? else { continue };
+            total.see(window, stored.first_seen, stored.last_seen);
+            total.see(window, meta.start_min, meta.start_max);
+            let starts =
+                Starts { first: meta.start_min, first_told: stored.first_seen, last: meta.start_max };
+            block_partly(&block, &starts, window, &mut exact, total)?;
+        }
     }
     totals.retain(|_, total| total.spans > 0);
     Ok(())
+}
+
+/// What is known of all starts of a block. Its rows know less of their own if one of them is far from the others.
+struct Starts {
+    first: u64,
+    /// The first of those of its service that are not 0.
+    first_told: u64,
+    last: u64,
+}
+
+impl Starts {
+    /// The earliest and the latest at which the span of a row may have started.
+    fn between(&self, block: &RowBlock, row: usize) -> (UnixNanos, UnixNanos) {
+        let (earliest, latest) = block.start_between(row);
+        let earliest = match earliest.0.max(self.first) {
+            0 => 0,
+            earliest => earliest.max(self.first_told),
+        };
+        (UnixNanos(earliest), UnixNanos(latest.0.min(self.last)))
+    }
 }
 
 /// Counts the rows in the window. Rows do not tell exactly when their spans started; it is looked up where that matters,
 /// and where it cannot be had, a row counts if its span was in the window for certain.
 fn block_partly(
     block: &RowBlock,
+    starts: &Starts,
     window: Window,
     exact: &mut ExactStarts<'_>,
     total: &mut Total,
 ) -> Result<(), QueryError> {
     for row in 0..block.len() {
-        let (mut earliest, mut latest) = block.start_between(row);
+        let (mut earliest, mut latest) = starts.between(block, row);
         if latest < window.start || earliest >= window.end {
             continue;
         }
@@ -149,19 +207,43 @@ fn block_partly(
     Ok(())
 }
 
+/// Traces that may still be looked at, and whether there were more.
+struct Allowance {
+    left: usize,
+    exceeded: bool,
+}
+
+impl Allowance {
+    fn note(&self) -> Option<Incomplete> {
+        let detail = format!(
+            "more than {EXACT_TRACES_MAX} traces have spans of which only a look would tell whether they are in the \
+             window; those beyond are not counted. A window that starts or ends elsewhere may need fewer looks"
+        );
+        self.exceeded.then_some(Incomplete { reason: "starts_limit", detail })
+    }
+}
+
 /// Exact starts of a segment's spans. Of a trace that was looked at all are kept, for it may be large; `None` if they cannot
-/// be read.
+/// be read, or no more traces are looked at.
 struct ExactStarts<'a> {
     state: &'a State,
     segment: &'a SealedSegment,
     traces: HashMap<u32, Option<Vec<UnixNanos>>>,
+    allowance: &'a mut Allowance,
 }
 
 impl ExactStarts<'_> {
     fn start(&mut self, trace: u32, span: u32) -> Result<Option<UnixNanos>, QueryError> {
         let starts = match self.traces.entry(trace) {
             Entry::Occupied(starts) => starts.into_mut(),
-            Entry::Vacant(entry) => entry.insert(fetch::starts_of(self.state, self.segment, trace)?),
+            Entry::Vacant(_) if self.allowance.left == 0 => {
+                self.allowance.exceeded = true;
+                return Ok(None);
+            }
+            Entry::Vacant(entry) => {
+                self.allowance.left -= 1;
+                entry.insert(fetch::starts_of(self.state, self.segment, trace)?)
+            }
         };
         let Some(starts) = starts else { return Ok(None) };
         let start = starts.get(span as usize).copied().ok_or(ReadError::Damaged("row block"));

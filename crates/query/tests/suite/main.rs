@@ -12,6 +12,7 @@ mod merging;
 mod model;
 mod oracle;
 mod recovering;
+mod service_windows;
 mod spans;
 mod untimed;
 mod world;
