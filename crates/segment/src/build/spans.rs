@@ -23,7 +23,10 @@ pub(super) fn write_chunks<'a>(
     let mut kinds_of_call = kinds_of_call.iter();
     for (number, spans) in order.chunk_by(|a, b| a.2.trace_id == b.2.trace_id).enumerate() {
         let id = spans[0].2.trace_id;
-        if chunks.is_enough() {
+        let (at, batch, row) = &spans[0];
+        let first = contexts.of_batch(*at, row.context, || batch.context(row.context));
+        // Also if the block is full: a trace of no spans would be left in it.
+        if chunks.is_enough() || chunks.is_full(first) {
             end_block(&mut chunks, meta, writer)?;
         }
         begin_trace(&mut chunks, &id, number as u32, meta);

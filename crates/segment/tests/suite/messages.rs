@@ -253,6 +253,18 @@ fn own_contexts_do_not_swell_a_block() {
     }
 }
 
+/// The block is full where a trace ends, and not before: equal contexts take the room of one.
+#[test]
+fn a_block_that_would_swell_ends_before_the_next_trace() {
+    let mut samples = chain(16, 8, 9);
+    for (nth, sample) in samples.iter_mut().enumerate() {
+        sample.context = vec![if nth < 8 { b'a' } else { b'b' }; 300_000];
+    }
+    let (memory, meta) = sealed(&[batch(1, &samples)], &[]);
+    assert_eq!((meta.chunk_first_trace.len(), meta.chunk_continued.len()), (2, 0));
+    check_chunks(&memory, &meta, &in_order(&samples));
+}
+
 #[test]
 fn spans_of_a_trace_share_a_context_of_their_own() {
     let mut samples = chain(50, 50, 9);
