@@ -2,7 +2,7 @@
 //! queries.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
@@ -74,6 +74,7 @@ pub struct State {
     pub not_ready: Mutex<Option<String>>,
     /// Why spans are refused, by what refuses them.
     refusing: Mutex<[Option<String>; 3]>,
+    short_of_room: AtomicBool,
     /// Room on the disk.
     pub disk: Mutex<DiskStatus>,
 }
@@ -120,6 +121,7 @@ impl State {
             blocks,
             not_ready: Mutex::new(Some("starting".to_owned())),
             refusing: Mutex::default(),
+            short_of_room: AtomicBool::new(false),
             disk: Mutex::default(),
         }
     }
@@ -149,6 +151,16 @@ impl State {
     /// Why this refuses spans, if it does.
     pub fn refuses(&self, by: Refusal) -> Option<String> {
         self.refusing.lock()[by as usize].clone()
+    }
+
+    /// Says whether the log should go as soon as it can, because spans were refused for the room that it takes.
+    pub fn set_short_of_room(&self, is_short: bool) {
+        self.short_of_room.store(is_short, Ordering::Release);
+    }
+
+    /// Whether the log should go as soon as it can.
+    pub fn is_short_of_room(&self) -> bool {
+        self.short_of_room.load(Ordering::Acquire)
     }
 
     /// Why spans are refused; empty when all is well.

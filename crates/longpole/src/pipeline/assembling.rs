@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::MutexGuard;
-use query::{Assembly, Nodes, Refusal, State};
+use query::{Assembly, Nodes, State};
 use segment::{LiveBatch, TraceRow};
 use span_store::SpanStore;
 use trace_assemble::{ByTrace, OpenAtCut, OpenTrace, Phase};
@@ -291,7 +291,7 @@ impl Assembling {
     pub(super) fn cut_if_due(&mut self, at: UnixNanos) {
         let waiting = !self.pending.is_empty() || !self.pending_analysed.is_empty();
         // On a full disk, sealing is what lets the log go and so makes room.
-        let no_room = self.pending_frames.is_some() && self.state.refuses(Refusal::Disk).is_some();
+        let no_room = self.pending_frames.is_some() && self.state.is_short_of_room();
         let due = || {
             at.since(self.last_cut) >= self.options.interval
                 || self.state.assembly.lock().assembler.waits_for_sealing()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-use query::{Refusal, State};
+use query::State;
 use span_store::SpanStore;
 
 /// How often it is kept while nothing is sealed.
@@ -44,8 +44,11 @@ impl House {
     }
 
     fn keep(&self) {
-        let no_room = self.state.refuses(Refusal::Disk).is_some();
-        let kept = if no_room { self.store.give_up_sealed_log() } else { self.store.keep_house() };
+        let kept = if self.state.is_short_of_room() {
+            self.store.give_up_sealed_log()
+        } else {
+            self.store.keep_house()
+        };
         if let Err(error) = kept {
             tracing::error!(%error, "cannot keep the log's house");
         }

@@ -19,9 +19,6 @@ pub(super) struct DiskWatch {
     disk: Mutex<DiskGuard>,
     /// What the largest group takes that was refused for want of room, with all that is in the log.
     wanted: AtomicU64,
-    /// What that group takes by itself. Until there is room for it, the guard and whoever asks judge by it alike: else the
-    /// one would take back what the other says.
-    wanted_by_group: AtomicU64,
 }
 
 impl DiskWatch {
@@ -33,36 +30,40 @@ impl DiskWatch {
     ) -> Self {
         let disk = DiskGuard::new(options.free_min, options.generation_bytes, segment_bytes as u64);
         let dir = store.dir().to_owned();
-        let (wanted, wanted_by_group) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { state, store, dir, disk: Mutex::new(disk), wanted, wanted_by_group }
+        Self { state, store, dir, disk: Mutex::new(disk), wanted: AtomicU64::new(0) }
     }
 
     /// Why requests of so many bytes may not be written now.
     pub(super) fn refuses(&self, request_bytes: usize) -> Option<String> {
         // What cannot be asked is not a reason to refuse; the guard says so in the log.
         let space = disk_space(&self.dir).ok()?;
-        self.look_for_group(space, self.store.group_needs(request_bytes));
-        self.state.refuses(Refusal::Disk)
+        self.refuses_group(space, self.store.group_needs(request_bytes))
     }
 
-    fn look_for_group(&self, space: DiskSpace, group: u64) -> bool {
+    /// A group that takes more than there is is refused alone: the disk is not full for smaller ones. For its sake too the log
+    /// goes as soon as it can.
+    fn refuses_group(&self, space: DiskSpace, group: u64) -> Option<String> {
+        let is_full = self.look(space);
         let needed = self.store.sealing_needs().saturating_add(group);
         if space.free < needed {
             self.wanted.fetch_max(needed, Ordering::AcqRel);
-            self.wanted_by_group.fetch_max(group, Ordering::AcqRel);
+            self.state.set_short_of_room(true);
+            let why = too_full(space, needed, "these requests and what is in the log take");
+            return self.state.refuses(Refusal::Disk).or(Some(why));
         }
-        self.look(space, group)
+        is_full.then(|| self.state.refuses(Refusal::Disk)).flatten()
     }
 
-    /// Looks whether the disk is too full, and says so to whoever asks.
+    /// Looks whether the disk is too full, and says so to whoever asks. Until this is done again, the log goes as soon as
+    /// it can also for groups that were refused alone.
     pub(super) fn observe(&self, space: DiskSpace) -> bool {
-        self.look(space, 0)
+        let full = self.look(space);
+        self.state.set_short_of_room(full);
+        full
     }
 
-    /// Looks whether the disk is too full for a group, or for one that was refused and takes more.
-    fn look(&self, space: DiskSpace, group: u64) -> bool {
-        let group = group.max(self.wanted_by_group.load(Ordering::Acquire));
-        let needed = self.store.sealing_needs().saturating_add(group);
+    fn look(&self, space: DiskSpace) -> bool {
+        let needed = self.store.sealing_needs();
         let mut disk = self.disk.lock();
         let full = disk.observe(space, needed);
         self.refuse_if(full, &disk, space, needed);
@@ -88,7 +89,6 @@ impl DiskWatch {
     /// There is room for what was refused.
     pub(super) fn forget_wanted(&self) {
         self.wanted.store(0, Ordering::Release);
-        self.wanted_by_group.store(0, Ordering::Release);
     }
 
     /// Whether so many bytes may be written that nobody waits for.
@@ -107,14 +107,9 @@ impl DiskWatch {
             }
             return;
         }
-        let mib = |bytes: u64| bytes >> 20;
         let least = disk.free_min(space.total);
         let why = if needed > least {
-            format!(
-                "the disk is too full: {} MiB are free, and what is in the log takes {} MiB until it is sealed",
-                mib(space.free),
-                needed.div_ceil(1 << 20)
-            )
+            too_full(space, needed, "what is in the log takes")
         } else {
             format!(
                 "the disk is too full: {} MiB are free and {} MiB must stay (store.free_min); spans are taken again \
@@ -128,8 +123,18 @@ impl DiskWatch {
             self.state.count(&self.state.counters.disk_full, 1);
             tracing::error!("{why}");
         }
+        self.state.set_short_of_room(true);
         self.state.set_refusing(Refusal::Disk, Some(why));
     }
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes >> 20
+}
+
+fn too_full(space: DiskSpace, needed: u64, what_takes: &str) -> String {
+    let (free, needed) = (mib(space.free), needed.div_ceil(1 << 20));
+    format!("the disk is too full: {free} MiB are free, and {what_takes} {needed} MiB until it is sealed")
 }
 
 #[cfg(test)]
@@ -148,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guard_does_not_take_back_what_a_group_was_refused_for() {
+    fn a_group_that_does_not_fit_is_refused_alone() {
         let dir = tempfile::tempdir().unwrap();
         let watch = watch(dir.path());
         let (idle, group) = (watch.store.sealing_needs(), 8 << 20);
@@ -156,15 +161,20 @@ mod tests {
         // Room for what is in the log, and not for the group.
         let between = space((idle + idle / 4).max(idle + group / 2));
         assert!(between.free < idle + group);
-        assert!(!watch.observe(between));
         for _ in 0..10 {
-            assert!(watch.look_for_group(between, group) && watch.observe(between));
-            assert!(watch.look_for_group(between, 1), "nor does a smaller one");
+            let why = watch.refuses_group(between, group).unwrap();
+            assert!(why.contains("these requests and what is in the log take"), "{why}");
+            assert!(watch.state.is_short_of_room(), "the log goes for it");
+            assert!(watch.refuses_group(between, 1).is_none() && watch.state.is_short_of_room());
+            assert!(!watch.observe(between));
+            assert!(watch.state.refuses(Refusal::Disk).is_none() && !watch.state.is_short_of_room());
         }
+        assert_eq!(watch.state.counters.disk_full.load(Ordering::Relaxed), 0);
+        assert!(watch.comfortable(between.total) > between.free, "room is made for it");
+        let full = space(idle / 2);
+        assert!(watch.refuses_group(full, 1).is_some() && watch.refuses_group(full, group).is_some());
+        assert!(watch.state.refuses(Refusal::Disk).is_some() && watch.state.is_short_of_room());
         assert_eq!(watch.state.counters.disk_full.load(Ordering::Relaxed), 1);
-        assert!(watch.comfortable(between.total) > between.free);
-        assert!(!watch.observe(space((idle + group) * 2)));
-        watch.forget_wanted();
-        assert!(!watch.observe(between) && !watch.look_for_group(between, 1));
+        assert!(watch.refuses_group(space((idle + group) * 2), group).is_none());
     }
 }
