@@ -45,6 +45,10 @@ pub struct Admitted {
 #[error("not a readable ExportTraceServiceRequest: {0}")]
 pub struct AdmitError(#[from] pub WireError);
 
+/// What is kept of the walker's memory between requests at most, bytes: enough for some 50,000 spans. One giant request
+/// must not keep its memory for ever, and each thread has its own.
+const WALKED_MAX: usize = 4 << 20;
+
 thread_local! {
     /// The walker's output, kept between requests so that walking allocates nothing.
     static WALKED: RefCell<Walked> = RefCell::new(Walked::new());
@@ -56,22 +60,28 @@ thread_local! {
 /// # Errors
 /// If the request as a whole cannot be read. Single bad spans are left out and counted.
 pub fn prepare(request: Bytes, names: &NameTable, limits: &WireLimits) -> Result<Prepared, AdmitError> {
+    Ok(walked(&request, limits, |walked| lay_out(request.clone(), walked, names))?)
+}
+
+/// Walks a request and makes something of what was found.
+fn walked<T>(request: &[u8], limits: &WireLimits, of: impl FnOnce(&Walked) -> T) -> Result<T, WireError> {
     WALKED.with_borrow_mut(|walked| {
-        walk(&request, limits, walked)?;
-        let prepared = lay_out(request, walked, names);
-        forget_giant(walked);
-        Ok(prepared)
+        let made = walk(request, limits, walked).map(|()| of(walked));
+        if walked.memory() > WALKED_MAX {
+            *walked = Walked::new();
+        }
+        made
     })
 }
 
-/// One giant request must not keep its memory for ever.
-fn forget_giant(walked: &mut Walked) {
-    if walked.spans.capacity() > 100_000 {
-        *walked = Walked::new();
-    }
-}
-
 impl Prepared {
+    /// Bytes that are there of it beside the request's own. Of an ordinary request they are a part of these; of many tiny spans,
+    /// and of many scopes under one long resource, they are more.
+    pub(crate) fn derived_bytes(&self) -> usize {
+        let LiveBatch { rows, contexts, context_bytes, .. } = &self.batch;
+        size_of_val(&rows[..]) + size_of_val(&contexts[..]) + context_bytes.len()
+    }
+
     /// The same with a request that never had what was left out. The log is replayed without the limits of today, so
     /// that it would bring back what the client was told is rejected.
     ///
@@ -82,14 +92,12 @@ impl Prepared {
         let mut request = keep_spans(&batch.request, batch.rows.iter().map(|row| row.offset))?;
         request.shrink_to_fit();
         batch.request = request.into();
-        WALKED.with_borrow_mut(|walked| -> Result<(), AdmitError> {
-            walk(&batch.request, limits, walked)?;
+        let rows = &mut batch.rows;
+        walked(&batch.request, limits, |walked| {
             // The same spans in the same order, and so the same contexts; only where they lie is new.
-            for (row, span) in batch.rows.iter_mut().zip(&walked.spans) {
+            for (row, span) in rows.iter_mut().zip(&walked.spans) {
                 (row.offset, row.len) = span.span;
             }
-            forget_giant(walked);
-            Ok(())
         })?;
         Ok(self)
     }
@@ -151,5 +159,30 @@ fn limit_key(fault: SpanFault) -> &'static str {
         SpanFault::TooLong { .. } => " (ingest.span_bytes)",
         SpanFault::ContextTooLong { .. } => " (ingest.context_bytes)",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept() -> usize {
+        WALKED.with_borrow(Walked::memory)
+    }
+
+    #[test]
+    fn a_giant_request_keeps_no_memory_whether_it_could_be_read_or_not() {
+        // An empty ScopeSpans and an empty schema_url, again and again.
+        let runs = [0x12, 0, 0x1a, 0].repeat(600_000);
+        let length =
+            [runs.len() as u8 | 0x80, (runs.len() >> 7) as u8 | 0x80, (runs.len() >> 14) as u8 | 0x80, 1];
+        assert_eq!(runs.len() >> 21, 1);
+        let whole = [&[0x0a][..], &length, &runs].concat();
+        let broken = [&whole[..], &[0x0a, 0xff]].concat();
+        let names = NameTable::default();
+        assert!(prepare(whole.into(), &names, &WireLimits::STORED).is_ok());
+        assert!(kept() <= WALKED_MAX, "{}", kept());
+        assert!(prepare(broken.into(), &names, &WireLimits::STORED).is_err());
+        assert!(kept() <= WALKED_MAX, "{}", kept());
     }
 }

@@ -36,7 +36,7 @@ counters! {
     WireBytesRequests = "wire_bytes_requests": "requests refused for more bytes on the wire than ingest.wire_bytes",
     RequestBytesRequests = "request_bytes_requests": "requests refused for more inflated bytes than ingest.request_bytes",
     JsonBytesRequests = "json_bytes_requests": "OTLP/JSON requests refused for more bytes than ingest.json_bytes",
-    SpansRequests = "request_spans_requests": "requests refused for more spans than ingest.request_spans",
+    SpansRequests = "request_spans_requests": "requests refused for more spans, or more ScopeSpans, than ingest.request_spans",
     DepthRequests = "value_depth_requests": "requests refused for values nested deeper than ingest.value_depth",
     EncodingRequests = "unknown_encoding_requests": "requests refused for a compression that is not known",
     InflateRequests = "broken_encoding_requests": "requests refused because they could not be inflated",

@@ -16,7 +16,7 @@ pub struct IngestLimits {
     pub json_bytes: usize,
     /// Bytes of all requests that are being received or on their way to the log. Default 64 MiB.
     pub queued_bytes: usize,
-    /// Spans of one request. Default 1,000,000.
+    /// Spans of one request, and its `ScopeSpans`. Default 1,000,000.
     pub request_spans: usize,
     /// Attributes of one span. Default 1,000.
     pub span_attributes: usize,

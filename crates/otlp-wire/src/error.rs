@@ -6,7 +6,8 @@ pub struct WireLimits {
     /// How deep an `AnyValue` may nest; a plain attribute value has depth 1.
     /// Values over [`WireLimits::MAX_DEPTH`] mean `MAX_DEPTH`.
     pub depth: u32,
-    /// How many spans a request may hold, counting those rejected one by one.
+    /// How many spans a request may hold, counting those rejected one by one; and how many `ScopeSpans`, counting
+    /// those without spans, of which a few bytes make one.
     pub spans: u32,
     /// How many attributes a span may have, those of its events and links apart. One that has more is
     /// rejected alone.
@@ -111,6 +112,12 @@ pub enum WireFault {
     /// More spans than the limit.
     #[error("more than {limit} spans in one request")]
     TooManySpans {
+        /// How many are allowed.
+        limit: u32,
+    },
+    /// More `ScopeSpans` than the limit, those without spans counted as well.
+    #[error("more than {limit} ScopeSpans in one request")]
+    TooManyScopes {
         /// How many are allowed.
         limit: u32,
     },

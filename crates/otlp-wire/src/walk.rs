@@ -106,6 +106,15 @@ impl Walked {
         self.resource_runs.clear();
     }
 
+    /// The memory that it holds, bytes; [`clear`](Self::clear) gives nothing of it back.
+    pub fn memory(&self) -> usize {
+        fn of<T>(all: &Vec<T>) -> usize {
+            all.capacity() * size_of::<T>()
+        }
+        let ranges = of(&self.ranges) + of(&self.resource_runs);
+        of(&self.spans) + of(&self.groups) + of(&self.rejected) + ranges
+    }
+
     /// Replaces `out` with the canonical context bytes of a group:
     /// `varint(resource length)`, resource fields, scope fields.
     ///
@@ -180,8 +189,8 @@ pub fn walk(request: &[u8], limits: &WireLimits, out: &mut Walked) -> Result<(),
         return Err(WireError::at(0, WireFault::TooLarge { length: request.len() as u64 }));
     }
     let context_left = limits.contexts_bytes;
-    let mut walker =
-        Walker { depth: Depth::new(limits.depth()), limits, left: limits.spans, context_left, out };
+    let (left, scopes_left, depth) = (limits.spans, limits.spans, Depth::new(limits.depth()));
+    let mut walker = Walker { depth, limits, left, scopes_left, context_left, out };
     let walked = walker.request(Cursor::new(request));
     if walked.is_err() {
         out.clear();
@@ -193,6 +202,8 @@ struct Walker<'o> {
     depth: Depth,
     limits: &'o WireLimits,
     left: u32,
+    /// `ScopeSpans` that may still come. With the spans they bound the runs of context fields.
+    scopes_left: u32,
     /// Bytes of resources and scopes that may still come.
     context_left: u32,
     out: &'o mut Walked,
@@ -296,6 +307,8 @@ impl Walker<'_> {
     }
 
     fn scope_spans(&mut self, mut message: Cursor<'_>) -> Result<(), WireError> {
+        let fault = WireFault::TooManyScopes { limit: self.limits.spans };
+        self.scopes_left = self.scopes_left.checked_sub(1).ok_or(WireError::at(message.pos(), fault))?;
         let first_range = self.out.ranges.len();
         let first_span = self.out.spans.len();
         let mut run = message.pos();

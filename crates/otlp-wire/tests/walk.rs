@@ -251,6 +251,19 @@ fn spans_are_counted_against_the_limit() {
 }
 
 #[test]
+fn scopes_without_spans_are_limited_as_spans_are() {
+    // An empty ScopeSpans and an empty schema_url: a run of context fields for each four bytes.
+    let request = field(1, &[0x12, 0, 0x1a, 0].repeat(1_000));
+    let limits = WireLimits { spans: 1_000, ..WireLimits::default() };
+    let mut out = Walked::new();
+    walk(&request, &limits, &mut out).unwrap();
+    assert!(out.memory() >= 1_000 * 8, "{}", out.memory());
+    let error = walk(&request, &WireLimits { spans: 999, ..limits }, &mut out).unwrap_err();
+    assert_eq!(error.fault, WireFault::TooManyScopes { limit: 999 });
+    assert!(walk(&request, &WireLimits::STORED, &mut out).is_ok());
+}
+
+#[test]
 fn spans_over_a_limit_of_their_own_are_rejected_alone() {
     let pair = field(9, &[field(1, b"key"), field(2, &field(1, b"value"))].concat());
     let long = field(5, &[b'x'; 200]);

@@ -90,7 +90,13 @@ pub(crate) const KEYS: &[Key] = &[
         part,
         ingest.queued_bytes
     ),
-    key!("ingest.request_spans", "1000000", "Spans of one request at most.", count, ingest.request_spans),
+    key!(
+        "ingest.request_spans",
+        "1000000",
+        "Spans of one request at most, and `ScopeSpans`.",
+        count,
+        ingest.request_spans
+    ),
     key!(
         "ingest.span_attributes",
         "1000",
