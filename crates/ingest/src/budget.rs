@@ -106,6 +106,11 @@ impl Charge {
         Budget::new(usize::MAX).charge()
     }
 
+    /// What is charged, beyond the whole budget as well.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Charges so many bytes more. False if there is no room; nothing has changed then. What is beyond the whole
     /// budget costs nothing, so that one large request alone can pass.
     #[must_use]

@@ -1,7 +1,5 @@
 //! From received bytes to rows: inflate, transcode, walk. Ordinary code that blocks; who calls it decides where.
 
-use std::io::Read;
-
 use bytes::Bytes;
 use otlp_wire::{JsonError, WireFault, WireLimits};
 use query::NameTable;
@@ -10,15 +8,14 @@ use crate::admit::{AdmitError, Prepared, prepare};
 use crate::budget::{Budget, Charge};
 use crate::drain::jittered;
 use crate::encoding::Encoding;
+use crate::inflate::{Inflating, Most};
 use crate::limits::IngestLimits;
 use crate::received::Received;
 use crate::refusal::{Reason, Refused};
 
-/// Inflated bytes are charged and asked for in steps of this size.
-const STEP: usize = 256 << 10;
 /// Work on more than this does not happen where connections are served.
 const HEAVY_RAW: usize = 1 << 20;
-/// The same for compressed bytes and JSON, which take longer.
+/// The same for JSON, and for compressed bytes as they came: these take longer.
 const HEAVY_PACKED: usize = 64 << 10;
 
 /// A body that is there.
@@ -37,11 +34,50 @@ pub(crate) struct Digested {
     pub(crate) wire_bytes: usize,
 }
 
+/// A message whose weight is known.
+pub(crate) struct Begun {
+    content: Content,
+    json: bool,
+    wire_bytes: usize,
+}
+
+enum Content {
+    Plain(Received),
+    Packed(Inflating),
+}
+
 impl Message {
+    /// Inflates its beginning, no more than may be where connections are served: a few bytes may inflate to very many, so that
+    /// their number says nothing.
+    ///
+    /// # Errors
+    /// If it is over a limit or cannot be inflated.
+    pub(crate) fn begin(self, limits: &IngestLimits, budget: &Budget) -> Result<Begun, Refused> {
+        let Self { body, encoding, json } = self;
+        let wire_bytes = body.len();
+        if encoding == Encoding::Identity {
+            return Ok(Begun { content: Content::Plain(body), json, wire_bytes });
+        }
+        let mut inflating = Inflating::new(body, encoding, Most::of(json, limits))?;
+        if wire_bytes <= HEAVY_PACKED {
+            inflating.run(heavy(json), budget)?;
+        }
+        Ok(Begun { content: Content::Packed(inflating), json, wire_bytes })
+    }
+}
+
+/// How many bytes are too many to be worked on where connections are served.
+fn heavy(json: bool) -> usize {
+    if json { HEAVY_PACKED } else { HEAVY_RAW }
+}
+
+impl Begun {
     /// Whether it takes so long that it must not hold up a thread which serves connections.
     pub(crate) fn is_heavy(&self) -> bool {
-        let plain = self.encoding == Encoding::Identity && !self.json;
-        self.body.len() > if plain { HEAVY_RAW } else { HEAVY_PACKED }
+        match &self.content {
+            Content::Plain(body) => body.len() > heavy(self.json),
+            Content::Packed(inflating) => !inflating.is_whole() || inflating.len() > heavy(self.json),
+        }
     }
 
     /// Inflates, transcodes and walks it.
@@ -54,15 +90,13 @@ impl Message {
         budget: &Budget,
         names: &NameTable,
     ) -> Result<Digested, Refused> {
-        let wire_bytes = self.body.len();
-        let (json, encoding) = (self.json, self.encoding);
-        let (mut bytes, mut charge) = if encoding == Encoding::Identity {
-            self.body.into_bytes()
-        } else {
-            inflate(self.body, encoding, Inflated::of(json, limits), budget)?
+        let Self { content, json, wire_bytes } = self;
+        let (mut bytes, mut charge) = match content {
+            Content::Plain(body) => body.into_bytes(),
+            Content::Packed(inflating) => inflating.finish(budget)?,
         };
         // What came as it is has not been measured yet.
-        let most = Inflated::of(json, limits);
+        let most = Most::of(json, limits);
         if bytes.len() > most.limit {
             return Err(most.refuse());
         }
@@ -73,72 +107,11 @@ impl Message {
         if prepared.rejected > 0 && !prepared.batch.rows.is_empty() {
             prepared = without_rejected(prepared, &limits.wire(), &mut charge, budget)?;
         }
-        // Those of an ordinary request are a small part of it; with many scopes under one long resource they are not.
-        let batch = &prepared.batch;
-        if !charge.grow(batch.context_bytes.len().saturating_sub(batch.request.len())) {
+        if !charge.grow(prepared.derived_bytes().saturating_sub(prepared.batch.request.len())) {
             return Err(overloaded(budget));
         }
         Ok(Digested { prepared, charge, wire_bytes })
     }
-}
-
-/// What inflated bytes are held to.
-struct Inflated {
-    limit: usize,
-    reason: Reason,
-    key: &'static str,
-}
-
-impl Inflated {
-    fn of(json: bool, limits: &IngestLimits) -> Self {
-        if json && limits.json_bytes < limits.request_bytes {
-            return Self { limit: limits.json_bytes, reason: Reason::JsonBytes, key: "ingest.json_bytes" };
-        }
-        Self { limit: limits.request_bytes, reason: Reason::RequestBytes, key: "ingest.request_bytes" }
-    }
-
-    fn refuse(&self) -> Refused {
-        let message = format!("the inflated request has more than {} bytes ({})", self.limit, self.key);
-        Refused::new(self.reason, message)
-    }
-}
-
-/// Stops at the limit, whatever the rest would be.
-fn inflate(
-    body: Received,
-    encoding: Encoding,
-    most: Inflated,
-    budget: &Budget,
-) -> Result<(Bytes, Charge), Refused> {
-    let wire = body.len();
-    let (reader, mut charge) = body.into_reader();
-    let broken = |error: std::io::Error| {
-        Refused::new(
-            Reason::BrokenEncoding,
-            format!("cannot inflate the request as {}: {error}", encoding.name()),
-        )
-    };
-    let mut reader = encoding.reader(reader).map_err(broken)?;
-    let mut out = Vec::new();
-    loop {
-        if !charge.grow(STEP) {
-            return Err(overloaded(budget));
-        }
-        out.reserve(STEP);
-        let n = reader.by_ref().take(STEP as u64).read_to_end(&mut out).map_err(broken)?;
-        if out.len() > most.limit {
-            return Err(most.refuse());
-        }
-        if n < STEP {
-            break;
-        }
-    }
-    drop(reader);
-    // What is kept lives until its segment is sealed: not with twice the memory.
-    out.shrink_to_fit();
-    let steps = out.len() / STEP + 1;
-    charge.shrink(wire + steps * STEP - out.len());
-    Ok((out.into(), charge))
 }
 
 /// The text is charged; for as long as it is there together with its protobuf, both are.
@@ -186,9 +159,11 @@ pub(crate) fn overloaded(budget: &Budget) -> Refused {
 }
 
 fn unreadable(error: &AdmitError) -> Refused {
-    use WireFault::{TooDeep, TooManySpans, TooMuchContext};
+    use WireFault::{TooDeep, TooManyScopes, TooManySpans, TooMuchContext};
     match error.0.fault {
-        fault @ (TooManySpans { .. } | TooMuchContext { .. } | TooDeep { .. }) => over_limit(fault),
+        fault @ (TooManySpans { .. } | TooManyScopes { .. } | TooMuchContext { .. } | TooDeep { .. }) => {
+            over_limit(fault)
+        }
         _ => Refused::new(Reason::Unreadable, error.to_string()),
     }
 }
@@ -196,7 +171,9 @@ fn unreadable(error: &AdmitError) -> Refused {
 /// The refusal of a request that could be read and has too much of something.
 fn over_limit(fault: WireFault) -> Refused {
     let (reason, key) = match fault {
-        WireFault::TooManySpans { .. } => (Reason::Spans, "ingest.request_spans"),
+        WireFault::TooManySpans { .. } | WireFault::TooManyScopes { .. } => {
+            (Reason::Spans, "ingest.request_spans")
+        }
         WireFault::TooMuchContext { .. } => (Reason::RequestBytes, "ingest.request_bytes"),
         _ => (Reason::Depth, "ingest.value_depth"),
     };
@@ -205,48 +182,105 @@ fn over_limit(fault: WireFault) -> Refused {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use segment::SpanRow;
+
     use super::*;
 
     const TEXT: &[u8] =
         br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"4bf92f3577b34da6a3ce929d0e0e4736","name":"a"}]}]}]}"#;
+
+    fn digest_in(budget: &Arc<Budget>, message: Message) -> Result<Digested, Reason> {
+        let limits = IngestLimits::default();
+        let begun = message.begin(&limits, budget);
+        let digested = begun.and_then(|begun| begun.digest(&limits, budget, &NameTable::default()));
+        digested.map_err(|refused| refused.reason)
+    }
+
+    fn message(budget: &Arc<Budget>, bytes: Bytes, encoding: Encoding, json: bool) -> Message {
+        let mut body = Received::new(budget.charge());
+        assert!(body.push(bytes));
+        Message { body, encoding, json }
+    }
 
     /// Digests JSON beside another request of one byte, with room for so many more.
     fn digest(text: &'static [u8], room: usize) -> (Result<usize, Reason>, usize) {
         let budget = Budget::new(room + 1);
         let mut other = budget.charge();
         assert!(other.grow(1));
-        let mut body = Received::new(budget.charge());
-        assert!(body.push(Bytes::from_static(text)));
-        let message = Message { body, encoding: Encoding::Identity, json: true };
-        let digested = message.digest(&IngestLimits::default(), &budget, &NameTable::default());
+        let message = message(&budget, Bytes::from_static(text), Encoding::Identity, true);
+        let digested = digest_in(&budget, message);
         let charged = budget.used() - 1;
-        (
-            digested.map(|digested| digested.prepared.batch.request.len()).map_err(|refused| refused.reason),
-            charged,
-        )
+        (digested.map(|digested| digested.prepared.batch.request.len()), charged)
+    }
+
+    fn field(field: u8, payload: &[u8]) -> Vec<u8> {
+        let length = [payload.len() as u8 & 0x7f | 0x80, (payload.len() >> 7) as u8];
+        [&[field << 3 | 2], &length[..], payload].concat()
+    }
+
+    fn span() -> Vec<u8> {
+        field(2, &[field(1, &[7; 16]), field(2, &[7; 8])].concat())
+    }
+
+    /// What is charged for a request alone in a budget of so many bytes, after all that were charged.
+    fn charged(request: &Bytes, room: usize) -> usize {
+        let budget = Budget::new(room);
+        let digested = digest_in(&budget, message(&budget, request.clone(), Encoding::Identity, false));
+        let charge = digested.unwrap().charge;
+        assert_eq!(budget.used(), charge.bytes().min(room));
+        charge.bytes()
     }
 
     #[test]
     fn a_resource_that_comes_again_with_each_scope_is_charged() {
-        let bytes = |field: u8, payload: &[u8]| {
-            let length = [payload.len() as u8 & 0x7f | 0x80, (payload.len() >> 7) as u8];
-            [&[field << 3 | 2], &length[..], payload].concat()
-        };
-        let span = bytes(2, &[bytes(1, &[7; 16]), bytes(2, &[7; 8])].concat());
-        let resource = bytes(1, &bytes(9, &[b'r'; 900]));
+        let resource = field(1, &field(9, &[b'r'; 900]));
         let contexts = 4 * (resource.len() + 2);
-        let request: Bytes = bytes(1, &[resource, bytes(2, &span).repeat(4)].concat()).into();
-        let charged = |room: usize| {
-            let budget = Budget::new(room);
-            let mut body = Received::new(budget.charge());
-            assert!(body.push(request.slice(..)));
-            let message = Message { body, encoding: Encoding::Identity, json: false };
-            let digested = message.digest(&IngestLimits::default(), &budget, &NameTable::default());
-            digested.map(|_digested| budget.used()).map_err(|refused| refused.reason)
-        };
+        let request: Bytes = field(1, &[resource, field(2, &span()).repeat(4)].concat()).into();
         assert!(contexts > 2 * request.len());
-        assert_eq!(charged(contexts), Ok(contexts));
-        assert_eq!(charged(contexts - 1), Ok(contexts - 1), "alone it passes");
+        let derived = contexts + 4 * (size_of::<SpanRow>() + size_of::<(u32, u32)>());
+        assert_eq!(charged(&request, 2 * derived), derived);
+        assert_eq!(charged(&request, derived - 1), derived, "alone it passes");
+    }
+
+    #[test]
+    fn rows_of_tiny_spans_are_charged_and_those_of_others_are_a_part_of_their_request() {
+        let tiny: Bytes = field(1, &field(2, &span().repeat(300))).into();
+        let rows = 300 * size_of::<SpanRow>();
+        assert!(rows > 2 * tiny.len());
+        let charge = charged(&tiny, 1 << 20);
+        assert!((rows..rows + 20).contains(&charge), "{charge}");
+        let long = field(2, &[field(1, &[7; 16]), field(2, &[7; 8]), field(5, &[b'n'; 200])].concat());
+        let ordinary: Bytes = field(1, &field(2, &long.repeat(50))).into();
+        assert_eq!(charged(&ordinary, 1 << 20), ordinary.len());
+    }
+
+    #[test]
+    fn little_that_inflates_to_much_is_heavy() {
+        let many: Vec<u8> = field(1, &field(2, &span().repeat(300))).repeat(200);
+        for encoding in [Encoding::Gzip, Encoding::Zstd, Encoding::Deflate] {
+            for (bytes, is_heavy) in [(&many[..], true), (&many[..many.len() / 200], false)] {
+                let budget = Budget::new(1 << 30);
+                let packed = encoding.deflate(bytes).unwrap();
+                assert!(packed.len() <= HEAVY_PACKED, "{encoding:?}: {}", packed.len());
+                let message = message(&budget, packed.into(), encoding, false);
+                let begun = message.begin(&IngestLimits::default(), &budget).unwrap();
+                assert_eq!(begun.is_heavy(), is_heavy, "{encoding:?}");
+                // So much was inflated, and no more.
+                let Content::Packed(inflating) = &begun.content else { panic!("it is packed") };
+                assert!(inflating.len() < 2 * HEAVY_RAW);
+                let digested =
+                    begun.digest(&IngestLimits::default(), &budget, &NameTable::default()).unwrap();
+                assert!(digested.prepared.batch.request == bytes, "{encoding:?}");
+                assert_eq!(budget.used(), digested.charge.bytes());
+            }
+        }
+        let text = [TEXT, &[b' '; HEAVY_PACKED][..]].concat();
+        let budget = Budget::new(1 << 30);
+        let packed = Encoding::Gzip.deflate(&text).unwrap();
+        let begun = message(&budget, packed.into(), Encoding::Gzip, true);
+        assert!(begun.begin(&IngestLimits::default(), &budget).unwrap().is_heavy());
     }
 
     #[test]

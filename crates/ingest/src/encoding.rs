@@ -45,7 +45,10 @@ impl Encoding {
     }
 
     /// Reads the inflated bytes. Takes memory for a window, and for the output only what the reader asks for.
-    pub(crate) fn reader<'a>(self, mut from: impl BufRead + 'a) -> std::io::Result<Box<dyn Read + 'a>> {
+    pub(crate) fn reader<'a>(
+        self,
+        mut from: impl BufRead + Send + 'a,
+    ) -> std::io::Result<Box<dyn Read + Send + 'a>> {
         Ok(match self {
             Self::Identity => Box::new(from),
             Self::Gzip => Box::new(MultiGzDecoder::new(from)),

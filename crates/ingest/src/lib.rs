@@ -5,8 +5,8 @@
 //! knows no store and no analysis. The way of a request:
 //!
 //! `listen`, `connection`, `places`, `activity` and `refused_streams` accept and watch connections; `grpc` and `http` route requests; `gate` and
-//! `budget` say whether one may come; `body` and `received` take it in; `encoding`, `digest` and `admit` make rows of
-//! it; `health` says what is taken; `server` joins these; `commit` waits for the log and counts; `respond`, `refusal` and `rpc_status` are the answers.
+//! `budget` say whether one may come; `body` and `received` take it in; `encoding`, `inflate`, `digest` and `admit` make rows of
+//! it, `heavy` on other threads where that takes long; `health` says what is taken; `server` joins these; `commit` waits for the log and counts; `respond`, `refusal` and `rpc_status` are the answers.
 
 mod activity;
 mod admit;
@@ -24,7 +24,9 @@ mod ending;
 mod gate;
 mod grpc;
 mod health;
+mod heavy;
 mod http;
+mod inflate;
 mod limits;
 mod listen;
 mod places;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body::Body;
 use query::NameTable;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::admit::Admitted;
 use crate::body::{BodyLimits, Chunks, too_long};
@@ -20,6 +20,7 @@ use crate::digest::{Digested, Message, overloaded};
 use crate::gate::Gate;
 use crate::grpc::GrpcService;
 use crate::health::Health;
+use crate::heavy::Heavy;
 use crate::limits::IngestLimits;
 use crate::listen::Listener;
 use crate::places::ConnectionLimits;
@@ -42,7 +43,7 @@ struct Inner {
     budget: Arc<Budget>,
     counters: Arc<IngestCounters>,
     gate: Gate,
-    heavy: Semaphore,
+    heavy: Heavy,
 }
 
 /// What an intake is made of.
@@ -74,7 +75,6 @@ impl std::fmt::Debug for IngestParts {
 impl IngestServer {
     /// An intake that sends admitted requests to `queue`.
     pub fn new(parts: IngestParts) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             inner: Arc::new(Inner {
                 names: parts.names,
@@ -84,7 +84,7 @@ impl IngestServer {
                 budget: Budget::new(parts.limits.queued_bytes),
                 counters: parts.counters,
                 gate: Gate::new(parts.refusing, parts.is_ready),
-                heavy: Semaphore::new(processors),
+                heavy: Heavy::new(),
             }),
         }
     }
@@ -209,7 +209,7 @@ impl IngestServer {
             return Ok(taken);
         }
         let (done, committed) = oneshot::channel();
-        let queued = self.inner.budget.queue(prepared.batch.request.len());
+        let queued = self.inner.budget.queue(charge.bytes());
         let admitted = Admitted { prepared, done, permit: charge };
         self.inner.queue.send(admitted).await.map_err(|_| not_committed(&CommitError::Stopping))?;
         let outcome = OnItsWay::new(committed, queued, tally).outcome().await;
@@ -217,18 +217,16 @@ impl IngestServer {
         Ok(taken)
     }
 
-    /// Heavy work goes to other threads than those that serve connections, no more of it at a time than there are
-    /// processors.
+    /// Heavy work goes to other threads than those that serve connections.
     async fn digest(&self, message: Message) -> Result<Digested, Refused> {
         let inner = &self.inner;
+        let message = message.begin(&inner.limits, &inner.budget)?;
         if !message.is_heavy() {
             return message.digest(&inner.limits, &inner.budget, &inner.names);
         }
-        let stopping = || not_committed(&CommitError::Stopping);
-        let _place = inner.heavy.acquire().await.map_err(|_| stopping())?;
-        let inner = Arc::clone(inner);
-        let work = move || message.digest(&inner.limits, &inner.budget, &inner.names);
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(stopping()))
+        let of = Arc::clone(inner);
+        let digested = inner.heavy.run(move || message.digest(&of.limits, &of.budget, &of.names));
+        digested.await.unwrap_or_else(|| Err(not_committed(&CommitError::Stopping)))
     }
 
     /// Counts a request of a signal that is not kept, and says once that there are such.
@@ -246,9 +244,9 @@ impl IngestServer {
     pub(crate) fn note(&self, refused: &Refused) {
         self.inner.counters.add(refused.reason.counter(), 1);
         if refused.retry_after.is_some() || refused.reason == Reason::HungUp {
-            tracing::debug!(reason = ?refused.reason, message = refused.message, "refused a request");
+            tracing::debug!(reason = ?refused.reason, why = refused.message, "refused a request");
         } else {
-            tracing::warn!(reason = ?refused.reason, message = refused.message, "refused a request");
+            tracing::warn!(reason = ?refused.reason, why = refused.message, "refused a request");
         }
     }
 }

@@ -113,7 +113,8 @@ async fn a_client_that_goes_away_frees_its_bytes() {
 async fn what_is_stored_for_a_client_that_has_gone_is_counted() {
     let world = small().await;
     world.log.hold();
-    let request = requests::spans(3);
+    // So long that their rows are a part of what is charged for their bytes.
+    let request = requests::of((1..=3).map(|n| requests::long_span(n, 200)).collect());
     // The log has the first in its hands, and the second waits.
     let channel = channel(&world.grpc).await;
     for n in 1..=2 {

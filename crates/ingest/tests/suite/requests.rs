@@ -19,6 +19,11 @@ pub(crate) fn span(n: u64) -> Span {
     }
 }
 
+/// The same with about so many bytes more.
+pub(crate) fn long_span(n: u64, bytes: usize) -> Span {
+    Span { attributes: vec![text("filler", &"x".repeat(bytes))], ..span(n) }
+}
+
 /// An attribute that is text.
 pub(crate) fn text(key: &str, value: &str) -> KeyValue {
     attribute(key, Value::StringValue(value.to_owned()))
@@ -50,9 +55,7 @@ pub(crate) fn spans(count: u64) -> Vec<u8> {
 
 /// A request of one span with about so many bytes.
 pub(crate) fn bytes(count: usize) -> Vec<u8> {
-    let mut span = span(1);
-    span.attributes = vec![text("filler", &"x".repeat(count))];
-    of(vec![span])
+    of(vec![long_span(1, count)])
 }
 
 /// A request of one span as OTLP/JSON, whose attribute's value is in so many arrays, which is one level each.
