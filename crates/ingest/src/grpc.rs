@@ -33,6 +33,8 @@ const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
 const GRPC: &str = "application/grpc";
+/// The same with the name of what messages are written in.
+const GRPC_PROTO: &str = "application/grpc+proto";
 /// A message has a byte that says whether it is compressed, and a length, before it.
 const PREFIX: usize = 5;
 /// Bytes of a health check at most: the name of a service in its frame.
@@ -213,17 +215,19 @@ pub(crate) fn refuse<B: Default>(server: &IngestServer, refused: &Refused) -> Re
 
 /// The answer to what is no gRPC at all, such as OTLP/HTTP on the wrong port.
 fn not_grpc() -> Response<Body> {
-    let text = "this port speaks OTLP/gRPC (content type application/grpc, HTTP/2); OTLP/HTTP has a port of its own, \
-                4318 by default\n";
+    let text = "this port speaks OTLP/gRPC (content type application/grpc or application/grpc+proto, HTTP/2); OTLP/HTTP \
+                has a port of its own, 4318 by default\n";
     let mut response = Response::new(Body::new(Full::from(text)));
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
-/// Whether a request says that it is gRPC.
+/// Whether a request says that it is gRPC in protobuf. gRPC-Web, and gRPC in JSON, are something else.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(GRPC.as_bytes()))
+    let Some(Ok(value)) = headers.get(CONTENT_TYPE).map(HeaderValue::to_str) else { return false };
+    let media = value.split(';').next().unwrap_or_default().trim();
+    [GRPC, GRPC_PROTO].iter().any(|known| media.eq_ignore_ascii_case(known))
 }
 
 impl tower::Service<Request<Incoming>> for GrpcService {

@@ -115,6 +115,29 @@ async fn otlp_http_on_this_port_is_told_where_to_go() {
 }
 
 #[tokio::test]
+async fn what_only_resembles_grpc_is_refused() {
+    let world = World::new().await;
+    let channel = channel(&world.grpc).await;
+    let request = frame(false, &requests::spans(1));
+    for (content_type, is_grpc) in [
+        ("application/grpc+proto", true),
+        ("application/grpc; charset=utf-8", true),
+        ("Application/GRPC", true),
+        ("application/grpc-web", false),
+        ("application/grpc-web+proto", false),
+        ("application/grpc+json", false),
+        ("application/grpcx", false),
+    ] {
+        let answer = call(&channel, TRACES, &[("content-type", content_type)], request.clone()).await;
+        assert_eq!(answer.http, if is_grpc { 200 } else { 415 }, "{content_type}");
+        assert_eq!(answer.code() == Code::Ok, is_grpc, "{content_type}");
+        let says = String::from_utf8_lossy(&answer.body).contains("application/grpc+proto");
+        assert_eq!(says, !is_grpc, "{content_type}");
+    }
+    assert_eq!((world.log.spans(), world.count(IngestCounter::ContentTypeRequests)), (3, 4));
+}
+
+#[tokio::test]
 async fn a_request_without_a_span_to_take_is_acknowledged_and_counted() {
     let world = World::new().await;
     let mut bad = requests::span(7);
