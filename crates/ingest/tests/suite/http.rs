@@ -1,7 +1,10 @@
 //! OTLP/HTTP: both content types, and errors as a `google.rpc.Status` in the request's own.
 
+use std::sync::Arc;
+
 use ingest::IngestCounter;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use parking_lot::Mutex;
 use prost::Message as _;
 use tonic::Code;
 use tonic_types::pb::Status;
@@ -122,4 +125,34 @@ async fn a_body_in_chunks_is_taken() {
     client.send(b"0\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 200);
     assert_eq!(world.log.spans(), 2);
+}
+
+/// What a subscriber writes.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_logged_as_json_with_each_field_once() {
+    let written = Written::default();
+    let writer = written.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+    // Of this thread, which runs the server as well.
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let world = World::new().await;
+    assert_eq!(post(&world.http, "/v1/traces", PROTOBUF, b"\xff\xff").await.status, 400);
+    let log = String::from_utf8(written.0.lock().clone()).unwrap();
+    let line = log.lines().find(|line| line.contains("refused a request")).unwrap();
+    assert_eq!(line.matches(r#""message":"#).count(), 1, "{line}");
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert!(line["fields"]["why"].as_str().unwrap().contains("ExportTraceServiceRequest"), "{line}");
 }
