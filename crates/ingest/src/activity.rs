@@ -1,4 +1,4 @@
-//! What a connection is doing: the watch over clients that connect and then do nothing, or little.
+//! What a connection is doing: the watch over clients that connect and then do nothing, or little, or read nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -23,7 +22,13 @@ pub(crate) struct Activity {
     accepted: Instant,
     requests: AtomicU32,
     in_flight: AtomicU32,
+    /// Bodies of requests that are being read, of answered ones as well.
+    bodies: AtomicU32,
     idle_since: AtomicU64,
+    /// How much waits for the client to read: answers, and what is to be written.
+    unsent: AtomicU32,
+    /// When something of that last went on.
+    sent_at: AtomicU64,
     /// When the first bytes of a request came whose headers are not there yet, and one; 0 if there are none.
     head_since: AtomicU64,
     is_h2: AtomicBool,
@@ -36,6 +41,8 @@ pub(crate) enum Overdue {
     Head,
     /// No request for long.
     Idle,
+    /// Nothing of its answers was read for long.
+    Unread,
 }
 
 impl Activity {
@@ -45,7 +52,10 @@ impl Activity {
             accepted: Instant::now(),
             requests: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
+            bodies: AtomicU32::new(0),
             idle_since: AtomicU64::new(0),
+            unsent: AtomicU32::new(0),
+            sent_at: AtomicU64::new(0),
             head_since: AtomicU64::new(1),
             is_h2: AtomicBool::new(false),
         })
@@ -55,11 +65,21 @@ impl Activity {
         u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// While a request is under way they are taken for its body's. So the beginning of a next head which comes that early, and
-    /// then nothing, is held to the time of an idle connection: whoever sends no byte at all has as long.
+    /// While a request is under way or its body is read they are taken for its body's. So the beginning of a next head which comes
+    /// that early, and then nothing, is held to the time of an idle connection: whoever sends no byte at all has as long.
     fn bytes_came(&self) {
-        if !self.is_busy() && self.head_since.load(Ordering::Relaxed) == 0 {
+        let of_a_body = self.is_busy() || self.bodies.load(Ordering::Acquire) > 0;
+        if !of_a_body && self.head_since.load(Ordering::Relaxed) == 0 {
             self.head_since.store(self.now() + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Of HTTP/1.1 only answers go out; of HTTP/2 also what says nothing about how a client reads.
+    fn bytes_went(&self) {
+        if !self.is_h2.load(Ordering::Relaxed) {
+            let now = self.now();
+            self.idle_since.store(now, Ordering::Relaxed);
+            self.sent_at.store(now, Ordering::Relaxed);
         }
     }
 
@@ -69,6 +89,22 @@ impl Activity {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         self.head_since.store(0, Ordering::Relaxed);
         InFlight(Arc::clone(self))
+    }
+
+    /// The body of a request is read until what is returned is dropped.
+    pub(crate) fn body(self: &Arc<Self>) -> Coming {
+        self.bodies.fetch_add(1, Ordering::AcqRel);
+        Coming(Arc::clone(self))
+    }
+
+    /// Something waits for the client until what is returned is dropped.
+    fn unsent(self: &Arc<Self>) -> Unsent {
+        // Before it counts, or else it might seem to have waited since the last one did.
+        if self.unsent.load(Ordering::Acquire) == 0 {
+            self.sent_at.store(self.now(), Ordering::Release);
+        }
+        self.unsent.fetch_add(1, Ordering::AcqRel);
+        Unsent(Arc::clone(self))
     }
 
     /// Whether a request is under way.
@@ -81,13 +117,18 @@ impl Activity {
         self.requests.load(Ordering::Relaxed) > 0 && !self.is_busy()
     }
 
-    /// Whether it should end. Frames of HTTP/2 may come without a request, so there only idleness counts.
-    pub(crate) fn overdue(&self, head: Duration, idle: Duration) -> Option<Overdue> {
+    /// Whether it should end: after so long for a head, without a request, without reading on in answers. Frames of
+    /// HTTP/2 may come without a request, so there heads are not looked at.
+    pub(crate) fn overdue(&self, head: Duration, idle: Duration, unread: Duration) -> Option<Overdue> {
+        let unsent = self.unsent.load(Ordering::Acquire);
+        let now = self.now();
+        let since = |then: u64| Duration::from_millis(now.saturating_sub(then));
+        if unsent > 0 && since(self.sent_at.load(Ordering::Acquire)) >= unread {
+            return Some(Overdue::Unread);
+        }
         if self.is_busy() {
             return None;
         }
-        let now = self.now();
-        let since = |then: u64| Duration::from_millis(now.saturating_sub(then));
         let head_since = self.head_since.load(Ordering::Relaxed);
         if !self.is_h2.load(Ordering::Relaxed) && head_since > 0 && since(head_since - 1) >= head {
             return Some(Overdue::Head);
@@ -100,10 +141,39 @@ impl Activity {
 #[derive(Debug)]
 pub(crate) struct InFlight(Arc<Activity>);
 
+impl InFlight {
+    /// Something of its answer waits for the client until what is returned is dropped.
+    pub(crate) fn unsent(&self) -> Unsent {
+        self.0.unsent()
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A request's body that is being read.
+#[derive(Debug)]
+pub(crate) struct Coming(Arc<Activity>);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
+        self.0.bodies.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Something that waits for the client to read.
+#[derive(Debug)]
+pub(crate) struct Unsent(Arc<Activity>);
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        self.0.sent_at.store(self.0.now(), Ordering::Release);
+        self.0.unsent.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -117,17 +187,25 @@ pin_project! {
         counters: Arc<IngestCounters>,
         preface: usize,
         outgoing: OutgoingFrames,
+        // While bytes are to be written and there is no room for them.
+        unsent: Option<Unsent>,
     }
 }
 
 impl<S> Watched<S> {
     pub(crate) fn new(stream: S, activity: Arc<Activity>, counters: Arc<IngestCounters>) -> Self {
-        Self { stream, activity, counters, preface: 0, outgoing: OutgoingFrames::default() }
+        Self { stream, activity, counters, preface: 0, outgoing: OutgoingFrames::default(), unsent: None }
     }
 
     /// Looks through the bytes that were written of these.
     fn went_out(self: Pin<&mut Self>, bufs: &[io::IoSlice<'_>], written: &Poll<io::Result<usize>>) {
         let this = self.project();
+        if written.is_pending() {
+            this.unsent.get_or_insert_with(|| this.activity.unsent());
+            return;
+        }
+        *this.unsent = None;
+        this.activity.bytes_went();
         // Nothing is written before the whole preface was read.
         let Poll::Ready(Ok(mut left)) = *written else { return };
         if !this.activity.is_h2.load(Ordering::Relaxed) {
@@ -196,45 +274,11 @@ impl<S: AsyncWrite> AsyncWrite for Watched<S> {
     }
 }
 
-pin_project! {
-    /// A body of an answer; its request is under way until it is dropped.
-    #[derive(Debug)]
-    pub(crate) struct Answer<B> {
-        #[pin]
-        body: B,
-        in_flight: InFlight,
-    }
-}
-
-impl<B> Answer<B> {
-    pub(crate) fn new(body: B, in_flight: InFlight) -> Self {
-        Self { body, in_flight }
-    }
-}
-
-impl<B: Body> Body for Answer<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use std::future::Future as _;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -243,16 +287,63 @@ mod tests {
     #[test]
     fn a_request_under_way_is_never_overdue() {
         let activity = Activity::new();
-        assert_eq!(activity.overdue(Duration::ZERO, HOUR), Some(Overdue::Head));
+        let overdue = |head, idle| activity.overdue(head, idle, HOUR);
+        assert_eq!(overdue(Duration::ZERO, HOUR), Some(Overdue::Head));
         let first = activity.begin();
-        assert_eq!(activity.overdue(Duration::ZERO, Duration::ZERO), None);
+        assert_eq!(overdue(Duration::ZERO, Duration::ZERO), None);
         assert!(!activity.has_answered());
         drop(first);
         assert!(activity.has_answered());
-        assert_eq!(activity.overdue(Duration::ZERO, HOUR), None, "no bytes of a second one have come");
-        assert_eq!(activity.overdue(HOUR, Duration::ZERO), Some(Overdue::Idle));
+        assert_eq!(overdue(Duration::ZERO, HOUR), None, "no bytes of a second one have come");
+        assert_eq!(overdue(HOUR, Duration::ZERO), Some(Overdue::Idle));
         activity.bytes_came();
-        assert_eq!(activity.overdue(Duration::ZERO, HOUR), Some(Overdue::Head));
+        assert_eq!(overdue(Duration::ZERO, HOUR), Some(Overdue::Head));
+    }
+
+    #[test]
+    fn bytes_of_the_body_of_an_answered_request_begin_no_head() {
+        let activity = Activity::new();
+        let overdue = || activity.overdue(Duration::ZERO, HOUR, HOUR);
+        let body = activity.body();
+        drop(activity.begin());
+        activity.bytes_came();
+        assert_eq!(overdue(), None);
+        drop(body);
+        assert_eq!(overdue(), None);
+        activity.bytes_came();
+        assert_eq!(overdue(), Some(Overdue::Head));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_reads_is_overdue_although_its_request_is_under_way() {
+        let activity = Activity::new();
+        let request = activity.begin();
+        let overdue = || activity.overdue(HOUR, HOUR, Duration::ZERO);
+        assert_eq!(overdue(), None, "there is no answer yet");
+        let unsent = request.unsent();
+        assert_eq!(overdue(), Some(Overdue::Unread));
+        assert_eq!(activity.overdue(HOUR, HOUR, HOUR), None);
+        drop(unsent);
+        assert_eq!(overdue(), None);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_cannot_be_written_wait_for_the_client_and_those_that_can_are_no_idleness() {
+        let (stream, mut client) = tokio::io::duplex(4);
+        let activity = Activity::new();
+        let mut watched = Watched::new(stream, Arc::clone(&activity), Arc::default());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        watched.write_all(b"1234").await.unwrap();
+        assert!(activity.idle_since.load(Ordering::Relaxed) >= 5);
+        let overdue = || activity.overdue(HOUR, HOUR, Duration::ZERO);
+        assert_eq!(overdue(), None);
+        let mut more = Box::pin(watched.write_all(b"5678"));
+        let once = std::future::poll_fn(|cx| Poll::Ready(more.as_mut().poll(cx).is_ready()));
+        assert!(!once.await);
+        assert_eq!(overdue(), Some(Overdue::Unread));
+        client.read_exact(&mut [0; 4]).await.unwrap();
+        more.await.unwrap();
+        assert_eq!(overdue(), None);
     }
 
     #[tokio::test]

@@ -14,8 +14,7 @@ use crate::received::Received;
 use crate::refusal::{Reason, Refused};
 
 /// How long the rest of a refused request is read and thrown away, so that the client gets to read the answer: one
-/// that writes into a closed connection often sees only that. Headers may take longer by default, so
-/// that the connection is not taken for one whose next request is slow.
+/// that writes into a closed connection often sees only that.
 const LINGER: Duration = Duration::from_secs(8);
 /// How much of it, in requests of the greatest length: no client is so far over the limit by a little mistake.
 const LINGER_REQUESTS: usize = 8;

@@ -1,4 +1,5 @@
-//! Accepting connections and watching over them: how many, how many streams, how long without a request.
+//! Accepting connections and watching over them: how many, how many streams, how long without a request, how long without
+//! reading an answer.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -17,10 +19,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::Service;
 
-use crate::activity::{Activity, Answer, Overdue, Watched};
+use crate::activity::{Activity, Overdue, Watched};
+use crate::answer::Answer;
 use crate::counters::{IngestCounter, IngestCounters};
 use crate::listen::{Accepted, Listener};
 use crate::places::{ConnectionLimits, OverLimit, Place, Places};
+use crate::request_body::RequestBody;
 
 /// Bytes that a stream of HTTP/2 may have on the way to us, and all streams of a connection together. What has come
 /// and has not been looked at yet is bounded by the latter.
@@ -28,6 +32,8 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Few and large frames cost less than many small ones.
 const FRAME_MAX: u32 = 1 << 20;
+/// Bytes of an answer that HTTP/2 takes ahead of what was written.
+const SEND_BUFFER: usize = 128 << 10;
 /// How often a client of HTTP/2 that says nothing is asked whether it is still there, and how long it may think.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -51,10 +57,13 @@ pub async fn serve<S, B>(
     stop: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Future: Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (stopping, stopped) = watch::channel(false);
@@ -99,7 +108,7 @@ async fn accept(listener: &Listener, counters: &IngestCounters) -> Accepted {
 
 /// How often a connection is looked at.
 fn look(limits: &ConnectionLimits) -> Duration {
-    (limits.header_timeout.min(limits.idle_timeout) / 4).clamp(LOOK.0, LOOK.1)
+    (limits.header_timeout.min(limits.idle_timeout).min(limits.answer_timeout) / 4).clamp(LOOK.0, LOOK.1)
 }
 
 fn builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
@@ -113,6 +122,7 @@ fn builder(limits: &ConnectionLimits) -> Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_MAX)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     builder
@@ -129,10 +139,9 @@ struct Server<S> {
 
 impl<S, B> Server<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Serves one connection to its end, and keeps its place for as long.
@@ -168,7 +177,10 @@ where
             if ending.is_some_and(|since| since.elapsed() >= FAREWELL) && !activity.is_busy() {
                 return;
             }
-            match activity.overdue(self.limits.header_timeout, self.limits.idle_timeout) {
+            let ConnectionLimits { header_timeout, idle_timeout, answer_timeout, .. } = self.limits;
+            match activity.overdue(header_timeout, idle_timeout, answer_timeout) {
+                // Whoever reads nothing would not read a farewell.
+                Some(Overdue::Unread) => return self.counters.add(IngestCounter::StalledConnections, 1),
                 Some(Overdue::Head) => return self.counters.add(IngestCounter::SlowConnections, 1),
                 Some(Overdue::Idle) => self.counters.add(IngestCounter::IdleConnections, 1),
                 None if is_over && activity.has_answered() => {}
@@ -211,7 +223,7 @@ struct Watching<S> {
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Watching<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: 'static,
 {
@@ -219,8 +231,9 @@ where
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         let in_flight = self.activity.begin();
+        let mut request = request.map(|body| RequestBody::new(body, self.activity.body()));
         if let Some(over_limit) = self.over_limit {
             request.extensions_mut().insert(over_limit);
         }

@@ -53,6 +53,7 @@ counters! {
     RefusedStreams = "refused_streams": "HTTP/2 streams refused unread: over ingest.streams, or their headers too long",
     BrokenConnections = "broken_connections": "HTTP/1.1 connections closed for what is no HTTP, or for a head that is too long",
     SlowConnections = "slow_connections": "connections closed because headers took too long",
+    StalledConnections = "stalled_connections": "connections closed because the client read nothing of its answers for long",
     IdleConnections = "idle_connections": "connections closed after long without a request",
 }
 
@@ -64,6 +65,7 @@ const OF_CONNECTIONS: &[IngestCounter] = &[
     IngestCounter::RefusedStreams,
     IngestCounter::BrokenConnections,
     IngestCounter::SlowConnections,
+    IngestCounter::StalledConnections,
     IngestCounter::IdleConnections,
 ];
 

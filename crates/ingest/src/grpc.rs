@@ -10,7 +10,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -25,6 +24,7 @@ use crate::health::Health;
 use crate::places::OverLimit;
 use crate::received::Received;
 use crate::refusal::{Reason, Refused};
+use crate::request_body::RequestBody;
 use crate::server::IngestServer;
 
 const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -54,7 +54,7 @@ impl GrpcService {
         Self { server, health, checks }
     }
 
-    async fn answer(self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(self, request: Request<RequestBody>) -> Response<Body> {
         if !is_grpc(request.headers()) {
             self.server.counters().add(IngestCounter::ContentTypeRequests, 1);
             return not_grpc();
@@ -72,7 +72,7 @@ impl GrpcService {
     }
 
     /// Answers a health check. Its body is here before tonic sees it, which would wait for one without an end.
-    async fn check(self, request: Request<Incoming>) -> Response<Body> {
+    async fn check(self, request: Request<RequestBody>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let mut chunks = Chunks::new(body);
         let limits = self.server.body_limits();
@@ -91,7 +91,7 @@ impl GrpcService {
         }
     }
 
-    async fn export(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn export(&self, request: Request<RequestBody>) -> Response<Body> {
         let accepted = accepted(request.headers());
         let over_limit = OverLimit::of(&request);
         let (head, body) = request.into_parts();
@@ -113,7 +113,11 @@ impl GrpcService {
         }
     }
 
-    async fn receive(&self, headers: &HeaderMap, chunks: &mut Chunks<Incoming>) -> Result<Message, Refused> {
+    async fn receive(
+        &self,
+        headers: &HeaderMap,
+        chunks: &mut Chunks<RequestBody>,
+    ) -> Result<Message, Refused> {
         let encoding = match headers.get("grpc-encoding") {
             None => Encoding::Identity,
             Some(name) => name.to_str().ok().and_then(Encoding::named).ok_or_else(|| {
@@ -157,7 +161,7 @@ impl GrpcService {
     /// Answers a signal that is not kept. Success without a word: SDKs log every partial success and every error.
     async fn drop_signal(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         signal: &'static str,
         counter: IngestCounter,
     ) -> Response<Body> {
@@ -230,7 +234,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     [GRPC, GRPC_PROTO].iter().any(|known| media.eq_ignore_ascii_case(known))
 }
 
-impl tower::Service<Request<Incoming>> for GrpcService {
+impl tower::Service<Request<RequestBody>> for GrpcService {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
@@ -239,7 +243,7 @@ impl tower::Service<Request<Incoming>> for GrpcService {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let service = self.clone();
         Box::pin(async move { Ok(service.answer(request).await) })
     }

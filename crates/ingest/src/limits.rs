@@ -32,7 +32,8 @@ pub struct IngestLimits {
     pub streams: usize,
     /// From the first byte of an HTTP/1.1 request, or of a connection, until the headers are there. Default 10 s.
     pub header_timeout: Duration,
-    /// From the headers of a request until its body is there. Default 30 s.
+    /// From the headers of a request until its body is there; and how long a client may read nothing of its answers.
+    /// Default 30 s.
     pub body_timeout: Duration,
     /// How long a connection may be without a request. Default 5 min.
     pub idle_timeout: Duration,

@@ -27,6 +27,8 @@ pub struct ConnectionLimits {
     pub header_timeout: Duration,
     /// How long a connection may be without a request.
     pub idle_timeout: Duration,
+    /// How long a client may read nothing of the answers that wait for it.
+    pub answer_timeout: Duration,
 }
 
 /// How many connections over such a limit are accepted to be told so. Each takes a file as well.

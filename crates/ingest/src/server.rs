@@ -161,6 +161,7 @@ impl IngestServer {
             streams: u32::try_from(limits.streams).unwrap_or(u32::MAX),
             header_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,
+            answer_timeout: limits.body_timeout,
         }
     }
 

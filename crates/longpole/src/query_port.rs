@@ -17,6 +17,8 @@ const STREAMS: u32 = 256;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without a request; scrapers and terminals ask more often.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Time for a client that reads nothing of its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Answered also on a connection over the limit: whoever watches must not take a full port for a dead process.
 const ALWAYS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
@@ -37,6 +39,7 @@ pub(crate) async fn serve(
         streams: STREAMS,
         header_timeout: HEADER_TIMEOUT,
         idle_timeout: IDLE_TIMEOUT,
+        answer_timeout: ANSWER_TIMEOUT,
     };
     let routes = routes.layer(from_fn(refuse_over_limit));
     serve_connections(listener.into(), routes, limits, counters, stop).await

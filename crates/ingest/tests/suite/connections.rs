@@ -118,6 +118,19 @@ async fn the_header_timeout_leaves_idle_connections_alone() {
 }
 
 #[tokio::test]
+async fn after_the_rest_of_a_refused_body_a_connection_is_idle_and_not_slow() {
+    let limits = IngestLimits { header_timeout: SHORT, wire_bytes: 1_000, ..IngestLimits::default() };
+    let world = World::limited(limits).await;
+    let mut client = Client::connect(&world.http).await;
+    client.head("POST", "/v1/traces", &format!("{PROTOBUF}content-length: 5000\r\n")).await;
+    assert_eq!(client.answer().await.status, 413);
+    client.send(&[0; 5_000]).await;
+    tokio::time::sleep(SHORT * 4).await;
+    assert_eq!(client.post("/v1/traces", PROTOBUF, &requests::spans(1)).await.status, 200);
+    assert_eq!(world.count(IngestCounter::SlowConnections), 0);
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_is_given_up_and_may_be_sent_again() {
     let world = World::limited(IngestLimits { body_timeout: SHORT, ..IngestLimits::default() }).await;
     let mut client = Client::connect(&world.http).await;

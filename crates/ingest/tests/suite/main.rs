@@ -1,6 +1,7 @@
 //! The OTLP intake over real sockets, with a log that the tests hold in their hands.
 #![allow(clippy::unwrap_used)] // A test that cannot unwrap has failed.
 
+mod answers;
 mod connections;
 mod cors;
 mod encodings;

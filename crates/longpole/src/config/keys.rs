@@ -137,7 +137,7 @@ pub(crate) const KEYS: &[Key] = &[
     key!(
         "ingest.body_timeout",
         "30s",
-        "Time for the body of a request to come.",
+        "Time for the body of a request to come, and for a client that reads nothing of its answer.",
         timeout,
         ingest.body_timeout
     ),
