@@ -90,6 +90,12 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
     }
 
+    /// Answers wait for clients that do not read them.
+    pub(crate) fn too_much_unread() -> Self {
+        let message = "too many large answers are not read yet; try again shortly, or ask for less";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
+    }
+
     /// The request came on one connection too many; `message` says what the limit is.
     pub fn too_many_connections(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", message)

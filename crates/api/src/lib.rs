@@ -18,6 +18,7 @@ mod routes;
 mod schema;
 mod shape;
 mod state;
+mod unread;
 
 #[cfg(test)]
 mod fake;

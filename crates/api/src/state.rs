@@ -4,13 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Semaphore;
+use axum::response::Response;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use trace_model::UnixNanos;
 
+use crate::unread::Unread;
 use crate::{ApiError, Backend, Counter};
 
-/// How long a query waits for its turn before it is turned away.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a query waits for its turn, and its answer for room, before it is turned away.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Bytes of large answers that clients may not have read yet; as many of others, and as many of metrics.
+const UNREAD_BYTES: usize = 64 << 20;
 
 /// What was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub struct ApiState {
     build: Arc<BuildInfo>,
     turns: Arc<Semaphore>,
     scrapes: Arc<Semaphore>,
+    unread: Unread,
+    unread_metrics: Unread,
     started: Instant,
 }
 
@@ -51,7 +58,16 @@ impl ApiState {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let turns = Arc::new(Semaphore::new((processors * 4).max(16)));
         let scrapes = Arc::new(Semaphore::new(1));
-        Self { backend, counters, build: Arc::new(build), turns, scrapes, started: Instant::now() }
+        Self {
+            backend,
+            counters,
+            build: Arc::new(build),
+            turns,
+            scrapes,
+            unread: Unread::new(UNREAD_BYTES),
+            unread_metrics: Unread::new(UNREAD_BYTES),
+            started: Instant::now(),
+        }
     }
 
     /// The same with at most `queries` at one time. Those beyond wait a second, then get a 503.
@@ -63,37 +79,38 @@ impl ApiState {
 
     /// Asks the backend on a blocking thread, when it is this query's turn. Answers may be large: what is made of
     /// them belongs into the question as well.
-    pub(crate) async fn ask<T, F>(&self, question: F) -> Result<T, ApiError>
+    pub(crate) async fn ask<F>(&self, question: F) -> Result<Response, ApiError>
     where
-        T: Send + 'static,
-        F: FnOnce(&dyn Backend) -> Result<T, ApiError> + Send + 'static,
+        F: FnOnce(&dyn Backend) -> Result<Response, ApiError> + Send + 'static,
     {
-        self.in_turn(&self.turns, question).await
+        let (answer, _turn) = self.in_turn(&self.turns, question).await?;
+        self.unread.hold(answer?).await
     }
 
     /// The same for metrics, which wait for no questions, and of which one is written at a time: with many operations it
     /// takes megabytes.
-    pub(crate) async fn scrape<T, F>(&self, scrape: F) -> Result<T, ApiError>
+    pub(crate) async fn scrape<F>(&self, scrape: F) -> Result<Response, ApiError>
+    where
+        F: FnOnce(&dyn Backend) -> Response + Send + 'static,
+    {
+        let (metrics, _turn) = self.in_turn(&self.scrapes, scrape).await?;
+        self.unread_metrics.hold(metrics).await
+    }
+
+    /// The answer, and the turn for as long as there may be no room for it.
+    async fn in_turn<T, F>(
+        &self,
+        turns: &Arc<Semaphore>,
+        question: F,
+    ) -> Result<(T, OwnedSemaphorePermit), ApiError>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Backend) -> T + Send + 'static,
     {
-        self.in_turn(&self.scrapes, |backend| Ok(scrape(backend))).await
-    }
-
-    async fn in_turn<T, F>(&self, turns: &Arc<Semaphore>, question: F) -> Result<T, ApiError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&dyn Backend) -> Result<T, ApiError> + Send + 'static,
-    {
         let turn = tokio::time::timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(ApiError::overloaded()) };
-        let answer = self.block(move |backend| {
-            // Held until the work is done, also when the client has gone meanwhile.
-            let _turn = turn;
-            question(backend)
-        });
-        answer.await?
+        // The turn is held until the work is done, also when the client has gone meanwhile.
+        self.block(move |backend| (question(backend), turn)).await
     }
 
     /// Calls the backend on a blocking thread without waiting for a turn: for health, which must

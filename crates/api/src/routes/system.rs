@@ -44,15 +44,15 @@ pub(super) async fn metrics(State(api): State<ApiState>, headers: HeaderMap) -> 
     let open = preferred(&headers, &[metrics::TEXT_TYPE, metrics::OPEN_TYPE]) == Some(1);
     let format = if open { Format::OpenMetrics } else { Format::Text };
     let asker = api.clone();
-    let body = api
-        .scrape(move |backend| {
-            let (status, operations) = (backend.status(), backend.operation_metrics());
-            metrics::render(format, asker.build(), &asker.counters(), &status, &operations)
-        })
-        .await?;
-    let content_type = HeaderValue::from_static(format.content_type());
-    Ok(([(header::CONTENT_TYPE, content_type), (header::VARY, HeaderValue::from_static("accept"))], body)
-        .into_response())
+    api.scrape(move |backend| {
+        let (status, operations) = (backend.status(), backend.operation_metrics());
+        let body = metrics::render(format, asker.build(), &asker.counters(), &status, &operations);
+        let content_type = HeaderValue::from_static(format.content_type());
+        let headers =
+            [(header::CONTENT_TYPE, content_type), (header::VARY, HeaderValue::from_static("accept"))];
+        (headers, body).into_response()
+    })
+    .await
 }
 
 /// `GET /api/v1/status`.
