@@ -63,6 +63,26 @@ pub fn prepare(request: Bytes, names: &NameTable, limits: &WireLimits) -> Result
     Ok(walked(&request, limits, |walked| lay_out(request.clone(), walked, names))?)
 }
 
+/// The same if there is room for what is laid out beside the request, in bytes; `None` if not.
+pub(crate) fn prepare_with_room(
+    request: Bytes,
+    names: &NameTable,
+    limits: &WireLimits,
+    has_room: impl FnOnce(usize) -> bool,
+) -> Result<Option<Prepared>, AdmitError> {
+    let lay_out = |walked: &Walked| {
+        let rows = walked.spans.len() * size_of::<SpanRow>();
+        has_room(rows + room_of_contexts(walked)).then(|| lay_out(request.clone(), walked, names))
+    };
+    Ok(walked(&request, limits, lay_out)?)
+}
+
+/// Bytes that contexts take at most, with their index.
+fn room_of_contexts(walked: &Walked) -> usize {
+    let index = size_of::<(u32, u32)>() + 10;
+    walked.contexts_bytes as usize + walked.groups.len() * index
+}
+
 /// Walks a request and makes something of what was found.
 fn walked<T>(request: &[u8], limits: &WireLimits, of: impl FnOnce(&Walked) -> T) -> Result<T, WireError> {
     WALKED.with_borrow_mut(|walked| {
@@ -104,7 +124,7 @@ impl Prepared {
 }
 
 fn lay_out(request: Bytes, walked: &Walked, names: &NameTable) -> Prepared {
-    let mut context_bytes = Vec::new();
+    let mut context_bytes = Vec::with_capacity(room_of_contexts(walked));
     let mut contexts = Vec::with_capacity(walked.groups.len());
     let mut services = Vec::with_capacity(walked.groups.len());
     let mut context = Vec::new();

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use otlp_wire::{JsonError, WireFault, WireLimits};
 use query::NameTable;
 
-use crate::admit::{AdmitError, Prepared, prepare};
+use crate::admit::{AdmitError, Prepared, prepare_with_room};
 use crate::budget::{Budget, Charge};
 use crate::drain::jittered;
 use crate::encoding::Encoding;
@@ -103,12 +103,9 @@ impl Begun {
         if json {
             bytes = transcode(bytes, &mut charge, budget, limits)?;
         }
-        let mut prepared = prepare(bytes, names, &limits.wire()).map_err(|error| unreadable(&error))?;
+        let mut prepared = lay_out(bytes, names, &limits.wire(), &mut charge, budget)?;
         if prepared.rejected > 0 && !prepared.batch.rows.is_empty() {
             prepared = without_rejected(prepared, &limits.wire(), &mut charge, budget)?;
-        }
-        if !charge.grow(prepared.derived_bytes().saturating_sub(prepared.batch.request.len())) {
-            return Err(overloaded(budget));
         }
         Ok(Digested { prepared, charge, wire_bytes })
     }
@@ -134,6 +131,26 @@ fn transcode(
     protobuf.shrink_to_fit();
     charge.shrink(text_bytes + most - protobuf.len());
     Ok(protobuf.into())
+}
+
+/// Rows and contexts of an ordinary request are a part of what is kept free beside requests; what they take beyond its
+/// length is charged before they are there.
+fn lay_out(
+    request: Bytes,
+    names: &NameTable,
+    limits: &WireLimits,
+    charge: &mut Charge,
+    budget: &Budget,
+) -> Result<Prepared, Refused> {
+    let (length, mut charged) = (request.len(), 0);
+    let has_room = |derived: usize| {
+        charged = derived.saturating_sub(length);
+        charge.grow(charged)
+    };
+    let laid_out = prepare_with_room(request, names, limits, has_room).map_err(|error| unreadable(&error))?;
+    let prepared = laid_out.ok_or_else(|| overloaded(budget))?;
+    charge.shrink(charged - prepared.derived_bytes().saturating_sub(length).min(charged));
+    Ok(prepared)
 }
 
 /// What is left of the request is charged; for as long as it is there together with all of it, both are.

@@ -34,6 +34,8 @@ pub struct Walked {
     pub over_bytes: u64,
     /// How many of them had a resource and scope of more bytes than the limit.
     pub over_context: u64,
+    /// Bytes of the contexts of all groups, without the lengths before them: at most 10 more each.
+    pub contexts_bytes: u64,
     /// Offset and length, in the request, of runs of context fields. Groups hold ranges of these.
     pub ranges: Vec<(u32, u32)>,
     /// The runs of the `ResourceSpans` being walked; they move to `ranges` at its end.
@@ -102,6 +104,7 @@ impl Walked {
         self.over_attributes = 0;
         self.over_bytes = 0;
         self.over_context = 0;
+        self.contexts_bytes = 0;
         self.ranges.clear();
         self.resource_runs.clear();
     }
@@ -277,6 +280,7 @@ impl Walker<'_> {
             let fault = WireFault::TooMuchContext { limit: limits.contexts_bytes };
             let left = self.context_left.checked_sub(length as u32);
             self.context_left = left.ok_or(WireError::at(end, fault))?;
+            self.out.contexts_bytes += length;
         }
         if any_over {
             self.reject_over_context(first_group, first_span, resource);

@@ -301,6 +301,12 @@ fn spans_of_a_context_over_the_limit_are_rejected() {
     let groups: Vec<u32> = out.spans.iter().map(|span| span.group).collect();
     assert_eq!((groups.as_slice(), out.groups.len()), (&[0, 1, 2, 2, 2][..], 3));
     assert_eq!((out.rejected_spans, out.over_context), (6, 6));
+    let length = |group| {
+        let mut context = Vec::new();
+        out.context(group, &request, &mut context);
+        context.len() as u64
+    };
+    assert_eq!(out.contexts_bytes + 3, (0..3).map(length).sum(), "a byte each says how long the resource is");
     assert_eq!(out.rejected[0].fault, SpanFault::ContextTooLong { length: 108, limit: 90 });
     let mut context = Vec::new();
     out.context(1, &request, &mut context);

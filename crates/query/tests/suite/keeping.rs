@@ -396,7 +396,7 @@ fn a_start_goes_on_if_rollups_that_do_not_count_cannot_be_dropped() {
     let (store, segments, _) = SpanStore::open(crashed.path(), StoreOptions::default()).unwrap();
     let ids = segments.iter().map(|stored| stored.handle.id()).collect();
     let state = state_of(segments);
-    while_closed(dir.path(), &store, || state.add_stored_rollups(&store, &ids));
+    while_closed(store.dir(), &store, || state.add_stored_rollups(&store, &ids));
     assert_eq!((state.snapshot().rollups.len(), state.snapshot().sealed.len()), (0, 2));
     store.keep_house().unwrap();
     drop((state, store));
