@@ -29,7 +29,10 @@ const HELP: &[(&str, &str)] = &[
     ("traces_analysed", "Analyses of traces."),
     ("traces_analysed_again", "Analyses of traces after late spans."),
     ("traces_too_large", "Analyses of traces with too many spans, which have no critical path."),
-    ("traces_held_in_part", "Sealed traces taken back for a span without their spans, for want of room."),
+    (
+        "traces_held_in_part",
+        "Sealed traces taken back for a span without their spans, for want of room or because some are damaged.",
+    ),
     ("traces_joined_from_files", "Sealed traces that were found on disk only when they were due."),
     ("anomaly_missing_parent", "Spans whose parent is not there, at every analysis of their trace."),
     ("anomaly_self_parent", "Spans that are their own parent, at every analysis of their trace."),

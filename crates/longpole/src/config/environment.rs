@@ -27,7 +27,8 @@ pub(super) fn settings(
             errors.push(format!("{PREFIX}{name_of}: its value is not UTF-8"));
             continue;
         };
-        if means_something_else(name_of, &value) {
+        // Empty is how a compose file leaves a variable unset.
+        if value.is_empty() || means_something_else(name_of, &value) {
             continue;
         }
         match key_of(name_of) {
@@ -62,7 +63,7 @@ fn means_something_else(name_of: &str, value: &str) -> bool {
 
 /// Kubernetes tells every container of a namespace where its Services are. For one called `longpole`, or `longpole-query`,
 /// these variables have our prefix: `…SERVICE_HOST`, `…SERVICE_PORT_GRPC`, `…PORT=tcp://10.0.0.1:4317`,
-/// `…PORT_4317_TCP_ADDR`. Docker's links had the same form.
+/// `…PORT_4317_TCP_ADDR`. Docker's links have the same form, and `…NAME=/web/longpole` and `…ENV_PATH` besides.
 fn is_service_link(name_of: &str, value: &str) -> bool {
     let name = format!("_{name_of}");
     let of_port = |rest: &str| {
@@ -70,7 +71,9 @@ fn is_service_link(name_of: &str, value: &str) -> bool {
         let is_number = words.next().is_some_and(|number| number.parse::<u16>().is_ok());
         is_number && words.next().is_some_and(|protocol| PROTOCOLS.contains(&protocol))
     };
-    name.ends_with("_SERVICE_HOST")
+    name.ends_with("_NAME") && value.starts_with('/')
+        || name.contains("_ENV_")
+        || name.ends_with("_SERVICE_HOST")
         || name.ends_with("_SERVICE_PORT")
         || name.contains("_SERVICE_PORT_")
         || name.ends_with("_PORT") && value.contains("://")
@@ -119,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kubernetes_says_of_services_is_let_through() {
+    fn what_others_say_of_services_is_let_through() {
         let (found, errors) = read(&[
             ("LONGPOLE_SERVICE_HOST", "10.0.0.1"),
             ("LONGPOLE_SERVICE_PORT", "4317"),
@@ -130,6 +133,10 @@ mod tests {
             ("LONGPOLE_PORT_4317_TCP_PROTO", "tcp"),
             ("LONGPOLE_QUERY_SERVICE_HOST", "10.0.0.2"),
             ("LONGPOLE_QUERY_PORT_16686_TCP_PORT", "16686"),
+            ("LONGPOLE_NAME", "/web/longpole"),
+            ("LONGPOLE_ENV_RUST_LOG", "info"),
+            // Not set, as a compose file says it.
+            ("LONGPOLE_LOG__LEVEL", ""),
         ]);
         assert_eq!((found.len(), errors), (0, Vec::new()));
     }

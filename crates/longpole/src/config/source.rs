@@ -48,7 +48,9 @@ fn read(path: &Path) -> Result<Map<String, Value>, String> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Map::new());
     }
-    let value = serde_saphyr::from_str(&text)
+    // As YAML 1.2 says: `off` is a word, and a level of the log.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let value = serde_saphyr::from_str_with_options(&text, options)
         .map_err(|error: serde_saphyr::Error| error.render_with_formatter(&UserMessageFormatter))?;
     match value {
         Value::Object(sections) => Ok(sections),
@@ -137,6 +139,13 @@ mod tests {
         let mut errors = Vec::new();
         let settings = file(&path, &mut errors).into_iter().map(|setting| (setting.key, setting.value));
         (settings.collect(), errors.join("\n"))
+    }
+
+    #[test]
+    fn words_that_were_booleans_once_are_words() {
+        let (settings, errors) = read_text("log:\n  level: off\n  format: auto\n");
+        assert_eq!(errors, "");
+        assert!(settings.contains(&("log.level".to_owned(), "off".to_owned())), "{settings:?}");
     }
 
     #[test]
