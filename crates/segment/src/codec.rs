@@ -49,6 +49,9 @@ pub enum ReadError {
     /// The store failed.
     #[error("cannot read the store: {0}")]
     Store(String),
+    /// The store cannot be read for the moment.
+    #[error("cannot read the store: the database is being opened again")]
+    Closed,
     /// The bytes are not what was written.
     #[error("damaged {0}")]
     Damaged(&'static str),
@@ -73,6 +76,11 @@ impl ReadError {
     /// do so the next time.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged(_) | Self::Corrupt { .. } | Self::Missing(_))
+    }
+
+    /// Whether it is sure to pass. A store that fails at one place while it is open may do so for ever.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Closed)
     }
 }
 

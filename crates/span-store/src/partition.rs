@@ -8,6 +8,7 @@ use segment::{Blocks, Dictionary, Key, ReadError};
 use trace_model::UnixNanos;
 
 use crate::database::Database;
+use crate::error::StoreError;
 
 pub(crate) type Db = DBWithThreadMode<MultiThreaded>;
 
@@ -127,7 +128,7 @@ impl SegmentHandle {
 
 impl Blocks for SegmentHandle {
     fn get(&self, key: Key) -> Result<Option<Vec<u8>>, ReadError> {
-        let db = self.db.get().map_err(|error| ReadError::Store(error.to_string()))?;
+        let db = self.db.get().map_err(closed)?;
         let family = db
             .cf_handle(&self.partition.family)
             .ok_or_else(|| ReadError::Store(format!("partition {} was dropped", self.partition.family)))?;
@@ -136,6 +137,14 @@ impl Blocks for SegmentHandle {
 
     fn dictionary(&self) -> Option<&Dictionary> {
         self.dictionary.as_deref()
+    }
+}
+
+/// Why a database that is not open cannot be read.
+pub(crate) fn closed(error: StoreError) -> ReadError {
+    match error {
+        StoreError::Closed => ReadError::Closed,
+        other => ReadError::Store(other.to_string()),
     }
 }
 

@@ -11,7 +11,7 @@ use segment::{Blocks, BuildError, Key, ReadError};
 
 use crate::database::Database;
 use crate::error::StoreError;
-use crate::partition::{Db, read};
+use crate::partition::{Db, closed, read};
 use crate::store::{Sink, SpanStore, file_bytes};
 
 pub(crate) const FAMILY: &str = "rollup";
@@ -69,7 +69,7 @@ impl RollupHandle {
 
 impl Blocks for RollupHandle {
     fn get(&self, key: Key) -> Result<Option<Vec<u8>>, ReadError> {
-        let db = self.db.get().map_err(|error| ReadError::Store(error.to_string()))?;
+        let db = self.db.get().map_err(closed)?;
         let family =
             db.cf_handle(FAMILY).ok_or_else(|| ReadError::Store("there are no rollups".to_owned()))?;
         read(&db, &family, key, &full_key(self.file.number, key))

@@ -185,7 +185,7 @@ impl Guard {
     pub(super) fn drop_for_room(&self, oldest: &Expired, insist: bool) -> Result<Option<u64>, StoreError> {
         let retire = |insist| retire_partition(&self.state, &self.store, oldest, insist, now());
         let mut retired = retire(insist);
-        if retired.as_ref().is_err_and(RetireError::is_damage) {
+        if retired.as_ref().is_err_and(RetireError::is_unreadable) {
             // It is left out.
             retired = retire(true);
         }
@@ -197,6 +197,8 @@ impl Guard {
         match retired {
             Ok(Retired::Gone { segments, .. }) => Ok(Some(segments)),
             Ok(Retired::Postponed) if !insist => Ok(None),
+            // All of it can be read when the store is open again.
+            Err(error) if error.is_passing() => Err(StoreError::Closed),
             other => {
                 let (segments, spans) = drop_partition(&self.state, &self.store, oldest, now())?;
                 self.state.count(&self.state.counters.not_rolled_up, spans);

@@ -20,7 +20,7 @@ use super::watch::DiskWatch;
 const TICK: Duration = Duration::from_millis(50);
 /// The house is kept at most and at least this often.
 const INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis(250)..=Duration::from_secs(60);
-/// After this many tries a partition goes, whatever late spans or damage are in the way.
+/// After this many tries a partition goes, whatever late spans or unreadable blocks are in the way.
 const TRIES_MAX: u32 = 10;
 /// Rollups that are made coarser in one round at most.
 const FOLDS_MAX: usize = 64;
@@ -45,8 +45,8 @@ pub(super) struct Keeper {
     options: KeepOptions,
     /// Partitions that could not be merged; they stay as they are until the next start.
     unmergeable: Vec<PartitionId>,
-    /// How often late spans or damage kept each partition. A store that fails is not counted: what it has may be
-    /// readable the next time.
+    /// How often late spans, or something that could not be read, kept each partition. While the store is being opened
+    /// again nothing is counted: all of it may be readable then.
     tries: HashMap<PartitionId, u32>,
     dictionaries: DictionaryTrainer,
 }
@@ -138,7 +138,7 @@ impl Keeper {
                 false
             }
             Err(error) => {
-                if error.is_damage() {
+                if error.is_unreadable() {
                     self.count_try(expired.partition);
                 }
                 tracing::error!(%error, "retention cannot drop a partition");

@@ -28,11 +28,20 @@ pub enum RetireError {
 }
 
 impl RetireError {
-    /// Whether it is damage that keeps the partition, met before its rollup was begun or while it was written.
-    pub fn is_damage(&self) -> bool {
+    /// Whether something cannot be read, before the rollup was begun or while it was written, and this is not sure to pass:
+    /// who insists leaves it out.
+    pub fn is_unreadable(&self) -> bool {
         match self {
-            Self::Read(read) | Self::Store(StoreError::Build(BuildError::Source(read))) => read.is_damage(),
+            Self::Read(read) | Self::Store(StoreError::Build(BuildError::Source(read))) => !read.is_passing(),
             Self::Store(_) => false,
+        }
+    }
+
+    /// Whether the store cannot be read for the moment.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Read(read) | Self::Store(StoreError::Build(BuildError::Source(read))) => read.is_passing(),
+            Self::Store(error) => matches!(error, StoreError::Closed),
         }
     }
 }
@@ -238,13 +247,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_fails_is_no_damage_wherever_it_is_met() {
+    fn what_passes_is_told_from_what_may_not_wherever_it_is_met() {
         let both = |read: fn() -> ReadError| {
             let while_written = StoreError::Build(BuildError::Source(read()));
-            [RetireError::Read(read()), RetireError::Store(while_written)].map(|error| error.is_damage())
+            [RetireError::Read(read()), RetireError::Store(while_written)]
+                .map(|error| (error.is_unreadable(), error.is_passing()))
         };
-        assert_eq!(both(|| ReadError::Damaged("row block")), [true; 2]);
-        assert_eq!(both(|| ReadError::Store("the database is being opened again".to_owned())), [false; 2]);
-        assert!(!RetireError::Store(StoreError::Closed).is_damage());
+        assert_eq!(both(|| ReadError::Damaged("row block")), [(true, false); 2]);
+        assert_eq!(both(|| ReadError::Store("IO error: a bad sector".to_owned())), [(true, false); 2]);
+        assert_eq!(both(|| ReadError::Closed), [(false, true); 2]);
+        let closed = RetireError::Store(StoreError::Closed);
+        assert_eq!((closed.is_unreadable(), closed.is_passing()), (false, true));
     }
 }

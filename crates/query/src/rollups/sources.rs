@@ -28,7 +28,7 @@ pub(super) struct PartitionSource<'a> {
     segments: &'a [Arc<SealedSegment>],
     /// Traces whose analyses are left out.
     left_out: HashSet<TraceId>,
-    /// What is damaged is left out and reported. A store that fails may not do so the next time, and stays an error.
+    /// What cannot be read is left out and reported; not so while the store is being opened again.
     lenient: bool,
     /// Segments with histograms, by minute.
     minutes: BTreeMap<u32, Vec<&'a Arc<SealedSegment>>>,
@@ -95,7 +95,7 @@ impl<'a> PartitionSource<'a> {
     fn kept<T>(&self, segment: &SealedSegment, read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
         match read {
             Ok(value) => Ok(Some(value)),
-            Err(error) if self.lenient && error.is_damage() => {
+            Err(error) if self.lenient && !error.is_passing() => {
                 // Without its partition, because this stays true when that is gone.
                 let of = format!("segment {}, left out of its rollup", segment.id.0);
                 self.state.note_damage(&of, &error);
