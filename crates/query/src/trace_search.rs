@@ -119,8 +119,8 @@ fn accept_extent(
 /// extents are looked at.
 ///
 /// Also what is stored at this moment, and the traces of which that may have an older analysis. Open traces that were never
-/// analysed are not among these, and most are of that kind: so the view is taken before the lock is let go, because
-/// afterwards they may be analysed and sealed as well.
+/// analysed, as far as memory knows, are not among these, and most are of that kind: so the view is taken before the lock is
+/// let go, because afterwards they may be analysed and sealed as well.
 fn held_traces(
     state: &State,
     search: &TraceSearch,
