@@ -37,8 +37,8 @@ impl Unread {
         Self { units, large: Arc::new(Semaphore::new(units)), others: Arc::new(Semaphore::new(units)) }
     }
 
-    /// The same answer, which takes room until the last of its bytes has gone. One larger than all the room waits until it
-    /// is alone.
+    /// The same answer, which takes room until the last of its bytes has gone. The largest take half of it, whatever they
+    /// are: so two wait for their clients at a time, and one slow client holds up no others.
     ///
     /// # Errors
     /// If there is no room for long.
@@ -48,7 +48,7 @@ impl Unread {
             return Ok(answer);
         }
         let room = if bytes < LARGE { &self.others } else { &self.large };
-        let units = u32::try_from(bytes.div_ceil(UNIT).min(self.units)).unwrap_or(u32::MAX);
+        let units = u32::try_from(bytes.div_ceil(UNIT).min(self.units / 2)).unwrap_or(u32::MAX);
         let room = tokio::time::timeout(PATIENCE, Arc::clone(room).acquire_many_owned(units)).await;
         let Ok(Ok(room)) = room else { return Err(ApiError::too_much_unread()) };
         Ok(answer.map(|body| Body::new(Held { body, room: Arc::new(room) })))
@@ -107,23 +107,25 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_takes_room_until_its_last_byte_has_gone() {
-        let unread = Unread::new(2 * LARGE);
+        let unread = Unread::new(4 * LARGE);
         let room = || unread.large.available_permits() * UNIT;
         let held = unread.hold(answer(LARGE + 1)).await.unwrap();
         assert_eq!(held.body().size_hint().exact(), Some(LARGE as u64 + 1));
-        assert_eq!(room(), LARGE - UNIT);
+        assert_eq!(room(), 3 * LARGE - UNIT);
         let mut bytes = held.into_body().collect().await.unwrap().to_bytes();
         let last = bytes.split_off(LARGE);
         drop(bytes);
-        assert_eq!((&last[..], room()), (&[7][..], LARGE - UNIT));
+        assert_eq!((&last[..], room()), (&[7][..], 3 * LARGE - UNIT));
         drop(last);
-        assert_eq!(room(), 2 * LARGE);
+        assert_eq!(room(), 4 * LARGE);
     }
 
     #[tokio::test]
     async fn without_room_an_answer_is_turned_away_and_smaller_ones_are_not() {
         let unread = Unread::new(2 * LARGE);
         let giant = unread.hold(answer(9 * LARGE)).await.unwrap();
+        assert_eq!(unread.large.available_permits() * UNIT, LARGE);
+        let giant = (giant, unread.hold(answer(9 * LARGE)).await.unwrap());
         assert_eq!(unread.large.available_permits(), 0);
         assert!(unread.hold(answer(LARGE)).await.is_err());
         let smaller = unread.hold(answer(COUNTED)).await.unwrap();

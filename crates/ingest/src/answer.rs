@@ -27,6 +27,18 @@ pin_project! {
     }
 }
 
+/// A piece waits for the client until it is written, also when the answer is gone: of HTTP/2 it may wait for a window.
+struct Piece {
+    bytes: Bytes,
+    _unsent: Unsent,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl<B> Answer<B> {
     pub(crate) fn new(body: B, in_flight: InFlight) -> Self {
         Self { body, rest: Bytes::new(), unsent: Some(in_flight.unsent()), in_flight }
@@ -51,8 +63,9 @@ impl<B: Body<Data = Bytes>> Body for Answer<B> {
             }
         }
         *this.unsent = Some(this.in_flight.unsent());
-        let piece = this.rest.split_to(PIECE.min(this.rest.len()));
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        let bytes = this.rest.split_to(PIECE.min(this.rest.len()));
+        let piece = Piece { bytes, _unsent: this.in_flight.unsent() };
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {

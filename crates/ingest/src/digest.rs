@@ -43,7 +43,9 @@ pub(crate) struct Begun {
 
 enum Content {
     Plain(Received),
-    Packed(Inflating),
+    /// So much that nothing is inflated before it is worked on: what inflates takes memory that is not charged.
+    Packed(Received, Encoding),
+    Begun(Inflating),
 }
 
 impl Message {
@@ -58,11 +60,12 @@ impl Message {
         if encoding == Encoding::Identity {
             return Ok(Begun { content: Content::Plain(body), json, wire_bytes });
         }
-        let mut inflating = Inflating::new(body, encoding, Most::of(json, limits))?;
-        if wire_bytes <= HEAVY_PACKED {
-            inflating.run(heavy(json), budget)?;
+        if wire_bytes > HEAVY_PACKED {
+            return Ok(Begun { content: Content::Packed(body, encoding), json, wire_bytes });
         }
-        Ok(Begun { content: Content::Packed(inflating), json, wire_bytes })
+        let mut inflating = Inflating::new(body, encoding, Most::of(json, limits))?;
+        inflating.run(heavy(json), budget)?;
+        Ok(Begun { content: Content::Begun(inflating), json, wire_bytes })
     }
 }
 
@@ -76,7 +79,8 @@ impl Begun {
     pub(crate) fn is_heavy(&self) -> bool {
         match &self.content {
             Content::Plain(body) => body.len() > heavy(self.json),
-            Content::Packed(inflating) => !inflating.is_whole() || inflating.len() > heavy(self.json),
+            Content::Packed(..) => true,
+            Content::Begun(inflating) => !inflating.is_whole() || inflating.len() > heavy(self.json),
         }
     }
 
@@ -91,12 +95,13 @@ impl Begun {
         names: &NameTable,
     ) -> Result<Digested, Refused> {
         let Self { content, json, wire_bytes } = self;
+        let most = Most::of(json, limits);
         let (mut bytes, mut charge) = match content {
             Content::Plain(body) => body.into_bytes(),
-            Content::Packed(inflating) => inflating.finish(budget)?,
+            Content::Packed(body, encoding) => Inflating::new(body, encoding, most)?.finish(budget)?,
+            Content::Begun(inflating) => inflating.finish(budget)?,
         };
         // What came as it is has not been measured yet.
-        let most = Most::of(json, limits);
         if bytes.len() > most.limit {
             return Err(most.refuse());
         }
@@ -285,7 +290,7 @@ mod tests {
                 let begun = message.begin(&IngestLimits::default(), &budget).unwrap();
                 assert_eq!(begun.is_heavy(), is_heavy, "{encoding:?}");
                 // So much was inflated, and no more.
-                let Content::Packed(inflating) = &begun.content else { panic!("it is packed") };
+                let Content::Begun(inflating) = &begun.content else { panic!("its beginning is inflated") };
                 assert!(inflating.len() < 2 * HEAVY_RAW);
                 let digested =
                     begun.digest(&IngestLimits::default(), &budget, &NameTable::default()).unwrap();

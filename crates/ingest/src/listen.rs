@@ -9,6 +9,9 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// What a unix socket's address begins with.
 const UNIX: &str = "unix:";
+/// Bytes that a socket takes and has not sent yet, before it asks for a pause.
+#[cfg(target_os = "linux")]
+const UNSENT_AHEAD: u32 = 128 << 10;
 
 /// Where a server listens; written as it is configured: `127.0.0.1:4317`, `unix:/run/longpole.sock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,11 +90,21 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 // Answers are small, and somebody waits for them.
                 let _ = stream.set_nodelay(true);
+                write_little_ahead(&stream);
                 Ok(Accepted::Tcp(stream))
             }
             Kind::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
         }
     }
+}
+
+/// A socket takes megabytes ahead of what a client reads, and takes more only when a third of that is gone: of a slow client
+/// nothing would seem to go on for a minute.
+fn write_little_ahead(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_AHEAD);
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
 }
 
 async fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile)> {

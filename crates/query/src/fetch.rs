@@ -102,7 +102,12 @@ pub(crate) fn trace(state: &State, page: &TracePage) -> Result<Option<FetchedTra
     })?;
     let found = found.state()?;
     let (mut spans, mut more) = first.done();
-    more |= page::cut(&mut spans, TracePage::BYTES_MAX);
+    let cut = page::cut(&mut spans, TracePage::BYTES_MAX);
+    more |= cut;
+    // What is held may be little of what is written: contexts that many share.
+    if cut && pass.is_none() {
+        pass = Some(state.large.enter());
+    }
     let nodes = nodes.done().0;
     Ok(found.map(|state| FetchedTrace { spans, nodes: is_first.then_some(nodes), state, more, pass }))
 }

@@ -1,5 +1,6 @@
 //! The series of one question for percentiles. Their points take bounded memory.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ impl<'a> SeriesMap<'a> {
         series.histogram.merge(histogram);
         series.exemplars.merge(exemplars);
         if let Some(start) = point.filter(|_| !self.points_dropped) {
-            self.point_bytes += add_point(&mut series.points, start, histogram);
+            self.point_bytes += add_point(&mut series.points, start, Cow::Borrowed(histogram));
             self.bound_points();
         }
     }
@@ -67,9 +68,10 @@ impl<'a> SeriesMap<'a> {
             series.histogram.merge(&more.histogram);
             series.exemplars.merge(&more.exemplars);
             if !self.points_dropped {
-                let points = more.points.iter();
-                self.point_bytes +=
-                    points.map(|(start, point)| add_point(&mut series.points, *start, point)).sum::<usize>();
+                let points = more.points.into_iter();
+                self.point_bytes += points
+                    .map(|(start, point)| add_point(&mut series.points, start, Cow::Owned(point)))
+                    .sum::<usize>();
                 self.bound_points();
             }
         }
@@ -101,13 +103,13 @@ impl<'a> SeriesMap<'a> {
 fn add_point(
     points: &mut BTreeMap<u64, LatencyHistogram>,
     start: u64,
-    histogram: &LatencyHistogram,
+    histogram: Cow<'_, LatencyHistogram>,
 ) -> usize {
     match points.entry(start) {
-        Entry::Vacant(entry) => entry.insert(histogram.clone()).memory_bytes(),
+        Entry::Vacant(entry) => entry.insert(histogram.into_owned()).memory_bytes(),
         Entry::Occupied(mut entry) => {
             let before = entry.get().memory_bytes();
-            entry.get_mut().merge(histogram);
+            entry.get_mut().merge(&histogram);
             entry.get().memory_bytes().saturating_sub(before)
         }
     }

@@ -196,7 +196,10 @@ fn block_partly(
             match exact.start(block.traces[row], block.spans[row])? {
                 Some(start) => (earliest, latest) = (start, start),
                 None if is_within => {}
-                None => continue,
+                None => {
+                    exact.allowance.exceeded |= exact.is_used_up(block.traces[row]);
+                    continue;
+                }
             }
         }
         if window.contains(earliest) {
@@ -233,13 +236,15 @@ struct ExactStarts<'a> {
 }
 
 impl ExactStarts<'_> {
+    /// Whether a trace is not looked at because enough others were.
+    fn is_used_up(&self, trace: u32) -> bool {
+        self.allowance.left == 0 && !self.traces.contains_key(&trace)
+    }
+
     fn start(&mut self, trace: u32, span: u32) -> Result<Option<UnixNanos>, QueryError> {
         let starts = match self.traces.entry(trace) {
             Entry::Occupied(starts) => starts.into_mut(),
-            Entry::Vacant(_) if self.allowance.left == 0 => {
-                self.allowance.exceeded = true;
-                return Ok(None);
-            }
+            Entry::Vacant(_) if self.allowance.left == 0 => return Ok(None),
             Entry::Vacant(entry) => {
                 self.allowance.left -= 1;
                 entry.insert(fetch::starts_of(self.state, self.segment, trace)?)
