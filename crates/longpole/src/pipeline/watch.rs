@@ -3,10 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use query::{Refusal, State};
 use span_store::{DiskGuard, DiskSpace, SpanStore, StoreOptions, disk_space};
+
+/// When no group was taken for so long, the disk is too full and not the groups too large.
+const NONE_TAKEN: Duration = Duration::from_secs(1);
+/// After so long without another, a group that was refused says nothing any more.
+const FORGOTTEN: Duration = Duration::from_secs(10);
 
 /// Looks at the disk and refuses spans when it is too full. Asking costs a microsecond, so the committer asks before
 /// every write: however fast spans come, it is not they who fill the disk to its end, and what was taken can be
@@ -19,6 +25,16 @@ pub(super) struct DiskWatch {
     disk: Mutex<DiskGuard>,
     /// What the largest group takes that was refused for want of room, with all that is in the log.
     wanted: AtomicU64,
+    refused: Mutex<Option<RefusedGroups>>,
+}
+
+/// Groups that were refused alone, with none taken in between.
+#[derive(Debug, Clone, Copy)]
+struct RefusedGroups {
+    since: Instant,
+    last: Instant,
+    /// What the smallest takes.
+    least: u64,
 }
 
 impl DiskWatch {
@@ -30,40 +46,75 @@ impl DiskWatch {
     ) -> Self {
         let disk = DiskGuard::new(options.free_min, options.generation_bytes, segment_bytes as u64);
         let dir = store.dir().to_owned();
-        Self { state, store, dir, disk: Mutex::new(disk), wanted: AtomicU64::new(0) }
+        Self {
+            state,
+            store,
+            dir,
+            disk: Mutex::new(disk),
+            wanted: AtomicU64::new(0),
+            refused: Mutex::default(),
+        }
     }
 
     /// Why requests of so many bytes may not be written now.
     pub(super) fn refuses(&self, request_bytes: usize) -> Option<String> {
         // What cannot be asked is not a reason to refuse; the guard says so in the log.
         let space = disk_space(&self.dir).ok()?;
-        self.refuses_group(space, self.store.group_needs(request_bytes))
+        self.refuses_group(space, self.store.group_needs(request_bytes), Instant::now())
     }
 
     /// A group that takes more than there is is refused alone: the disk is not full for smaller ones. For its sake too the log
     /// goes as soon as it can.
-    fn refuses_group(&self, space: DiskSpace, group: u64) -> Option<String> {
-        let is_full = self.look(space);
+    fn refuses_group(&self, space: DiskSpace, group: u64, now: Instant) -> Option<String> {
+        let is_full = self.look(space, now);
         let needed = self.store.sealing_needs().saturating_add(group);
         if space.free < needed {
             self.wanted.fetch_max(needed, Ordering::AcqRel);
             self.state.set_short_of_room(true);
+            self.note_refused(group, now);
             let why = too_full(space, needed, "these requests and what is in the log take");
             return self.state.refuses(Refusal::Disk).or(Some(why));
         }
-        is_full.then(|| self.state.refuses(Refusal::Disk)).flatten()
+        if is_full {
+            return self.state.refuses(Refusal::Disk);
+        }
+        *self.refused.lock() = None;
+        None
+    }
+
+    fn note_refused(&self, group: u64, now: Instant) {
+        let mut refused = self.refused.lock();
+        let before = refused.filter(|before| now.saturating_duration_since(before.last) < FORGOTTEN);
+        *refused = Some(match before {
+            Some(before) => RefusedGroups { last: now, least: before.least.min(group), ..before },
+            None => RefusedGroups { since: now, last: now, least: group },
+        });
+    }
+
+    /// What a group takes at least, as none was taken of late; 0 if one was.
+    fn least_group(&self, now: Instant) -> u64 {
+        let refused = self.refused.lock();
+        let is_so = |refused: &&RefusedGroups| {
+            let since = |then| now.saturating_duration_since(then);
+            since(refused.since) >= NONE_TAKEN && since(refused.last) < FORGOTTEN
+        };
+        refused.as_ref().filter(is_so).map_or(0, |refused| refused.least)
     }
 
     /// Looks whether the disk is too full, and says so to whoever asks. Until this is done again, the log goes as soon as
     /// it can also for groups that were refused alone.
     pub(super) fn observe(&self, space: DiskSpace) -> bool {
-        let full = self.look(space);
+        self.observe_at(space, Instant::now())
+    }
+
+    fn observe_at(&self, space: DiskSpace, now: Instant) -> bool {
+        let full = self.look(space, now);
         self.state.set_short_of_room(full);
         full
     }
 
-    fn look(&self, space: DiskSpace) -> bool {
-        let needed = self.store.sealing_needs();
+    fn look(&self, space: DiskSpace, now: Instant) -> bool {
+        let needed = self.store.sealing_needs().saturating_add(self.least_group(now));
         let mut disk = self.disk.lock();
         let full = disk.observe(space, needed);
         self.refuse_if(full, &disk, space, needed);
@@ -109,7 +160,7 @@ impl DiskWatch {
         }
         let least = disk.free_min(space.total);
         let why = if needed > least {
-            too_full(space, needed, "what is in the log takes")
+            too_full(space, needed, "what is in the log and the next requests take")
         } else {
             format!(
                 "the disk is too full: {} MiB are free and {} MiB must stay (store.free_min); spans are taken again \
@@ -156,25 +207,52 @@ mod tests {
     fn a_group_that_does_not_fit_is_refused_alone() {
         let dir = tempfile::tempdir().unwrap();
         let watch = watch(dir.path());
-        let (idle, group) = (watch.store.sealing_needs(), 8 << 20);
-        let space = |free| DiskSpace { free, total: 1 << 40 };
-        // Room for what is in the log, and not for the group.
-        let between = space((idle + idle / 4).max(idle + group / 2));
-        assert!(between.free < idle + group);
+        let (between, group) = room_for_smaller_groups(&watch);
+        let mut now = Instant::now();
         for _ in 0..10 {
-            let why = watch.refuses_group(between, group).unwrap();
+            now += NONE_TAKEN;
+            let why = watch.refuses_group(between, group, now).unwrap();
             assert!(why.contains("these requests and what is in the log take"), "{why}");
             assert!(watch.state.is_short_of_room(), "the log goes for it");
-            assert!(watch.refuses_group(between, 1).is_none() && watch.state.is_short_of_room());
-            assert!(!watch.observe(between));
+            assert!(watch.refuses_group(between, 1, now).is_none() && watch.state.is_short_of_room());
+            assert!(!watch.observe_at(between, now));
             assert!(watch.state.refuses(Refusal::Disk).is_none() && !watch.state.is_short_of_room());
         }
         assert_eq!(watch.state.counters.disk_full.load(Ordering::Relaxed), 0);
         assert!(watch.comfortable(between.total) > between.free, "room is made for it");
-        let full = space(idle / 2);
-        assert!(watch.refuses_group(full, 1).is_some() && watch.refuses_group(full, group).is_some());
+        let full = DiskSpace { free: watch.store.sealing_needs() / 2, ..between };
+        assert!(
+            watch.refuses_group(full, 1, now).is_some() && watch.refuses_group(full, group, now).is_some()
+        );
         assert!(watch.state.refuses(Refusal::Disk).is_some() && watch.state.is_short_of_room());
         assert_eq!(watch.state.counters.disk_full.load(Ordering::Relaxed), 1);
-        assert!(watch.refuses_group(space((idle + group) * 2), group).is_none());
+    }
+
+    #[test]
+    fn the_disk_is_full_when_no_group_is_taken_and_says_so_steadily() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = watch(dir.path());
+        let (between, group) = room_for_smaller_groups(&watch);
+        let start = Instant::now();
+        assert!(watch.refuses_group(between, 2 * group, start).is_some());
+        assert!(watch.refuses_group(between, group, start).is_some());
+        assert!(!watch.observe_at(between, start));
+        for tick in 0..50 {
+            let now = start + NONE_TAKEN + Duration::from_millis(100) * tick;
+            assert!(watch.observe_at(between, now) && watch.refuses_group(between, 1, now).is_some());
+        }
+        assert_eq!(watch.state.counters.disk_full.load(Ordering::Relaxed), 1);
+        // Nobody asked for as much since: smaller ones may try.
+        let later = start + FORGOTTEN;
+        assert!(!watch.observe_at(between, later) && watch.refuses_group(between, 1, later).is_none());
+        assert!(!watch.observe_at(between, later + NONE_TAKEN));
+    }
+
+    /// Room for what is in the log, and not for the group.
+    fn room_for_smaller_groups(watch: &DiskWatch) -> (DiskSpace, u64) {
+        let (idle, group) = (watch.store.sealing_needs(), 8 << 20);
+        let free = (idle + idle / 4).max(idle + group / 2);
+        assert!(free < idle + group);
+        (DiskSpace { free, total: 1 << 40 }, group)
     }
 }
