@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::Trac
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tonic::Status;
 use tonic::transport::Channel;
 
 use super::ShopReport;
@@ -85,11 +86,10 @@ impl Worker {
                     return;
                 }
                 Err(status) => {
-                    last_attempts += u32::from(*self.stop.borrow());
+                    let is_stopping = *self.stop.borrow();
+                    last_attempts += u32::from(is_stopping);
                     if !is_worth_a_retry(status.code()) || last_attempts >= LAST_ATTEMPTS {
-                        let service = self.service.name();
-                        tracing::warn!(service, spans = count, %status, "the demo shop lost a batch");
-                        self.report.lost_spans += count;
+                        self.lost(count, &status, is_stopping);
                         return;
                     }
                 }
@@ -97,6 +97,17 @@ impl Worker {
             self.report.retries += 1;
             self.pause(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn lost(&mut self, spans: u64, status: &Status, is_stopping: bool) {
+        let service = self.service.name();
+        self.report.lost_spans += spans;
+        if is_stopping {
+            // The server is stopped by the same key, and nobody wants to know of each batch.
+            tracing::debug!(service, spans, %status, "the demo shop lost a batch");
+        } else {
+            tracing::warn!(service, spans, %status, "the demo shop lost a batch");
         }
     }
 
