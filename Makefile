@@ -4,6 +4,9 @@ SHELL := /bin/bash
 CARGO ?= cargo
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
+# What `longpole_build_info` says of itself.
+LONGPOLE_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
+export LONGPOLE_COMMIT
 
 CLIENTS := $(CARGO_TARGET_DIR)/clients
 RELEASE := $(CARGO_TARGET_DIR)/release
@@ -36,22 +39,19 @@ run: build ## build, then run the demo: a shop that sends spans, and what Longpo
 
 # A client that cannot be made here does not stop the rest: its test says why it did not run. Where all could be made
 # none may be skipped.
-test: deps ## build and run every test, also against the OpenTelemetry SDKs and the Collector
+test: build ## build and run every test, also against the OpenTelemetry SDKs and the Collector
 	@rm -f "$(CLIENTS)/complete"
 	@scripts/clients.sh "$(CLIENTS)" || true
-	$(CARGO) build --release --workspace
 	if [ -f "$(CLIENTS)/complete" ]; then export LONGPOLE_TEST_CLIENTS_REQUIRED=1; fi; \
 	LONGPOLE_TEST_CLIENTS="$(CLIENTS)" $(CARGO) test --release --workspace --no-fail-fast
 
-bench: deps ## throughput, CPU, memory, disk and query latency, beside two null servers (BENCH_ARGS="--runs 3 --seconds 600")
-	$(CARGO) build --release --workspace
+bench: build ## throughput, CPU, memory, disk and query latency, beside two null servers (BENCH_ARGS="--runs 3 --seconds 600")
 	"$(RELEASE)/bench" $(BENCH_ARGS)
 
-soak: deps ## ten minutes at 80 % of the limit with questions beside it: does anything grow? (SOAK_ARGS="--limit 400000")
-	$(CARGO) build --release --workspace
+soak: build ## ten minutes at 80 % of the limit with questions beside it: does anything grow? (SOAK_ARGS="--limit 400000")
 	"$(RELEASE)/soak" $(SOAK_ARGS)
 
-fuzz: ## fuzz a parser, guided by coverage (TARGET=walker FUZZ_SECONDS=120); grows fuzz/corpus
+fuzz: deps ## fuzz a parser, guided by coverage (TARGET=walker FUZZ_SECONDS=120); grows fuzz/corpus
 	scripts/fuzz.sh "$(TARGET)" $(or $(FUZZ_SECONDS),120)
 
 fmt: ## format the code

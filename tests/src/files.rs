@@ -23,11 +23,7 @@ pub fn package_dir() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
 }
 
-/// The folder of recorded traces, where there is one.
-pub fn shared_data() -> Option<PathBuf> {
-    let folder = match std::env::var_os("LONGPOLE_SHARED_DATA") {
-        Some(folder) => PathBuf::from(folder),
-        None => package_dir().join("../../shared/data"),
-    };
-    folder.join("README.md").is_file().then_some(folder)
+/// The folder of recorded traces.
+pub fn recorded() -> PathBuf {
+    package_dir().join("fixtures/recorded")
 }

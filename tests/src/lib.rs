@@ -22,7 +22,7 @@ pub use api::{Answer, Api, spans_of};
 pub use child::own_address;
 pub use disk::SmallDisk;
 pub use export::{Exporter, raw_call};
-pub use files::{package_dir, program, shared_data};
+pub use files::{package_dir, program, recorded};
 pub use load::{Acknowledged, Load};
 pub use metrics::metric;
 pub use server::{Server, ServerOptions};

@@ -1,4 +1,5 @@
-//! The OpenTelemetry Java agent on a small HTTP application that knows nothing of it, told by `OTEL_*` variables only.
+//! Promise: what the OpenTelemetry Java agent sends of a small HTTP application that knows nothing of it, told by
+//! `OTEL_*` variables only, is stored as it was sent.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The unmodified Python SDK, told by `OTEL_*` variables only.
+//! Promise: what the unmodified Python SDK sends, told by `OTEL_*` variables only, is stored as it was sent.
 
 use std::process::Command;
 

@@ -1,4 +1,5 @@
-//! The unmodified Rust SDK, told by `OTEL_*` variables only. Its program is a part of this package.
+//! Promise: what the unmodified Rust SDK sends, told by `OTEL_*` variables only, is stored as it was sent.
+//! Its program is a part of this package.
 
 use std::process::Command;
 

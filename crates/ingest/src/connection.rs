@@ -45,18 +45,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// Serves connections until `stop` resolves, then tells them to end and waits until they have. Of `counters` only those
-/// of connections are counted. Requests on a connection over the limit are marked; see [`OverLimit`].
-///
-/// # Errors
-/// None at present: an accept that fails is tried again.
+/// of connections are counted. Requests on a connection over the limit are marked; see [`OverLimit`]. An accept that fails is
+/// tried again.
 pub async fn serve<S, B>(
     listener: Listener,
     service: S,
     limits: ConnectionLimits,
     counters: Arc<IngestCounters>,
     stop: impl Future<Output = ()> + Send,
-) -> std::io::Result<()>
-where
+) where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
@@ -89,7 +86,6 @@ where
     drop(listener);
     stopping.send_replace(true);
     while connections.join_next().await.is_some() {}
-    Ok(())
 }
 
 /// The next connection. An accept that fails is counted and tried again after a pause; clients wait meanwhile.

@@ -14,7 +14,7 @@ pub struct IngestLimits {
     /// Bytes of one OTLP/JSON request once inflated. Default 32 MiB: text and protobuf are there at once, and together
     /// take no more than another request may.
     pub json_bytes: usize,
-    /// Bytes of all requests that are being received or on their way to the log. Default 64 MiB.
+    /// Bytes of all requests that are being received or on their way to the log. The server divides it from `memory`.
     pub queued_bytes: usize,
     /// Spans of one request, and its `ScopeSpans`. Default 1,000,000.
     pub request_spans: usize,

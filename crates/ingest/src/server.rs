@@ -90,14 +90,7 @@ impl IngestServer {
     }
 
     /// Serves OTLP/gRPC until `stop` resolves, then finishes what is under way.
-    ///
-    /// # Errors
-    /// If the listener fails.
-    pub async fn serve_grpc(
-        self,
-        listener: Listener,
-        stop: impl Future<Output = ()> + Send,
-    ) -> std::io::Result<()> {
+    pub async fn serve_grpc(self, listener: Listener, stop: impl Future<Output = ()> + Send) {
         let inner = Arc::clone(&self.inner);
         let (health, checks) = Health::new(Box::new(move || inner.gate.is_ready())).await;
         let service = GrpcService::new(self.clone(), Arc::clone(&health), checks);
@@ -108,26 +101,20 @@ impl IngestServer {
         };
         let (limits, counters) = (self.connection_limits(), Arc::clone(self.counters()));
         tokio::select! {
-            served = connection::serve(listener, service, limits, counters, stop) => served,
-            () = health.follow() => Ok(()),
+            () = connection::serve(listener, service, limits, counters, stop) => {}
+            () = health.follow() => {}
         }
     }
 
     /// Serves OTLP/HTTP until `stop` resolves, then finishes what is under way.
-    ///
-    /// # Errors
-    /// If the listener fails.
-    pub async fn serve_http(
-        self,
-        listener: Listener,
-        stop: impl Future<Output = ()> + Send,
-    ) -> std::io::Result<()> {
+    pub async fn serve_http(self, listener: Listener, stop: impl Future<Output = ()> + Send) {
         let router = self.http_router();
         let stop = async {
             stop.await;
             self.drain();
         };
-        connection::serve(listener, router, self.connection_limits(), Arc::clone(self.counters()), stop).await
+        connection::serve(listener, router, self.connection_limits(), Arc::clone(self.counters()), stop)
+            .await;
     }
 
     /// Refuses every further request, retryably. Those being received are finished.

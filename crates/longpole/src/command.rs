@@ -183,13 +183,13 @@ fn healthcheck(server: &str) -> ExitCode {
 fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let scratch = tempfile::tempdir()?;
     let mut config = Config::load(&args.serve)?;
-    if config.data_dir == Config::default_data_dir() {
+    if !config.is_data_dir_given {
         config.data_dir = scratch.path().to_path_buf();
     }
     let terminal = std::io::stdout().is_terminal();
     serve::init_logs(&config.log, terminal);
     let (stop, stopped) = watch::channel(false);
-    let (ready, addresses) = std::sync::mpsc::channel();
+    let (ready, addresses) = std::sync::mpsc::sync_channel(1);
     let runtime = runtime()?;
     let seconds = args.seconds;
     let result = runtime.block_on(async move {
@@ -234,7 +234,7 @@ fn show(at: &Addresses, terminal: bool, stopped: &watch::Receiver<bool>) {
     let http = format!("http://{}", at.http);
     let Ok(server) = Server::new(&http) else { return };
     let urls =
-        OverviewUrls { otlp_grpc: at.otlp_grpc.to_string(), otlp_http: Some(at.otlp_http.to_string()), http };
+        OverviewUrls { otlp_grpc: at.otlp_grpc.to_string(), otlp_http: at.otlp_http.to_string(), http };
     let screen = Screen::stdout();
     let mut overview = LiveOverview::new(server, urls);
     // In tenths of a second. Elsewhere than on a terminal the first picture should have something to show.

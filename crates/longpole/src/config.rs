@@ -66,6 +66,8 @@ pub(crate) struct Config {
     pub(crate) memory: usize,
     /// Divided from `memory`.
     pub(crate) query: QueryMemory,
+    /// Whether somebody chose the folder of the store, were it the one that is the default.
+    pub(crate) is_data_dir_given: bool,
     /// Keys whose value was divided from `memory`.
     derived: Vec<&'static str>,
 }
@@ -116,6 +118,7 @@ impl Config {
                 )),
             }
         }
+        config.is_data_dir_given = settings.iter().any(|setting| setting.key == keys::DATA_DIR);
         let show_zero = |key: &&keys::Key| key.default == keys::AUTO && (key.get)(&config) == keys::AUTO;
         let auto: Vec<&keys::Key> = keys::KEYS.iter().filter(show_zero).collect();
         memory::divide(&mut config);
@@ -124,11 +127,6 @@ impl Config {
         config.derived = auto.iter().filter(is_divided).map(|key| key.name).collect();
         errors.extend(config.out_of_range());
         if errors.is_empty() { Ok(config) } else { Err(errors) }
-    }
-
-    /// Where the store is if nobody says otherwise.
-    pub(crate) fn default_data_dir() -> PathBuf {
-        PathBuf::from(keys::DATA_DIR)
     }
 
     /// Values that parse and still cannot work.
@@ -191,6 +189,13 @@ mod tests {
 
     fn setting(key: &str, value: &str) -> Setting {
         Setting { key: key.to_owned(), value: value.to_owned(), origin: "test".to_owned() }
+    }
+
+    #[test]
+    fn a_folder_that_was_chosen_is_told_from_the_default() {
+        assert!(!Config::from_settings(&[]).unwrap().is_data_dir_given);
+        let chosen = Config::from_settings(&[setting("server.data_dir", "longpole-data")]).unwrap();
+        assert!(chosen.is_data_dir_given, "the demo must not take a folder of its own for it");
     }
 
     #[test]

@@ -23,16 +23,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const ALWAYS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// Serves until `stop` resolves.
-///
-/// # Errors
-/// If the listener fails.
 pub(crate) async fn serve(
     listener: TcpListener,
     routes: Router,
     connections: usize,
     counters: Arc<IngestCounters>,
     stop: impl Future<Output = ()> + Send,
-) -> std::io::Result<()> {
+) {
     let limits = ConnectionLimits {
         connections,
         key: "server.http_connections",
@@ -42,7 +39,7 @@ pub(crate) async fn serve(
         answer_timeout: ANSWER_TIMEOUT,
     };
     let routes = routes.layer(from_fn(refuse_over_limit));
-    serve_connections(listener.into(), routes, limits, counters, stop).await
+    serve_connections(listener.into(), routes, limits, counters, stop).await;
 }
 
 async fn refuse_over_limit(request: Request, next: Next) -> Response {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use api::{ApiState, BuildInfo, Counter};
-use ingest::{Address, IngestCounters, IngestParts, IngestServer, Listener};
+use ingest::{Address, Admitted, IngestCounters, IngestParts, IngestServer, Listener};
 use query::{BlockCache, Engine, NameTable, State, TraceDirectory};
 use span_store::{SpanStore, disk_space};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 use trace_assemble::Assembler;
 use tracing_subscriber::EnvFilter;
 
@@ -67,12 +68,60 @@ pub(crate) async fn run(
     // First of all: whoever asks it to stop while it starts is heard as well.
     let asked_to_stop = signal();
     let config = fitted(config)?;
-    let grpc = cannot_listen(Listener::bind(&config.otlp_grpc).await, &config.otlp_grpc, "--otlp-grpc")?;
-    let otlp_http = cannot_listen(Listener::bind(&config.otlp_http).await, &config.otlp_http, "--otlp-http")?;
-    let http = cannot_listen(TcpListener::bind(&config.http).await, &config.http, "--http")?;
-    let addresses =
-        Addresses { otlp_grpc: grpc.address()?, otlp_http: otlp_http.address()?, http: http.local_addr()? };
+    let ports = Ports::bind(&config).await?;
+    let addresses = ports.addresses()?;
+    let (store, state) = open(&config).await?;
+    let (queue, admitted) = mpsc::channel(QUEUE_REQUESTS);
+    let pipeline = Pipeline::start(Arc::clone(&state), Arc::clone(&store), &config, admitted)?;
+    let (stop, stopped) = watch::channel(false);
+    let mut servers = start_servers(ports, &config, &state, store, queue, &stopped);
+    let ended = tokio::select! {
+        () = asked_to_stop => None,
+        ended = servers.join_next() => ended,
+        never = say_when_ready(&state, &addresses, ready) => match never {},
+    };
+    if state.not_ready.lock().is_some() {
+        pipeline.stop_replaying();
+    }
+    tracing::info!("stopping: no new spans, sealing what there is");
+    stop.send_replace(true);
+    drain(servers).await;
+    tokio::task::spawn_blocking(move || pipeline.join()).await?;
+    tracing::info!("stopped");
+    match ended {
+        Some(ended) => ended.context("a server ended by itself"),
+        None => Ok(()),
+    }
+}
 
+/// The ports, bound and not served yet.
+struct Ports {
+    otlp_grpc: Listener,
+    otlp_http: Listener,
+    http: TcpListener,
+}
+
+impl Ports {
+    async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let (grpc, otlp_http, http) = (&config.otlp_grpc, &config.otlp_http, &config.http);
+        Ok(Self {
+            otlp_grpc: cannot_listen(Listener::bind(grpc).await, grpc, "--otlp-grpc")?,
+            otlp_http: cannot_listen(Listener::bind(otlp_http).await, otlp_http, "--otlp-http")?,
+            http: cannot_listen(TcpListener::bind(http).await, http, "--http")?,
+        })
+    }
+
+    fn addresses(&self) -> std::io::Result<Addresses> {
+        Ok(Addresses {
+            otlp_grpc: self.otlp_grpc.address()?,
+            otlp_http: self.otlp_http.address()?,
+            http: self.http.local_addr()?,
+        })
+    }
+}
+
+/// Opens the store, and takes in what is sealed in it.
+async fn open(config: &Config) -> anyhow::Result<(Arc<SpanStore>, Arc<State>)> {
     let (dir, options) = (config.data_dir.clone(), config.store);
     let (store, segments, damaged) =
         tokio::task::spawn_blocking(move || SpanStore::open(&dir, options)).await??;
@@ -82,20 +131,18 @@ pub(crate) async fn run(
     for text in &damaged {
         tracing::error!("{text}");
     }
-    let store = Arc::new(store);
-    let names = Arc::new(NameTable::default());
     let (hashes, hash_memory) = (config.data_dir.join("trace-hashes"), config.query.directory);
     let directory = tokio::task::spawn_blocking(move || TraceDirectory::open(&hashes, hash_memory)).await?;
     let directory = directory.context("cannot use the folder trace-hashes of the data folder")?;
     let state = State::with_memory(
-        Arc::clone(&names),
+        Arc::new(NameTable::default()),
         Assembler::new(config.assemble),
         BlockCache::with_memory(config.query.blocks),
         directory,
     );
     let state = state.with_trace_spans_max(config.trace_spans_max).with_metrics_of(config.query.operations);
-    let state = Arc::new(state);
     state.damaged.lock().extend(damaged);
+    let (store, state) = (Arc::new(store), Arc::new(state));
     let (loading, of_rollups) = (Arc::clone(&state), Arc::clone(&store));
     tokio::task::spawn_blocking(move || {
         let ids = segments.iter().map(|stored| stored.handle.id()).collect();
@@ -103,60 +150,52 @@ pub(crate) async fn run(
         loading.add_stored_rollups(&of_rollups, &ids);
     })
     .await?;
+    Ok((store, state))
+}
 
-    let (queue, admitted) = mpsc::channel(QUEUE_REQUESTS);
-    let pipeline = Pipeline::start(Arc::clone(&state), Arc::clone(&store), &config, admitted)?;
+/// Serves all ports, each in a task, until told to stop.
+fn start_servers(
+    ports: Ports,
+    config: &Config,
+    state: &Arc<State>,
+    store: Arc<SpanStore>,
+    queue: mpsc::Sender<Admitted>,
+    stopped: &watch::Receiver<bool>,
+) -> JoinSet<()> {
     let (counters, of_queries) = (Arc::new(IngestCounters::default()), Arc::new(IngestCounters::default()));
-    let engine = Arc::new(Engine::new(Arc::clone(&state), Arc::clone(&store)));
-    let (refusing, of_health) = (Arc::clone(&state), Arc::clone(&engine));
+    let engine = Arc::new(Engine::new(Arc::clone(state), Arc::clone(&store)));
+    let (refusing, of_health) = (Arc::clone(state), Arc::clone(&engine));
     let server = IngestServer::new(IngestParts {
-        names,
+        names: Arc::clone(&state.names),
         limits: config.ingest,
-        origins: config.cors_origins,
+        origins: config.cors_origins.clone(),
         queue,
         counters: Arc::clone(&counters),
         refusing: Box::new(move || refusing.refusing().into_iter().next()),
         // The same as `/readyz`.
         is_ready: Box::new(move || of_health.ready().is_ok()),
     });
-    let own = own_counters(Arc::clone(&state), counters, Arc::clone(&of_queries), server.queued_bytes());
+    let own = own_counters(Arc::clone(state), counters, Arc::clone(&of_queries), server.queued_bytes());
     let api = api::router(ApiState::new(engine, Arc::new(own), build_info())).merge(copies::routes(store));
-
-    let (stop, _) = watch::channel(false);
-    let stopped = || {
-        let mut stop = stop.subscribe();
+    let stop = || {
+        let mut stopped = stopped.clone();
         async move {
-            let _ = stop.wait_for(|stop| *stop).await;
+            let _ = stopped.wait_for(|stopped| *stopped).await;
         }
     };
-    let mut tasks = tokio::task::JoinSet::new();
-    let (grpc_stop, otlp_stop, http_stop) = (stopped(), stopped(), stopped());
-    let (grpc_server, otlp_server) = (server.clone(), server);
-    tasks.spawn(async move { grpc_server.serve_grpc(grpc, grpc_stop).await.context("OTLP/gRPC") });
-    tasks.spawn(async move { otlp_server.serve_http(otlp_http, otlp_stop).await.context("OTLP/HTTP") });
-    let queries = query_port::serve(http, api, config.http_connections, of_queries, http_stop);
-    tasks.spawn(async move { queries.await.context("HTTP API") });
-    let failed = tokio::select! {
-        () = asked_to_stop => None,
-        ended = tasks.join_next() => ended,
-        never = say_when_ready(&state, &addresses, ready) => match never {},
-    };
-    if state.not_ready.lock().is_some() {
-        pipeline.stop_replaying();
-    }
-    tracing::info!("stopping: no new spans, sealing what there is");
-    stop.send_replace(true);
-    let drained = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
+    let mut servers = JoinSet::new();
+    servers.spawn(server.clone().serve_grpc(ports.otlp_grpc, stop()));
+    servers.spawn(server.serve_http(ports.otlp_http, stop()));
+    servers.spawn(query_port::serve(ports.http, api, config.http_connections, of_queries, stop()));
+    servers
+}
+
+/// Waits until what is under way has ended, and cuts it short when that takes too long.
+async fn drain(mut servers: JoinSet<()>) {
+    let ended = async { while servers.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, ended).await.is_err() {
         tracing::warn!("some connections did not end in time and were cut");
-        tasks.abort_all();
-        while tasks.join_next().await.is_some() {}
-    }
-    tokio::task::spawn_blocking(move || pipeline.join()).await?;
-    tracing::info!("stopped");
-    match failed {
-        Some(ended) => ended?,
-        None => Ok(()),
+        servers.shutdown().await;
     }
 }
 
@@ -228,21 +267,19 @@ fn own_counters(
             counters.read().into_iter().map(|(name, help, value)| Counter::new(name, help, value)).collect();
         let of_queries = of_queries.read_connections("longpole_http_");
         rows.extend(of_queries.into_iter().map(|(name, help, value)| Counter::new(name, help, value)));
-        let load = |cell: &std::sync::atomic::AtomicU64| cell.load(std::sync::atomic::Ordering::Relaxed);
-        let of = &state.counters;
         let names = state.names.totals();
         rows.extend([
-            Counter::new("longpole_known_services", "services told apart", names.services).gauge(),
-            Counter::new("longpole_known_operations", "operations told apart", names.operations).gauge(),
-            Counter::new("longpole_known_name_bytes", "bytes of their names", names.bytes).gauge(),
-            Counter::new("longpole_spans", "distinct spans taken in", load(&of.spans)),
-            Counter::new("longpole_duplicate_spans", "spans that had come before", load(&of.duplicates)),
-            Counter::new("longpole_late_spans", "spans for traces that had been finished", load(&of.late)),
-            Counter::new("longpole_seals", "segments sealed", load(&of.seals)),
-            Counter::new("longpole_damaged_frames", "log frames found damaged", load(&of.damaged_frames)),
+            Counter::new("longpole_known_services", "Services told apart.", names.services).gauge(),
+            Counter::new("longpole_known_operations", "Operations told apart.", names.operations).gauge(),
+            Counter::new(
+                "longpole_known_name_bytes",
+                "Bytes of the names of services and operations.",
+                names.bytes,
+            )
+            .gauge(),
             Counter::new(
                 "longpole_ingest_queued_bytes",
-                "bytes being received or on their way to the log",
+                "Bytes being received or on their way to the log.",
                 queued_bytes() as u64,
             )
             .gauge(),

@@ -22,8 +22,8 @@ const LABEL_COLUMNS: usize = 11;
 pub struct OverviewUrls {
     /// OTLP/gRPC, such as `127.0.0.1:4317`.
     pub otlp_grpc: String,
-    /// OTLP/HTTP, if it is served.
-    pub otlp_http: Option<String>,
+    /// OTLP/HTTP, such as `127.0.0.1:4318`.
+    pub otlp_http: String,
     /// The API's base URL, such as `http://127.0.0.1:16686`.
     pub http: String,
 }
@@ -34,7 +34,6 @@ pub struct Overview {
     traces: Vec<TraceSummary>,
     services: ServicesAnswer,
     bottlenecks: Option<BottlenecksAnswer>,
-    entry: String,
     rates: Vec<f64>,
 }
 
@@ -59,32 +58,12 @@ pub fn fetch_overview(server: &Server) -> Result<Overview, ClientError> {
     slowest.0.push(("limit", SLOWEST.to_string()));
     let traces: TracesAnswer = server.read(server.get("/traces", &slowest)?)?;
     let services: ServicesAnswer = server.read(server.get("/services", &Params::default())?)?;
-    let (entry, bottlenecks) = fetch_bottlenecks(server, &traces.traces, &window())?;
-    Ok(Overview { traces: traces.traces, services, bottlenecks, entry, rates: Vec::new() })
-}
-
-/// The bottlenecks of all requests, or where the server wants an entry, of the slowest one's.
-fn fetch_bottlenecks(
-    server: &Server,
-    traces: &[TraceSummary],
-    window: &Params,
-) -> Result<(String, Option<BottlenecksAnswer>), ClientError> {
-    match server.get("/bottlenecks", window) {
-        Ok(body) => return Ok(("all requests".to_owned(), Some(server.read(body)?))),
-        Err(ClientError::Refused { status: 400, .. }) => {}
-        Err(ClientError::Refused { .. }) => return Ok((String::new(), None)),
+    let bottlenecks = match server.get("/bottlenecks", &window()) {
+        Ok(body) => Some(server.read(body)?),
+        Err(ClientError::Refused { .. }) => None,
         Err(error) => return Err(error),
-    }
-    let Some(root) = traces.iter().find_map(|trace| trace.root.as_ref()) else {
-        return Ok((String::new(), None));
     };
-    let mut params = Params(window.0.clone());
-    params.0.push(("service", root.service.clone()));
-    match server.get("/bottlenecks", &params) {
-        Ok(body) => Ok((root.service.clone(), Some(server.read(body)?))),
-        Err(ClientError::Refused { .. }) => Ok((root.service.clone(), None)),
-        Err(error) => Err(error),
-    }
+    Ok(Overview { traces: traces.traces, services, bottlenecks, rates: Vec::new() })
 }
 
 /// Draws the summary.
@@ -112,10 +91,7 @@ fn write_banner(urls: &OverviewUrls, screen: &Screen, out: &mut dyn Write) -> st
     let name = screen.ink(Ink::Path, "▂▄▆█ ") + &screen.ink(Ink::Title, "longpole");
     let claim = screen.ink(Ink::Faint, "the one span that everything else waits for");
     writeln!(out, "\n  {name}  {claim}\n")?;
-    let mut receivers = format!("gRPC {}", urls.otlp_grpc);
-    if let Some(http) = &urls.otlp_http {
-        receivers.push_str(&format!(" · HTTP {http}"));
-    }
+    let receivers = format!("gRPC {} · HTTP {}", urls.otlp_grpc, urls.otlp_http);
     writeln!(out, "{}", label(screen, "OTLP", &screen.ink(Ink::Strong, &receivers)))?;
     writeln!(out, "{}", label(screen, "API", &screen.ink(Ink::Strong, &format!("{}/api/v1", urls.http))))
 }
@@ -153,7 +129,7 @@ fn write_bottlenecks(overview: &Overview, screen: &Screen, out: &mut dyn Write) 
     let Some(answer) = overview.bottlenecks.as_ref().filter(|answer| !answer.items.is_empty()) else {
         return Ok(());
     };
-    let of = format!("of {} · {}", text::harmless(&overview.entry), headline(answer));
+    let of = format!("of all requests · {}", headline(answer));
     writeln!(out, "{}", title(screen, "Bottlenecks", &of))?;
     ranking_table(answer, BOTTLENECKS, screen).write(screen, out)
 }
@@ -257,7 +233,6 @@ mod tests {
                 r#"{"traces":2,"items":[{"service":"inventory","cp_share":0.5,"cp_nanos":{"mean":1000,"p99":1000}}]}"#,
             )
             .unwrap(),
-            entry: "all requests".to_owned(),
             rates: vec![10.0, 20.0],
         }
     }
@@ -266,7 +241,7 @@ mod tests {
     fn everything_is_on_one_page() {
         let urls = OverviewUrls {
             otlp_grpc: "127.0.0.1:4317".to_owned(),
-            otlp_http: Some("127.0.0.1:4318".to_owned()),
+            otlp_http: "127.0.0.1:4318".to_owned(),
             http: "http://127.0.0.1:9".to_owned(),
         };
         let mut out = Vec::new();

@@ -10,7 +10,7 @@ use super::source::Setting;
 
 const PREFIX: &str = "LONGPOLE_";
 /// Without the prefix: the server to ask, and what the build and the tests read.
-const OTHERS: [&str; 4] = ["SERVER", "COMMIT", "SEED", "SHARED_DATA"];
+const OTHERS: [&str; 3] = ["SERVER", "COMMIT", "SEED"];
 /// Beginnings of more of them.
 const OTHERS_BEGIN: [&str; 3] = ["TEST_", "MODEL_", "FUZZ_"];
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];

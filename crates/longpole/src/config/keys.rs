@@ -30,8 +30,8 @@ macro_rules! key {
     };
 }
 
-/// Where the store is if nobody says otherwise.
-pub(crate) const DATA_DIR: &str = "longpole-data";
+/// The key of the folder of the store.
+pub(super) const DATA_DIR: &str = "server.data_dir";
 
 /// The value that stands for a part of `memory`.
 pub(crate) const AUTO: &str = "auto";
@@ -45,7 +45,7 @@ pub(crate) const KEYS: &[Key] = &[
         bytes,
         memory
     ),
-    key!("server.data_dir", DATA_DIR, "Folder of the store.", path, data_dir),
+    key!("server.data_dir", "longpole-data", "Folder of the store.", path, data_dir),
     key!(
         "server.otlp_grpc",
         "127.0.0.1:4317",

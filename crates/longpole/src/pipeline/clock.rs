@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use trace_model::UnixNanos;
 
-/// Tells the stages the time: the server's clock, or one that somebody else moves. So that what they do can be run
-/// again step by step, they read no other.
+/// Tells the stages that a span passes the time: the server's clock, or one that somebody else moves. So that what they do
+/// can be run again step by step, they read no other.
 #[derive(Clone)]
 pub(crate) struct Clock(Arc<dyn Fn() -> UnixNanos + Send + Sync>);
 

@@ -4,8 +4,8 @@
 //! ingest --Admitted--> committer --Committed--> assembling --Cut--> sealer
 //!                        log                   live view            segments
 //! ```
-//! One thread a stage, two that keep the house (that of the log, and that of what is sealed), and two that watch the disk and memory. A
-//! stage that falls behind blocks the one before it, and in the end ingest refuses.
+//! One thread a stage, and two sealers; two that keep the house (that of the log, and that of what is sealed), and two that
+//! watch the disk and memory. A stage that falls behind blocks the one before it, and in the end ingest refuses.
 
 mod assembling;
 mod clock;
@@ -46,7 +46,7 @@ pub(crate) use clock::Clock;
 /// When a segment is sealed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SealOptions {
-    /// After this many bytes of requests. Default 48 MiB.
+    /// After this many bytes of requests. The server divides it from `memory`.
     pub(crate) bytes: usize,
     /// After this long, if anything came. Default 5 min.
     pub(crate) interval: NanoDuration,

@@ -13,9 +13,9 @@ pub struct Options {
     pub idle_long: NanoDuration,
     /// The age at which a trace is analysed whatever it waits for. Default 15 min.
     pub max_age: NanoDuration,
-    /// Spans held at most (about 80 B each); above it the traces due next are finished early. Default 4 million.
+    /// Spans held at most (about 80 B each); above it the traces due next are finished early. Default 4 million; the server divides it from `memory`.
     pub spans_max: usize,
-    /// Spans of one trace that are held at most, besides those that are not sealed. Default 500,000.
+    /// Spans of one trace that are held at most, besides those that are not sealed. Default 500,000; the server takes an eighth of the above.
     pub trace_held_max: usize,
 }
 

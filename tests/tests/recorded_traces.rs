@@ -1,13 +1,13 @@
-//! Recorded traces of real applications, where the folder with them is there: all arrive, and every path adds up.
+//! Promise: traces recorded from real applications arrive whole, and every critical path in them adds up.
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use longpole_tests::shop::critical_path;
-use longpole_tests::{Api, Server, eventually, shared_data, skip};
+use longpole_tests::{Api, Server, eventually, recorded};
 
 /// From the beginning of the recordings to the end of them and more.
 const ALL_TIME: &str = "start=2020-01-01T00:00:00Z&end=2030-01-01T00:00:00Z";
@@ -18,17 +18,9 @@ struct Imported {
     traces: Vec<String>,
 }
 
-fn recordings() -> Result<Option<PathBuf>> {
-    let folder = shared_data();
-    if folder.is_none() {
-        skip("recorded traces", "there is no folder of them (LONGPOLE_SHARED_DATA names one)")?;
-    }
-    Ok(folder)
-}
-
 #[test]
 fn every_file_arrives_whole_and_adds_up() {
-    let Some(folder) = recordings().unwrap() else { return };
+    let folder = recorded();
     let files = listed_files(&folder).unwrap();
     assert!(!files.is_empty(), "the README lists no files");
     for (name, spans, traces) in files {
@@ -43,7 +35,7 @@ fn every_file_arrives_whole_and_adds_up() {
 
 #[test]
 fn the_injected_delay_shows_where_it_was_injected() {
-    let Some(folder) = recordings().unwrap() else { return };
+    let folder = recorded();
     let files = listed_files(&folder).unwrap();
     let shares = |name: &str| {
         let (file, spans, traces) = files.iter().find(|f| f.0.starts_with(name)).unwrap();
