@@ -18,6 +18,13 @@ pub struct BucketSums {
 }
 
 impl BucketSums {
+    /// The bytes of memory it takes.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.buckets.capacity() * size_of::<u16>()
+            + self.sums.capacity() * size_of::<u128>()
+    }
+
     /// Adds `value` to the bucket of a duration.
     pub fn add(&mut self, duration: NanoDuration, value: u64) {
         let bucket = index_of(duration);

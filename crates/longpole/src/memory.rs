@@ -30,6 +30,10 @@ const ROCKSDB_CACHE: usize = 50;
 const BLOCKS: usize = 40;
 const DIRECTORY: usize = 45;
 const METRICS: usize = 20;
+/// What questions under way have gathered together. It gives way: when memory is short one goes on at a time.
+const SUMS: usize = 60;
+/// The points of one answer.
+const POINTS: usize = 125;
 
 /// The store holds a log generation in a memtable of 64 MiB, and the last group of requests may go beyond. What does not fit
 /// it would be written twice, and a repair without a catalog would not find it.
@@ -47,6 +51,10 @@ pub(crate) struct QueryMemory {
     pub(crate) directory: usize,
     /// Operations that `/metrics` tells apart.
     pub(crate) operations: usize,
+    /// What questions over many segments gather together, bytes.
+    pub(crate) sums: usize,
+    /// The points of one answer, bytes.
+    pub(crate) points: usize,
 }
 
 /// Gives every bound that was not set on its own (0) its part of `config.memory`.
@@ -67,7 +75,13 @@ pub(crate) fn divide(config: &mut Config) {
     fill(&mut config.store.cache_bytes, whole_mib(part(ROCKSDB_CACHE)));
     config.store.generation_bytes = whole_mib(part(GENERATION)).min(GENERATION_BYTES_MAX) as u64;
     let operations = part(METRICS) / OPERATION_BYTES;
-    config.query = QueryMemory { blocks: part(BLOCKS), directory: part(DIRECTORY), operations };
+    config.query = QueryMemory {
+        blocks: part(BLOCKS),
+        directory: part(DIRECTORY),
+        operations,
+        sums: part(SUMS),
+        points: part(POINTS),
+    };
 }
 
 /// The smallest disk that is of use, bytes: what RocksDB writes besides spans, a log, and two partitions.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use api::{ApiState, BuildInfo, Counter};
 use ingest::{Address, Admitted, IngestCounters, IngestParts, IngestServer, Listener};
-use query::{BlockCache, Engine, NameTable, State, TraceDirectory};
+use query::{BlockCache, Engine, NameTable, State, SumsRoom, TraceDirectory};
 use span_store::{SpanStore, disk_space};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
@@ -140,7 +140,10 @@ async fn open(config: &Config) -> anyhow::Result<(Arc<SpanStore>, Arc<State>)> {
         BlockCache::with_memory(config.query.blocks),
         directory,
     );
-    let state = state.with_trace_spans_max(config.trace_spans_max).with_metrics_of(config.query.operations);
+    let state = state
+        .with_trace_spans_max(config.trace_spans_max)
+        .with_metrics_of(config.query.operations)
+        .with_sums(SumsRoom::with_bytes(config.query.sums, config.query.points));
     state.damaged.lock().extend(damaged);
     let (store, state) = (Arc::new(store), Arc::new(state));
     let (loading, of_rollups) = (Arc::clone(&state), Arc::clone(&store));

@@ -15,7 +15,7 @@ use segment::{
 };
 use span_store::in_parts;
 use trace_assemble::Phase;
-use trace_model::{NanoDuration, OperationId, TraceId};
+use trace_model::{NanoDuration, OperationId, TraceId, UnixNanos};
 
 use crate::answer::*;
 use crate::engine::QueryError;
@@ -24,6 +24,7 @@ use crate::rollups::{Kind, Rollup, widen};
 use crate::sealed::{Detail, SEGMENTS_WORTH, SealedSegment};
 use crate::search::{globalize, globalize_share};
 use crate::state::State;
+use crate::sums_room::Share;
 use crate::view::View;
 
 pub(crate) fn answer(state: &State, asked: &BottleneckQuery) -> Result<BottleneckAnswer, QueryError> {
@@ -39,8 +40,9 @@ pub(crate) fn answer(state: &State, asked: &BottleneckQuery) -> Result<Bottlenec
             continue;
         }
         incomplete.extend(open_note(open));
-        let selection = Selection { state, question: &question, view: &view, live: &live, held: &held };
-        return selection.answer(incomplete);
+        let share = state.sums.share();
+        let selection = Selection { state, question: &question, view: &view, held: &held, share: &share };
+        return selection.answer(live, incomplete);
     }
 }
 
@@ -56,20 +58,41 @@ struct Held {
     again: HashSet<TraceId>,
     /// Those analysed for the first time. Their analysis may just have been sealed; another of the same trace, of
     /// spans that are not kept any more, is one of its own.
-    first: HashMap<TraceId, Arc<TraceRow>>,
+    first: HashMap<TraceId, Likeness>,
+}
+
+/// By what two analyses of a trace are taken for the same. The rows themselves would stay in memory for as long as the
+/// question takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Likeness {
+    start: UnixNanos,
+    duration: NanoDuration,
+    root_duration: NanoDuration,
+    spans: u32,
+    errors: u32,
+}
+
+impl Likeness {
+    fn of(row: &TraceRow) -> Self {
+        let TraceRow { start, duration, root_duration, spans, errors, .. } = *row;
+        Self { start, duration, root_duration, spans, errors }
+    }
 }
 
 impl Held {
     fn replaces(&self, sealed: &TraceRow) -> bool {
-        let same = |own: &Arc<TraceRow>| {
-            let of = |row: &TraceRow| (row.start, row.duration, row.root_duration, row.spans, row.errors);
-            of(own) == of(sealed)
-        };
-        self.again.contains(&sealed.trace_id) || self.first.get(&sealed.trace_id).is_some_and(same)
+        self.again.contains(&sealed.trace_id)
+            || self.first.get(&sealed.trace_id).is_some_and(|own| *own == Likeness::of(sealed))
+    }
+
+    /// About the bytes of memory it takes.
+    fn memory_bytes(&self) -> usize {
+        self.again.capacity() * size_of::<TraceId>()
+            + self.first.capacity() * size_of::<(TraceId, Likeness)>()
     }
 }
 
-/// Finished analyses in memory, what they replace, and how many traces in the window are open.
+/// Finished analyses in memory of traces in the window, what they replace, and how many traces in the window are open.
 fn live_rows(state: &State, question: &BottleneckQuery) -> (Vec<Arc<TraceRow>>, Held, u64) {
     let assembly = state.assembly.lock();
     let mut rows = Vec::new();
@@ -78,9 +101,11 @@ fn live_rows(state: &State, question: &BottleneckQuery) -> (Vec<Arc<TraceRow>>, 
     for (id, trace) in assembly.assembler.iter() {
         match assembly.analysed.get(id) {
             Some(row) if trace.phase() == Phase::Finished => {
-                rows.push(Arc::clone(row));
-                if !trace.is_revised() {
-                    held.first.insert(*id, Arc::clone(row));
+                if question.window.contains(row.start) {
+                    rows.push(Arc::clone(row));
+                    if !trace.is_revised() {
+                        held.first.insert(*id, Likeness::of(row));
+                    }
                 }
             }
             // Finished and without an analysis waiting: its segment is being published, look there.
@@ -100,25 +125,32 @@ struct Selection<'a> {
     state: &'a State,
     question: &'a BottleneckQuery,
     view: &'a View,
-    live: &'a [Arc<TraceRow>],
     held: &'a Held,
+    share: &'a Share<'a>,
 }
 
 /// Which roots are asked for, once it was looked up.
 type Entries = HashMap<OperationId, bool>;
 
 impl Selection<'_> {
-    fn answer(&self, incomplete: Vec<Incomplete>) -> Result<BottleneckAnswer, QueryError> {
+    /// Adds `live`, which it lets go of first, and what is stored.
+    fn answer(
+        &self,
+        live: Vec<Arc<TraceRow>>,
+        incomplete: Vec<Incomplete>,
+    ) -> Result<BottleneckAnswer, QueryError> {
         let by = match self.question.group_by {
             BottleneckGroup::Service => PathGrouping::Service,
             BottleneckGroup::Operation => PathGrouping::Operation,
         };
         let (mut summing, mut scanned, mut entries) =
             (PathSumming::new(by), Scanned::default(), Entries::new());
-        for row in self.live.iter().filter(|row| self.wanted(row, &mut entries)) {
+        for row in live.iter().filter(|row| self.wanted(row, &mut entries)) {
             summing.add(row, &row.shares);
         }
+        drop(live);
         let mut sums = summing.finish();
+        self.share.portion().set(self.held.memory_bytes() + sums.memory_bytes());
         let parts = in_parts(&self.view.sealed, SEGMENTS_WORTH, |part| {
             let (mut summing, mut scanned) = (PathSumming::new(by), Scanned::default());
             self.sealed(part, &mut scanned, &mut summing).map(|()| (summing.finish(), scanned))
@@ -158,13 +190,15 @@ impl Selection<'_> {
         scanned: &mut Scanned,
         summing: &mut PathSumming,
     ) -> Result<(), QueryError> {
-        let mut entries = Entries::new();
+        let (mut entries, mut portion) = (Entries::new(), self.share.portion());
         for segment in segments {
             scanned.segments += u64::from(segment.traces.rows > 0);
             let window = self.question.window;
             if !segment.traces.overlaps(window) {
                 continue;
             }
+            // Before a turn is taken: whoever waits for room must not keep others from ending.
+            portion.set(summing.memory_bytes());
             let _turn = self.state.scans.turn();
             let detail = self.state.blocks.detail_of_many(segment, &self.state.names);
             let Some(detail) = self.state.readable(segment, detail)? else { continue };
@@ -221,7 +255,7 @@ impl Selection<'_> {
         by: PathGrouping,
     ) -> Result<(PathSums, Option<Tier>, Scanned), QueryError> {
         let (mut sums, mut found, mut scanned) = (PathSums::default(), None, Scanned::default());
-        let mut entries = Entries::new();
+        let (mut entries, mut portion) = (Entries::new(), self.share.portion());
         let names_a_root = self.question.service.is_some() || self.question.operation.is_some();
         let kind = match by {
             PathGrouping::Service if !names_a_root => Kind::PathsOfAll,
@@ -247,6 +281,7 @@ impl Selection<'_> {
                 if !may_be_wanted {
                     continue;
                 }
+                portion.set(sums.memory_bytes());
                 let _turn = self.state.scans.turn();
                 scanned.blocks += 1;
                 let read = rolled_paths(&rollup.handle, block, by, &wanted, &mut |row| {

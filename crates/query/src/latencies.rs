@@ -15,11 +15,8 @@ use crate::request::*;
 use crate::rollups::{Kind, Rollup, coarse_points, widen};
 use crate::sealed::{SEGMENTS_WORTH, SealedSegment};
 use crate::state::State;
+use crate::sums_room::{Portion, Share};
 use crate::view::View;
-
-/// Bytes of histograms that the points of one answer are made of, at most. A point takes about a hundred, and up to 16 KiB
-/// where many different durations are in it.
-const POINT_BYTES_MAX: usize = 128 << 20;
 
 /// What was found in one go.
 struct Found {
@@ -33,7 +30,10 @@ struct Found {
 }
 
 pub(crate) fn answer(state: &State, question: &LatencyQuery) -> Result<LatencyAnswer, QueryError> {
-    let (found, truncated) = first_series(question, |only| find(state, question, only))?;
+    // Until the answer is made of it.
+    let share = state.sums.share();
+    let most = state.sums.point_bytes_max();
+    let (found, truncated) = first_series(question, most, |only| find(state, &share, question, only))?;
     Ok(LatencyAnswer {
         window: found.window,
         resolution: found.resolution.map(|tier| NanoDuration(tier.width())),
@@ -47,6 +47,7 @@ pub(crate) fn answer(state: &State, question: &LatencyQuery) -> Result<LatencyAn
 /// of the few that are answered are not: these are found once more by themselves then.
 fn first_series(
     question: &LatencyQuery,
+    point_bytes_max: usize,
     find: impl Fn(Option<&HashSet<Labels>>) -> Result<Found, QueryError>,
 ) -> Result<(Found, bool), QueryError> {
     let mut found = find(None)?;
@@ -58,15 +59,20 @@ fn first_series(
     }
     if found.points_dropped {
         let (series, step) = (found.series.len(), question.step.unwrap_or_default());
-        return Err(QueryError::TooManyPoints { series, step, most: POINT_BYTES_MAX });
+        return Err(QueryError::TooManyPoints { series, step, most: point_bytes_max });
     }
     Ok((found, truncated))
 }
 
-fn find(state: &State, question: &LatencyQuery, only: Option<&HashSet<Labels>>) -> Result<Found, QueryError> {
+fn find(
+    state: &State,
+    share: &Share<'_>,
+    question: &LatencyQuery,
+    only: Option<&HashSet<Labels>>,
+) -> Result<Found, QueryError> {
     let mut view = state.snapshot();
     let (window, mut incomplete) = widen(&view, whole_minutes(question.window), Kind::Histograms);
-    let mut run = Run::new(state, question, only, window);
+    let mut run = Run::new(state, share, question, only, window);
     run.live(&view);
     view.let_go_of_live();
     run.rolled(&view)?;
@@ -92,6 +98,8 @@ struct Run<'a> {
     /// What an operation is called, `None` for those not asked for.
     operations: HashMap<OperationId, Option<(Arc<str>, OperationEntry)>>,
     series: SeriesMap<'a>,
+    share: &'a Share<'a>,
+    portion: Portion<'a>,
     /// The widest rollup that was read.
     resolution: Option<Tier>,
     /// The widest rollup of which a bucket did not lie in one point.
@@ -101,12 +109,23 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         state: &'a State,
+        share: &'a Share<'a>,
         question: &'a LatencyQuery,
         only: Option<&'a HashSet<Labels>>,
         window: Window,
     ) -> Self {
-        let (operations, series) = (HashMap::new(), SeriesMap::new(only, POINT_BYTES_MAX));
-        Self { state, question, only, window, operations, series, resolution: None, cut_points: None }
+        Self {
+            state,
+            question,
+            only,
+            window,
+            operations: HashMap::new(),
+            series: SeriesMap::new(only, state.sums.point_bytes_max()),
+            share,
+            portion: share.portion(),
+            resolution: None,
+            cut_points: None,
+        }
     }
 
     fn wanted(&mut self, id: OperationId) -> Option<(Arc<str>, OperationEntry)> {
@@ -152,9 +171,10 @@ impl<'a> Run<'a> {
     }
 
     fn rolled(&mut self, view: &View) -> Result<(), QueryError> {
-        let (state, question, only, window) = (self.state, self.question, self.only, self.window);
+        let (state, share, question) = (self.state, self.share, self.question);
+        let (only, window) = (self.only, self.window);
         let parts = in_parts(&view.rollups, 1, |part| {
-            let mut run = Run::new(state, question, only, window);
+            let mut run = Run::new(state, share, question, only, window);
             part.iter().try_for_each(|rollup| run.rollup(rollup)).map(|()| run)
         });
         for part in parts {
@@ -184,6 +204,7 @@ impl<'a> Run<'a> {
             {
                 continue;
             }
+            self.portion.set(self.series.memory_bytes());
             let _turn = self.state.scans.turn();
             let read = rolled_histograms(&rollup.handle, block, &fits, &mut |row| {
                 let (id, at) = (rollup.operation(row.operation), tier.start(row.bucket));
@@ -209,9 +230,10 @@ impl<'a> Run<'a> {
         let in_window =
             |segment: &&Arc<SealedSegment>| segment.meta.minutes.iter().any(|minute| self.in_window(*minute));
         let segments: Vec<_> = view.sealed.iter().filter(in_window).collect();
-        let (state, question, only, window) = (self.state, self.question, self.only, self.window);
+        let (state, share, question) = (self.state, self.share, self.question);
+        let (only, window) = (self.only, self.window);
         let parts = in_parts(&segments, SEGMENTS_WORTH, |part| {
-            let mut run = Run::new(state, question, only, window);
+            let mut run = Run::new(state, share, question, only, window);
             part.iter().try_for_each(|segment| run.segment(segment)).map(|()| run.series)
         });
         for part in parts {
@@ -221,6 +243,8 @@ impl<'a> Run<'a> {
     }
 
     fn segment(&mut self, segment: &SealedSegment) -> Result<(), QueryError> {
+        // Before a turn is taken: whoever waits for room must not keep others from ending.
+        self.portion.set(self.series.memory_bytes());
         let _turn = self.state.scans.turn();
         let detail = self.state.blocks.detail_of_many(segment, &self.state.names);
         let Some(detail) = self.state.readable(segment, detail)? else { return Ok(()) };
@@ -326,7 +350,7 @@ mod tests {
     }
 
     fn answered(series: usize, fitting: usize, limit: usize) -> Result<(usize, bool), String> {
-        let found = first_series(&question(limit), |only| Ok(found(series, fitting, only)));
+        let found = first_series(&question(limit), 128 << 20, |only| Ok(found(series, fitting, only)));
         found.map(|(found, truncated)| (found.series.len(), truncated)).map_err(|error| error.to_string())
     }
 

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet, hash_map};
 use latency::{ExemplarSet, LatencyHistogram};
 use trace_model::{SpanKind, StatusCode};
+
+/// What a series takes besides its counts, bytes: its labels, its exemplars, its place in the map.
+const SERIES_BYTES: usize = 1 << 10;
 
 /// What tells a series from others: service, operation, kind and status, as far as they are asked for.
 pub(crate) type Labels = (Option<Arc<str>>, Option<Arc<str>>, Option<SpanKind>, Option<StatusCode>);
@@ -27,6 +30,8 @@ pub(crate) struct SeriesMap<'a> {
     by_labels: HashMap<Labels, Series>,
     /// The only ones that are kept, if some were chosen.
     only: Option<&'a HashSet<Labels>>,
+    /// Bytes of the series without their points.
+    series_bytes: usize,
     point_bytes: usize,
     point_bytes_max: usize,
     points_dropped: bool,
@@ -35,7 +40,14 @@ pub(crate) struct SeriesMap<'a> {
 impl<'a> SeriesMap<'a> {
     /// Keeps `only` these, or all, and points of so many bytes.
     pub(crate) fn new(only: Option<&'a HashSet<Labels>>, point_bytes_max: usize) -> Self {
-        Self { by_labels: HashMap::new(), only, point_bytes: 0, point_bytes_max, points_dropped: false }
+        Self {
+            by_labels: HashMap::new(),
+            only,
+            series_bytes: 0,
+            point_bytes: 0,
+            point_bytes_max,
+            points_dropped: false,
+        }
     }
 
     /// Adds to a series, and to the point of it that starts at `point`.
@@ -49,13 +61,24 @@ impl<'a> SeriesMap<'a> {
         if self.only.is_some_and(|only| !only.contains(&labels)) {
             return;
         }
-        let series = self.by_labels.entry(labels).or_default();
-        series.histogram.merge(histogram);
+        let series = match self.by_labels.entry(labels) {
+            hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            hash_map::Entry::Vacant(entry) => {
+                self.series_bytes += SERIES_BYTES;
+                entry.insert(Series::default())
+            }
+        };
+        self.series_bytes += grown_by(&mut series.histogram, histogram);
         series.exemplars.merge(exemplars);
         if let Some(start) = point.filter(|_| !self.points_dropped) {
             self.point_bytes += add_point(&mut series.points, start, Cow::Borrowed(histogram));
             self.bound_points();
         }
+    }
+
+    /// About the bytes that it takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.series_bytes + self.point_bytes
     }
 
     /// Adds all of another.
@@ -99,6 +122,13 @@ impl<'a> SeriesMap<'a> {
     }
 }
 
+/// Bytes that a histogram grew by when it took in another.
+fn grown_by(histogram: &mut LatencyHistogram, more: &LatencyHistogram) -> usize {
+    let before = histogram.memory_bytes();
+    histogram.merge(more);
+    histogram.memory_bytes().saturating_sub(before)
+}
+
 /// Bytes that the points grew by.
 fn add_point(
     points: &mut BTreeMap<u64, LatencyHistogram>,
@@ -107,11 +137,7 @@ fn add_point(
 ) -> usize {
     match points.entry(start) {
         Entry::Vacant(entry) => entry.insert(histogram.into_owned()).memory_bytes(),
-        Entry::Occupied(mut entry) => {
-            let before = entry.get().memory_bytes();
-            entry.get_mut().merge(&histogram);
-            entry.get().memory_bytes().saturating_sub(before)
-        }
+        Entry::Occupied(mut entry) => grown_by(entry.get_mut(), &histogram),
     }
 }
 

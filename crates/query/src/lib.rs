@@ -33,6 +33,7 @@ mod sealed;
 mod search;
 mod span_search;
 mod state;
+mod sums_room;
 mod totals;
 mod trace_search;
 mod view;
@@ -60,4 +61,5 @@ pub use rollups::{
 };
 pub use sealed::{Detail, SealedSegment};
 pub use state::{Assembly, Refusal, State};
+pub use sums_room::SumsRoom;
 pub use view::{Stored, View};

@@ -23,6 +23,7 @@ use crate::revisions::Revisions;
 use crate::rollups::Rollup;
 use crate::scans::Scans;
 use crate::sealed::{Detail, SealedSegment};
+use crate::sums_room::SumsRoom;
 use crate::view::{View, find_segment};
 
 /// Spans of one trace that are analysed together at most, unless said otherwise.
@@ -68,6 +69,8 @@ pub struct State {
     pub large: Arc<Gate>,
     /// Who sums over many segments takes turns.
     pub scans: Scans,
+    /// Room for what they gather.
+    pub sums: SumsRoom,
     /// Inflated blocks.
     pub blocks: BlockCache,
     /// Why answers do not have everything yet: how far the log has been replayed.
@@ -118,6 +121,7 @@ impl State {
             trace_spans_max: TRACE_SPANS_MAX,
             large: Arc::default(),
             scans: Scans::default(),
+            sums: SumsRoom::default(),
             blocks,
             not_ready: Mutex::new(Some("starting".to_owned())),
             refusing: Mutex::default(),
@@ -130,6 +134,13 @@ impl State {
     #[must_use]
     pub fn with_trace_spans_max(mut self, most: usize) -> Self {
         self.trace_spans_max = most;
+        self
+    }
+
+    /// The same with another bound on what questions over many segments gather.
+    #[must_use]
+    pub fn with_sums(mut self, room: SumsRoom) -> Self {
+        self.sums = room;
         self
     }
 

@@ -227,7 +227,7 @@ pub(crate) static LATENCY: Route = Route {
         param(
             "step",
             Kind::Duration,
-            "The width of a point, in whole minutes; no points without it. Refused if the points do not fit into 128 MiB.",
+            "The width of a point, in whole minutes; no points without it. Refused if the points take more than an eighth of `memory`.",
         ),
         with_default("quantiles", Kind::Quantiles, "0.5,0.9,0.95,0.99", "Up to 20 quantiles from 0 to 1."),
         with_default(

@@ -106,6 +106,7 @@ impl Pipeline {
             Arc::clone(&stopping),
             options,
         );
+        let resident = Resident::new(config.memory, Arc::clone(&state), Arc::clone(&stopping));
         let clock = Clock::new(now);
         let sealer =
             sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store), clock.clone(), Arc::clone(&stopping));
@@ -122,7 +123,6 @@ impl Pipeline {
             to_sealer,
             Arc::clone(&stopping),
         );
-        let resident = Resident::new(config.memory, Arc::clone(&stopping));
         let threads = vec![
             spawn("resident", move || resident.run())?,
             spawn("guard", move || guard.run())?,

@@ -1,4 +1,5 @@
-//! Keeps resident memory within its bound by giving freed pages back to the system when it comes near.
+//! Keeps resident memory within its bound: when it comes near, freed pages are given back to the system, and questions that
+//! gather much go on one at a time.
 //!
 //! At full load a segment's requests, rows and columns are freed and wanted again ten times a second. Were their pages
 //! given back at once, having them zeroed by the system each time would cost a tenth of all time. So the allocator keeps
@@ -12,23 +13,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use query::State;
+
 /// How often resident memory is looked at when it is not far from the bound: it grows by some MiB in this time.
 const TICK: Duration = Duration::from_millis(20);
 /// How often as long as it is less than half of that.
 const CALM_TICK: Duration = Duration::from_millis(200);
-/// The part of the bound from which pages are given back, in sixteenths.
+/// The part of the bound from which memory is short, in sixteenths.
 const NEAR: usize = 14;
 
 pub(super) struct Resident {
     /// Bytes.
     near: usize,
+    state: Arc<State>,
     stopping: Arc<AtomicBool>,
 }
 
 impl Resident {
     /// `memory` is the bound, in bytes.
-    pub(super) fn new(memory: usize, stopping: Arc<AtomicBool>) -> Self {
-        Self { near: memory / 16 * NEAR, stopping }
+    pub(super) fn new(memory: usize, state: Arc<State>, stopping: Arc<AtomicBool>) -> Self {
+        Self { near: memory / 16 * NEAR, state, stopping }
     }
 
     pub(super) fn run(self) {
@@ -41,6 +45,7 @@ impl Resident {
         };
         while !self.stopping.load(Ordering::Acquire) {
             let resident = sizes.resident().unwrap_or(0);
+            self.state.sums.set_short(resident > self.near);
             if resident > self.near {
                 give_back();
             }

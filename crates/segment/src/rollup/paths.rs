@@ -65,6 +65,16 @@ impl ItemSums {
         }
     }
 
+    /// The bytes of memory it takes, with its key and its place in a map.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        const PLACE: usize = 2 * (size_of::<ItemKey>() + 16);
+        PLACE
+            + size_of::<Self>()
+            + self.present.memory_bytes()
+            + self.by_root.memory_bytes()
+            + self.exemplars.capacity() * size_of::<PathExemplar>()
+    }
+
     /// Adds all of another.
     pub fn merge(&mut self, other: &Self) {
         self.sum = self.sum.saturating_add(other.sum);
@@ -122,6 +132,11 @@ pub struct PathSums {
 }
 
 impl PathSums {
+    /// About the bytes of memory it takes.
+    pub fn memory_bytes(&self) -> usize {
+        self.latency.memory_bytes() + self.items.values().map(ItemSums::memory_bytes).sum::<usize>()
+    }
+
     /// Adds all of another, whose items are called what `name` says.
     pub fn merge(&mut self, other: Self, name: impl Fn(ItemKey) -> ItemKey) {
         self.traces = self.traces.saturating_add(other.traces);

@@ -79,6 +79,14 @@ impl PathSumming {
         }
     }
 
+    /// About the bytes of memory it takes.
+    pub fn memory_bytes(&self) -> usize {
+        const ITEM: usize = size_of::<Part>() + size_of::<(u128, usize)>();
+        const SHARE: usize = 2 * size_of::<([u64; 2], Numbers)>();
+        let of_items = self.items.iter().map(|(_, item)| ITEM + item.memory_bytes()).sum::<usize>();
+        self.sums.memory_bytes() + of_items + self.numbers.len() * SHARE
+    }
+
     /// Adds a trace with the shares of its critical path.
     pub fn add(&mut self, row: &TraceRow, shares: &[PathShare]) {
         let sums = &mut self.sums;
