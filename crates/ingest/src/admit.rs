@@ -107,7 +107,7 @@ impl Prepared {
     ///
     /// # Errors
     /// None of a request that was prepared with these limits.
-    pub(crate) fn without_rejected(mut self, limits: &WireLimits) -> Result<Self, AdmitError> {
+    pub fn without_rejected(mut self, limits: &WireLimits) -> Result<Self, AdmitError> {
         let batch = &mut self.batch;
         let mut request = keep_spans(&batch.request, batch.rows.iter().map(|row| row.offset))?;
         request.shrink_to_fit();

@@ -8,10 +8,11 @@ use trace_assemble::Options;
 use trace_model::{NanoDuration, UnixNanos};
 
 use super::checks::{Asked, check, check_latency, check_totals, check_traces};
+use super::flawed::Flaw;
 use super::oracle::Oracle;
-use super::spans::{Dice, Span};
-use super::step::{self, SpanRef, Step};
-use super::world::{Setting, World};
+use super::spans::{Dice, Span, request};
+use super::step::{self, SpanRef, Step, Then};
+use super::world::{Failing, Setting, World};
 use crate::pipeline::SealOptions;
 
 #[derive(Debug)]
@@ -91,6 +92,16 @@ impl Life {
     fn take_step(&self, mut world: World, known: &mut Known, step: &Step) -> World {
         match step {
             Step::Commit(group) => self.commit(&mut world, known, group),
+            Step::CommitInPart(group) => self.commit_in_part(&mut world, known, group),
+            Step::Fail { what, group, then } => return self.fail(world, known, *what, group, *then),
+            Step::Unheard { group, die } => {
+                let requests = self.requests(&world, known, group);
+                world.log(&requests.iter().map(|spans| request(spans)).collect::<Vec<_>>());
+                if *die {
+                    world = world.die(false);
+                }
+                self.commit(&mut world, known, group);
+            }
             Step::Take => world.take_all(),
             Step::Wait(seconds) => world.wait(*seconds),
             Step::Tick => world.tick(),
@@ -115,22 +126,77 @@ impl Life {
     }
 
     fn commit(&self, world: &mut World, known: &mut Known, group: &[Vec<SpanRef>]) {
+        let requests = self.requests(world, known, group);
+        world.commit(&requests);
+        requests.iter().flatten().for_each(|span| known.oracle.add(span));
+    }
+
+    fn commit_in_part(&self, world: &mut World, known: &mut Known, group: &[Vec<(SpanRef, Option<Flaw>)>]) {
+        let mut requests = Vec::new();
+        for request in group {
+            let resolve = |(at, flaw): &(SpanRef, _)| (self.span(world, known, *at), *flaw);
+            let mut resolved: Vec<(Span, Option<Flaw>)> = request.iter().map(resolve).collect();
+            // What retention took may be left out for a flaw, and not come again.
+            resolved.retain(|(span, flaw)| flaw.is_some() || !known.took(span));
+            requests.push(resolved);
+        }
+        world.commit_in_part(&requests);
+        let sound = requests.iter().flatten().filter(|(_, flaw)| flaw.is_none());
+        sound.for_each(|(span, _)| known.oracle.add(span));
+    }
+
+    /// Nothing of what is refused is there: what fails here writes nothing. The rest is, whatever becomes of the process.
+    fn fail(
+        &self,
+        mut world: World,
+        known: &mut Known,
+        what: Failing,
+        group: &[Vec<SpanRef>],
+        then: Then,
+    ) -> World {
+        let broken = world.break_store(what);
+        world.refuse(&self.requests(&world, known, group));
+        match then {
+            Then::Mend => {
+                world.try_to_seal();
+                world.mend(broken);
+                self.commit(&mut world, known, group);
+                world
+            }
+            Then::Stop => {
+                world.stop();
+                world.mend_files(broken);
+                world.die(false)
+            }
+            Then::Die { copy } => {
+                world.mend_files(broken);
+                world.die(copy)
+            }
+        }
+    }
+
+    /// The spans of a group. Nothing remembers what retention took: whether such a span is new depends on what is still held
+    /// of its trace, which is not promised either way.
+    fn requests(&self, world: &World, known: &mut Known, group: &[Vec<SpanRef>]) -> Vec<Vec<Span>> {
+        let mut requests = Vec::new();
+        for request in group {
+            let resolved: Vec<Span> = request.iter().map(|at| self.span(world, known, *at)).collect();
+            requests.push(resolved.into_iter().filter(|span| !known.took(span)).collect());
+        }
+        requests
+    }
+
+    fn span(&self, world: &World, known: &mut Known, at: SpanRef) -> Span {
         let now = world.now();
-        let mut resolve = |at: &SpanRef| {
-            let base = *known.begins.entry(at.0).or_insert_with(|| step::begin(self.seed, at.0, now));
-            step::span(self.seed, *at, base)
-        };
-        let requests: Vec<Vec<Span>> =
-            group.iter().map(|request| request.iter().map(&mut resolve).collect()).collect();
-        // Nothing remembers what retention took: whether such a span is new depends on what is still held of its
-        // trace, which is not promised either way.
-        let kept = requests.into_iter().map(|mut request| {
-            request.retain(|span| !known.gone.contains(&span.content()));
-            request
-        });
-        let kept: Vec<Vec<Span>> = kept.collect();
-        world.commit(&kept);
-        kept.iter().flatten().for_each(|span| known.oracle.add(span));
+        let base = *known.begins.entry(at.0).or_insert_with(|| step::begin(self.seed, at.0, now));
+        step::span(self.seed, at, base)
+    }
+}
+
+impl Known {
+    /// Whether retention took it.
+    fn took(&self, span: &Span) -> bool {
+        self.gone.contains(&span.content())
     }
 }
 

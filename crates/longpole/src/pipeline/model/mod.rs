@@ -6,6 +6,7 @@
 mod checks;
 mod closed;
 mod damaged;
+mod flawed;
 mod gap;
 mod large;
 mod life;

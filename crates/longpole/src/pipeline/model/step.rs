@@ -1,6 +1,8 @@
 //! What can happen in a life.
 
+use super::flawed::Flaw;
 use super::spans::{BASE, Dice, NAMES, SECOND, SERVICES, Span};
+use super::world::Failing;
 use trace_model::{SpanId, SpanKind, StatusCode, TraceId, UnixNanos};
 
 /// Traces of a life, and the spans that each can have.
@@ -21,6 +23,13 @@ impl std::fmt::Debug for SpanRef {
 pub(super) enum Step {
     /// Requests are committed in one group and acknowledged.
     Commit(Vec<Vec<SpanRef>>),
+    /// Likewise, but for spans that are rejected.
+    CommitInPart(Vec<Vec<(SpanRef, Option<Flaw>)>>),
+    /// The store fails: a group is refused, and what then happens does. Who is still there sends it again.
+    Fail { what: Failing, group: Vec<Vec<SpanRef>>, then: Then },
+    /// A group is written, and nobody is told, as if the write had ended in an error; with `die` the process is killed.
+    /// Its clients send it again.
+    Unheard { group: Vec<Vec<SpanRef>>, die: bool },
     /// Assembling takes in the frames that were committed.
     Take,
     /// Time goes by, in seconds.
@@ -41,6 +50,17 @@ pub(super) enum Step {
     Ask(u64),
 }
 
+/// What happens while the store fails.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Then {
+    /// The oldest cut cannot be sealed, and the store gets over its error.
+    Mend,
+    /// The process stops.
+    Stop,
+    /// It is killed; as [`Step::Die`].
+    Die { copy: bool },
+}
+
 fn spans(dice: &mut Dice) -> Vec<SpanRef> {
     let trace = dice.below(TRACES) as u8;
     let count = 1 + dice.below(5);
@@ -51,9 +71,28 @@ fn spans(dice: &mut Dice) -> Vec<SpanRef> {
     (0..count).map(|_| one(dice)).collect()
 }
 
+fn group(dice: &mut Dice) -> Vec<Vec<SpanRef>> {
+    (0..1 + dice.below(3)).map(|_| spans(dice)).collect()
+}
+
+fn in_part(dice: &mut Dice) -> Vec<Vec<(SpanRef, Option<Flaw>)>> {
+    let flaw = |dice: &mut Dice| dice.one_in(2).then(|| dice.pick(&Flaw::ALL));
+    group(dice).into_iter().map(|spans| spans.into_iter().map(|span| (span, flaw(dice))).collect()).collect()
+}
+
+fn fail(dice: &mut Dice) -> Step {
+    let what = dice.pick(&[Failing::All, Failing::Log]);
+    let then =
+        dice.pick(&[Then::Mend, Then::Mend, Then::Stop, Then::Die { copy: false }, Then::Die { copy: true }]);
+    Step::Fail { what, group: group(dice), then }
+}
+
 fn step(dice: &mut Dice, retains: bool) -> Step {
-    match dice.below(40) {
-        0..=11 => Step::Commit((0..1 + dice.below(3)).map(|_| spans(dice)).collect()),
+    match dice.below(44) {
+        0..=11 => Step::Commit(group(dice)),
+        40 | 41 => Step::CommitInPart(in_part(dice)),
+        42 => fail(dice),
+        43 => Step::Unheard { group: group(dice), die: dice.one_in(2) },
         12..=16 => Step::Take,
         17..=20 => Step::Wait(dice.pick(&[1, 6, 6, 61, 61, 1_200, 5_400, 18_000])),
         21..=25 => Step::Tick,

@@ -1,14 +1,16 @@
 //! The stages and their store, without threads.
 
+mod failing;
+mod image;
+
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
 use bytes::Bytes;
 use ingest::{Admitted, Charge, CommitError, prepare};
-use otlp_wire::WireLimits;
 use parking_lot::Mutex;
 use query::{BlockCache, Engine, NameTable, State, TraceDirectory, drop_partition};
 use span_store::{Expired, FreeMin, SegmentId, SpanStore, StoreOptions};
@@ -17,8 +19,12 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use trace_assemble::{Assembler, Options};
 use trace_model::{NanoDuration, TraceId, UnixNanos};
 
+pub(super) use failing::Failing;
+use failing::close_until_waited_for;
+
+use super::flawed::{self, Flaw};
 use super::oracle::Oracle;
-use super::spans::{BASE, SECOND, Span, request};
+use super::spans::{BASE, SECOND, Span};
 use crate::pipeline::assembling::{Assembling, Cut};
 use crate::pipeline::committer::{self, Committed};
 use crate::pipeline::guard::Guard;
@@ -181,7 +187,7 @@ impl World {
 
     /// The process is killed and begins anew with what the system has of its files.
     pub(super) fn die(self, copy: bool) -> Self {
-        let image = copy.then(|| image_of(self.outer.dir.path()));
+        let image = copy.then(|| image::of(self.outer.dir.path()));
         let Self {
             state,
             engine,
@@ -220,22 +226,42 @@ impl World {
 
     /// Commits these requests as one group. They are acknowledged when they are taken in, and not before.
     pub(super) fn commit(&mut self, requests: &[Vec<Span>]) {
+        let sound = |spans: &Vec<Span>| spans.iter().map(|span| (span.clone(), None)).collect();
+        self.commit_in_part(&requests.iter().map(sound).collect::<Vec<_>>());
+    }
+
+    /// The same with requests in which some spans are unsound: these are told to be left out, and the others are kept.
+    pub(super) fn commit_in_part(&mut self, requests: &[Vec<(Span, Option<Flaw>)>]) {
+        let mut answers = self.offer(requests);
+        for answer in &mut answers {
+            assert_eq!(answer.try_recv(), Err(TryRecvError::Empty), "acknowledged before it can be queried");
+        }
+        self.unanswered.extend(answers);
+    }
+
+    /// Hands these requests to the committer as ingest does.
+    fn offer(&mut self, requests: &[Vec<(Span, Option<Flaw>)>]) -> Vec<Answer> {
         let mut answers = Vec::new();
         let mut group: Vec<Admitted> = Vec::new();
         for spans in requests {
-            self.outer.seen.extend(spans.iter().map(|span| span.trace_id));
-            let prepared = prepare(request(spans), &self.state.names, &WireLimits::default()).unwrap();
-            assert_eq!(prepared.rejected, 0);
+            self.outer.seen.extend(spans.iter().map(|(span, _)| span.trace_id));
+            let mut prepared = prepare(flawed::request(spans), &self.state.names, &flawed::LIMITS).unwrap();
+            let unsound = spans.iter().filter(|(_, flaw)| flaw.is_some()).count();
+            assert_eq!(prepared.rejected, unsound as u64, "the client is told how many are left out");
+            if prepared.rejected > 0 {
+                // Of such a request the log gets nothing.
+                if prepared.batch.rows.is_empty() {
+                    continue;
+                }
+                prepared = prepared.without_rejected(&flawed::LIMITS).unwrap();
+            }
             let (done, answer) = oneshot::channel();
             answers.push(answer);
             group.push(Admitted { prepared, done, permit: Charge::apart() });
         }
         let next = &self.to_assembling;
         assert!(committer::commit(&self.store, &self.state, &self.disk, &self.clock, &mut group, next));
-        for answer in &mut answers {
-            assert_eq!(answer.try_recv(), Err(TryRecvError::Empty), "acknowledged before it can be queried");
-        }
-        self.unanswered.extend(answers);
+        answers
     }
 
     /// Has these requests in one frame of the log, and tells nobody.
@@ -362,21 +388,19 @@ impl World {
 
     /// One that looks after this world's store, with a ballast of none.
     pub(super) fn guard(&self) -> Guard {
-        let any_space = StoreOptions { free_min: FreeMin::Bytes(1), ..self.outer.setting.store };
-        let watch = DiskWatch::new(Arc::clone(&self.state), Arc::clone(&self.store), &any_space, 1);
+        let watch = Arc::new(self.watch());
         let stopping = Arc::new(AtomicBool::new(false));
-        Guard::new(Arc::clone(&self.state), Arc::clone(&self.store), Arc::new(watch), 0, stopping)
+        Guard::new(Arc::clone(&self.state), Arc::clone(&self.store), watch, 0, stopping)
+    }
+
+    /// How full the machine's disk is must not decide.
+    fn watch(&self) -> DiskWatch {
+        let any_space = StoreOptions { free_min: FreeMin::Bytes(1), ..self.outer.setting.store };
+        DiskWatch::new(Arc::clone(&self.state), Arc::clone(&self.store), &any_space, 1)
     }
 
     pub(super) fn oldest_partition(&self) -> Option<Expired> {
         self.store.oldest_partition()
-    }
-
-    /// Closes the database by opening it again in vain; opens it after `closed`.
-    pub(super) fn while_closed(&self, closed: impl FnOnce()) {
-        let whole = close(&self.store);
-        closed();
-        open_again(&self.store, &whole);
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -431,69 +455,4 @@ impl World {
     pub(super) fn absent(&self, oracle: &Oracle) -> Vec<TraceId> {
         self.outer.seen.iter().copied().filter(|id| !oracle.traces.contains_key(id)).collect()
     }
-}
-
-/// Closes the database by opening it again in vain. What it takes to open it.
-fn close(store: &SpanStore) -> Vec<u8> {
-    let current = store.dir().join("rocksdb/CURRENT");
-    let whole = std::fs::read(&current).unwrap();
-    std::fs::write(&current, b"MANIFEST-none\n").unwrap();
-    store.reopen().unwrap_err();
-    whole
-}
-
-fn close_until_waited_for(state: Arc<State>, store: Arc<SpanStore>, done: Sender<()>) {
-    let whole = close(&store);
-    std::thread::spawn(move || {
-        let waits = || state.not_ready.lock().as_ref().is_none_or(|why| why.contains("tried again"));
-        while !waits() {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        open_again(&store, &whole);
-        // Before the next process opens it.
-        drop((state, store));
-        done.send(()).unwrap();
-    });
-}
-
-fn open_again(store: &SpanStore, current: &[u8]) {
-    std::fs::write(store.dir().join("rocksdb/CURRENT"), current).unwrap();
-    store.reopen().unwrap();
-}
-
-/// A copy of the folder as it was at one moment. RocksDB writes and takes away files in the background, so what
-/// changed meanwhile is copied anew.
-fn image_of(folder: &Path) -> TempDir {
-    for _ in 0..1_000 {
-        let (before, image) = (listing(folder), super::life::folder());
-        let copied = before.iter().all(|(file, _)| copy_file(folder, image.path(), file).is_ok());
-        if copied && listing(folder) == before && listing(image.path()) == before {
-            return image;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    panic!("{} does not come to rest", folder.display());
-}
-
-fn copy_file(from: &Path, to: &Path, file: &Path) -> std::io::Result<u64> {
-    let target = to.join(file);
-    std::fs::create_dir_all(target.parent().unwrap_or(to))?;
-    std::fs::copy(from.join(file), target)
-}
-
-/// Every file below a folder with its length, but for RocksDB's own words and its lock.
-fn listing(folder: &Path) -> BTreeMap<PathBuf, u64> {
-    let (mut found, mut left) = (BTreeMap::new(), vec![folder.to_owned()]);
-    while let Some(dir) = left.pop() {
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
-            let path = entry.path();
-            if meta.is_dir() {
-                left.push(path);
-            } else if !entry.file_name().to_string_lossy().starts_with("LO") {
-                found.extend(path.strip_prefix(folder).map(|path| (path.to_owned(), meta.len())));
-            }
-        }
-    }
-    found
 }
