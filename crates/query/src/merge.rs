@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use segment::{
-    Blocks, ChunkSpan, ContextBlock, Key, LiveBatch, ReadError, SegmentInput, SpanRow, TraceHeads,
-    TracePaths, TraceRow, build,
+    Blocks, BuildError, ChunkSpan, ContextBlock, Key, LiveBatch, ReadError, SegmentInput, SpanRow,
+    TraceHeads, TracePaths, TraceRow, build,
 };
 use span_store::{Rewrite, SegmentId, SpanStore, StoreError, StoredSegment, decode_meta};
 use trace_model::{TraceId, UnixNanos};
@@ -37,6 +37,18 @@ pub enum MergeError {
     /// The process stops.
     #[error("stopped")]
     Stopped,
+}
+
+impl MergeError {
+    /// Whether the store cannot be read for the moment, or the disk is full: nothing of that speaks against the partition.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Read(read) => read.is_passing(),
+            Self::Store(StoreError::Build(BuildError::Source(read))) => read.is_passing(),
+            Self::Store(error) => matches!(error, StoreError::Closed) || error.is_full(),
+            Self::Stopped => true,
+        }
+    }
 }
 
 /// What a merge did.
@@ -125,7 +137,7 @@ pub fn merge(
 ) -> Result<Option<MergeOutcome>, MergeError> {
     let _keeping = state.keeping.lock();
     let handles: Vec<_> = segments.iter().map(|segment| segment.handle.clone()).collect();
-    let Some(mut rewrite) = store.begin_rewrite(&handles) else { return Ok(None) };
+    let Some(mut rewrite) = store.begin_rewrite(&handles)? else { return Ok(None) };
     let view = state.snapshot_of_stored();
     for run in runs(&view, segments, raw_bytes_max as u64 / STORED_PART) {
         let mut group = Group::default();

@@ -48,13 +48,17 @@ impl Drop for Rewrite {
 impl SpanStore {
     /// Begins to rewrite the partition that these segments are all of.
     ///
-    /// `None` if there are none, or if they are not all of one partition's.
-    pub fn begin_rewrite(&self, segments: &[SegmentHandle]) -> Option<Rewrite> {
-        let partition = Arc::clone(&segments.first()?.partition);
+    /// `None` if there are none, if they are not all of one partition's, or if something in it is damaged.
+    ///
+    /// # Errors
+    /// If RocksDB fails, or is being opened again: then it is not known what is in the partition.
+    pub fn begin_rewrite(&self, segments: &[SegmentHandle]) -> Result<Option<Rewrite>, StoreError> {
+        let Some(first) = segments.first() else { return Ok(None) };
+        let partition = Arc::clone(&first.partition);
         let replaced: Vec<SegmentId> = segments.iter().map(SegmentHandle::id).collect();
         let whole = segments.iter().all(|handle| Arc::ptr_eq(&handle.partition, &partition))
-            && self.holds_just(&partition, &replaced).unwrap_or(false);
-        whole.then(|| Rewrite { partition, replaced, files: Vec::new() })
+            && self.holds_just(&partition, &replaced)?;
+        Ok(whole.then(|| Rewrite { partition, replaced, files: Vec::new() }))
     }
 
     /// Whether the partition's segments are these, in this order, and nothing in it is damaged.
@@ -240,8 +244,8 @@ mod tests {
         let (store, _) = open(dir.path());
         let segments = [publish(&store, b"a"), publish(&store, b"b"), publish(&store, b"c")];
         let handles: Vec<SegmentHandle> = segments.iter().map(|stored| stored.handle.clone()).collect();
-        assert!(store.begin_rewrite(&handles[..2]).is_none(), "not all of the partition");
-        let mut rewrite = store.begin_rewrite(&handles).unwrap();
+        assert!(store.begin_rewrite(&handles[..2]).unwrap().is_none(), "not all of the partition");
+        let mut rewrite = store.begin_rewrite(&handles).unwrap().unwrap();
         store.rewrite_merged(&mut rewrite, SegmentId(1), &mut |sink| put(sink, b"ab")).unwrap();
         store.rewrite_copied(&mut rewrite, &segments[2]).unwrap();
         (dir, store, rewrite)
@@ -277,7 +281,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = open(dir.path());
         let reader = publish(&store, b"a").handle;
-        let mut rewrite = store.begin_rewrite(std::slice::from_ref(&reader)).unwrap();
+        let mut rewrite = store.begin_rewrite(std::slice::from_ref(&reader)).unwrap().unwrap();
         store.rewrite_merged(&mut rewrite, SegmentId(0), &mut |sink| put(sink, b"new")).unwrap();
         let stored = store.commit_rewrite(rewrite).unwrap().unwrap();
         store.drop_retired().unwrap();
@@ -296,6 +300,22 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path().join("ingest")).unwrap().count(), 0, "its files are gone");
         drop(store);
         assert_eq!(found(dir.path()).len(), 4);
+    }
+
+    #[test]
+    fn a_store_that_is_closed_does_not_say_that_a_partition_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let handle = publish(&store, b"a").handle;
+        let current = dir.path().join("rocksdb/CURRENT");
+        let whole = std::fs::read(&current).unwrap();
+        std::fs::write(&current, b"MANIFEST-none\n").unwrap();
+        store.reopen().unwrap_err();
+        let closed = store.begin_rewrite(std::slice::from_ref(&handle));
+        assert!(matches!(closed, Err(StoreError::Closed)), "{closed:?}");
+        std::fs::write(&current, whole).unwrap();
+        store.reopen().unwrap();
+        assert!(store.begin_rewrite(&[handle]).unwrap().is_some());
     }
 
     #[test]
@@ -323,7 +343,7 @@ mod tests {
         drop((store, segments));
         let (store, segments) = open(dir.path());
         let handles: Vec<SegmentHandle> = segments.iter().map(|stored| stored.handle.clone()).collect();
-        let mut rewrite = store.begin_rewrite(&handles).unwrap();
+        let mut rewrite = store.begin_rewrite(&handles).unwrap().unwrap();
         store.rewrite_merged(&mut rewrite, SegmentId(1), &mut |sink| put(sink, b"ab")).unwrap();
         store.commit_rewrite(rewrite).unwrap().unwrap();
         assert_eq!(found(copy(dir.path()).path()), [(1, b"ab".to_vec())]);

@@ -315,7 +315,7 @@ fn merged_segments_name_the_newest_and_copied_ones_what_they_named() {
     let old = [publish(&store, 1, 1), publish(&store, 1, 1), publish(&store, 1, 1)];
     add(&store, "other words");
     let handles: Vec<_> = old.iter().map(|stored| stored.handle.clone()).collect();
-    let mut rewrite = store.begin_rewrite(&handles).unwrap();
+    let mut rewrite = store.begin_rewrite(&handles).unwrap().unwrap();
     let merged = SegmentMeta { format: segment::FORMAT, dictionary: 2, ..SegmentMeta::default() };
     store
         .rewrite_merged(&mut rewrite, old[1].handle.id(), &mut |sink| {

@@ -167,7 +167,7 @@ impl Keeper {
         }
     }
 
-    fn merge(&mut self) {
+    pub(super) fn merge(&mut self) {
         let partitions = mergeable(&self.state.snapshot_of_stored(), now(), self.options.merge_bytes);
         for segments in partitions {
             let Some(id) = segments.first().map(|segment| segment.handle.partition()) else { continue };
@@ -197,8 +197,9 @@ impl Keeper {
             // It changed meanwhile, or has a damaged segment.
             Ok(None) => self.unmergeable.push(id),
             Err(MergeError::Stopped) => {}
-            Err(MergeError::Store(error)) if error.is_full() => {
-                tracing::warn!(%error, "no room to merge the segments of a partition; it is tried again");
+            // A store that fails says nothing of the partition.
+            Err(error) if error.is_passing() || self.store.failure().is_some() => {
+                tracing::warn!(%error, "cannot merge the segments of a partition now; it is tried again");
                 housekeeping.merged.failed += 1;
             }
             Err(error) => {

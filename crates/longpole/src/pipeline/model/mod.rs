@@ -8,6 +8,7 @@ mod closed;
 mod damaged;
 mod flawed;
 mod gap;
+mod keeping;
 mod large;
 mod life;
 mod lost;

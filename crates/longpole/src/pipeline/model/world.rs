@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use bytes::Bytes;
 use ingest::{Admitted, Charge, CommitError, prepare};
 use parking_lot::Mutex;
-use query::{BlockCache, Engine, NameTable, State, TraceDirectory, drop_partition};
+use query::{BlockCache, Engine, NameTable, RollupOptions, State, TraceDirectory, drop_partition};
 use span_store::{Expired, FreeMin, SegmentId, SpanStore, StoreOptions};
 use tempfile::TempDir;
 use tokio::sync::oneshot::{self, error::TryRecvError};
@@ -29,6 +29,7 @@ use crate::pipeline::assembling::{Assembling, Cut};
 use crate::pipeline::committer::{self, Committed};
 use crate::pipeline::guard::Guard;
 use crate::pipeline::house::House;
+use crate::pipeline::keeper::{KeepOptions, Keeper};
 use crate::pipeline::sealer::{BUILDS, Sealer};
 use crate::pipeline::watch::DiskWatch;
 use crate::pipeline::{Clock, SealOptions};
@@ -401,6 +402,18 @@ impl World {
 
     pub(super) fn oldest_partition(&self) -> Option<Expired> {
         self.store.oldest_partition()
+    }
+
+    /// One that looks after this world's sealed segments.
+    pub(super) fn keeper(&self) -> Keeper {
+        let watch = Arc::new(self.watch());
+        let options = KeepOptions {
+            merge_bytes: 1 << 20,
+            rollup: RollupOptions::default(),
+            slice: self.outer.setting.store.width(),
+        };
+        let stopping = Arc::new(AtomicBool::new(false));
+        Keeper::new(Arc::clone(&self.state), Arc::clone(&self.store), watch, stopping, options)
     }
 
     pub(super) fn dir(&self) -> &Path {
