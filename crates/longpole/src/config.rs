@@ -227,6 +227,8 @@ mod tests {
             let config = Config::from_settings(&[setting("memory", &format!("{gib}GiB"))]).unwrap();
             assert!(config.seal.bytes <= SEAL_BYTES_MAX, "{gib}");
             assert!(config.store.generation_bytes < 64 << 20, "{gib}: the store's memtable of a generation");
+            // Thrice: one gathering, two being sealed.
+            assert!(config.store.unsealed_bytes_max > 3 * config.seal.bytes as u64, "{gib}");
         }
         let errors = Config::from_settings(&[setting("seal.bytes", "513MiB")]).unwrap_err().join("\n");
         assert!(errors.contains("seal.bytes: at most 512MiB"), "{errors}");

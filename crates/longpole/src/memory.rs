@@ -39,6 +39,10 @@ const POINTS: usize = 125;
 /// it would be written twice, and a repair without a catalog would not find it.
 const GENERATION_BYTES_MAX: usize = 48 << 20;
 
+/// How many segments' worth of requests lie in the log and in no segment: one gathering, two being sealed, and what is
+/// committed while those wait.
+const UNSEALED: u64 = 4;
+
 /// What an operation takes in the metrics, bytes.
 const OPERATION_BYTES: usize = 1 << 10;
 
@@ -74,6 +78,8 @@ pub(crate) fn divide(config: &mut Config) {
     fill(&mut config.trace_spans_max, part(ANALYSED) / ANALYSED_SPAN_BYTES);
     fill(&mut config.store.cache_bytes, whole_mib(part(ROCKSDB_CACHE)));
     config.store.generation_bytes = whole_mib(part(GENERATION)).min(GENERATION_BYTES_MAX) as u64;
+    // A segment is cut behind the request with which it is full.
+    config.store.unsealed_bytes_max = UNSEALED * (config.seal.bytes + config.ingest.request_bytes) as u64;
     let operations = part(METRICS) / OPERATION_BYTES;
     config.query = QueryMemory {
         blocks: part(BLOCKS),

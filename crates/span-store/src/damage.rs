@@ -9,7 +9,7 @@ use crate::dictionaries::copies;
 use crate::error::StoreError;
 use crate::log::{Generation, generation_of};
 use crate::open::Opened;
-use crate::options;
+use crate::options::{self, StoreOptions};
 use crate::partition::{Db, FamilyName};
 use crate::rollup;
 use crate::wal::{self, BadPlace, Scan};
@@ -24,10 +24,10 @@ const COPIES_MAX: usize = 4;
 const PLACES_MAX: usize = 16;
 
 /// Opens a database, and takes out of it what keeps it from opening.
-pub(crate) fn open(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> {
+pub(crate) fn open(dir: &Path, cache: &Cache, options: &StoreOptions) -> Result<Opened, StoreError> {
     let scan = wal::scan(&rocks_dir(dir))?;
     let mut damaged = Vec::new();
-    let mut opening = Opening::default();
+    let mut opening = Opening::of(options);
     if scan.hole {
         opening.recovery = DBRecoveryMode::SkipAnyCorruptedRecord;
     }
@@ -42,8 +42,7 @@ pub(crate) fn open(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> {
         let error = match open_rocks(dir, cache, opening) {
             Ok(db) => {
                 let last_frame = scan.last_frame.unwrap_or(0);
-                let recovery = opening.recovery;
-                return Ok(Opened { db, recovery, damaged, last_frame, next_segment: 0 });
+                return Ok(Opened { db, opening, damaged, last_frame, next_segment: 0 });
             }
             Err(StoreError::Rocks(error)) => error,
             Err(other) => return Err(other),
@@ -52,7 +51,7 @@ pub(crate) fn open(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> {
         match table_file(&reason) {
             Some(number) if !taken_out.contains(&number) => {
                 taken_out.push(number);
-                damaged.extend(take_out(dir, cache, number, &reason, &scan)?);
+                damaged.extend(take_out(dir, cache, opening, (number, &reason), &scan)?);
             }
             _ if is_about_log(&reason) && opening.recovery == DBRecoveryMode::PointInTime => {
                 opening.recovery = DBRecoveryMode::SkipAnyCorruptedRecord;
@@ -143,11 +142,12 @@ pub(crate) fn table_file(reason: &str) -> Option<u64> {
 fn take_out(
     dir: &Path,
     cache: &Cache,
-    number: u64,
-    reason: &str,
+    opening: Opening,
+    (number, reason): (u64, &str),
     scan: &Scan,
 ) -> Result<Option<String>, StoreError> {
-    let lenient = Opening { recovery: DBRecoveryMode::SkipAnyCorruptedRecord, paranoid: false };
+    let recovery = DBRecoveryMode::SkipAnyCorruptedRecord;
+    let lenient = Opening { recovery, paranoid: false, ..opening };
     let db = open_rocks(dir, cache, lenient)?;
     let files = db.live_files()?;
     let file = files.iter().find(|file| table_file(&file.name) == Some(number));

@@ -14,7 +14,7 @@ use crate::dictionaries::{Dictionaries, copies};
 use crate::error::StoreError;
 use crate::log::generation_of;
 use crate::open;
-use crate::options;
+use crate::options::{self, StoreOptions};
 use crate::partition::{Db, FamilyName};
 use crate::rollup;
 
@@ -41,19 +41,22 @@ pub(crate) struct Opening {
     pub(crate) recovery: DBRecoveryMode,
     /// Off only to take a file out that keeps the database from opening.
     pub(crate) paranoid: bool,
+    /// A backstop: the log is sealed and dropped long before its WAL has so many bytes.
+    pub(crate) wal_bytes_max: u64,
 }
 
-impl Default for Opening {
-    fn default() -> Self {
+impl Opening {
+    /// As usual, for a store with these options.
+    pub(crate) fn of(options: &StoreOptions) -> Self {
         // The unsynced tail may be torn by a crash of the machine; what precedes it is whole.
-        Self { recovery: DBRecoveryMode::PointInTime, paranoid: true }
+        let recovery = DBRecoveryMode::PointInTime;
+        Self { recovery, paranoid: true, wal_bytes_max: options.wal_bytes_max() }
     }
 }
 
 impl Database {
-    pub(crate) fn new(dir: &Path, cache: Cache, db: Db, recovery: DBRecoveryMode) -> Self {
+    pub(crate) fn new(dir: &Path, cache: Cache, db: Db, opening: Opening) -> Self {
         let dictionaries = Dictionaries::load(&db);
-        let opening = Opening { recovery, ..Opening::default() };
         let (open, reopened) = (RwLock::new(Some(db)), AtomicU64::new(0));
         Self { dir: dir.to_owned(), cache, opening, open, reopened, dictionaries }
     }
@@ -122,6 +125,7 @@ pub(crate) fn open_rocks(dir: &Path, cache: &Cache, opening: Opening) -> Result<
     let mut options = options::database();
     options.set_wal_recovery_mode(opening.recovery);
     options.set_paranoid_checks(opening.paranoid);
+    options.set_max_total_wal_size(opening.wal_bytes_max);
     Db::open_cf_descriptors(&options, &db_dir, descriptors)
         .map_err(|error| if is_locked(&error) { StoreError::Locked(dir.to_path_buf()) } else { error.into() })
 }

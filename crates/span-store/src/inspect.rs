@@ -48,7 +48,7 @@ impl Inspection {
         let db = database::open_to_read(dir, &cache, scan.hole).map_err(of_catalog)?;
         let noted = open::known(&db).map_err(damage::about_table)?;
         damaged.extend(damage::recorded_texts(&db).map_err(damage::about_table)?);
-        let db = Arc::new(Database::new(dir, cache, db, Opening::default().recovery));
+        let db = Arc::new(Database::new(dir, cache, db, Opening::of(&StoreOptions::default())));
         // The width of slices says only when a partition of the first kind ended, which nobody asks here.
         let loaded = partitions::load(&db, &families, &StoreOptions::default())?;
         damaged.extend(loaded.damaged);

@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use rocksdb::{Cache, DBRecoveryMode, Direction, IteratorMode};
+use rocksdb::{Cache, Direction, IteratorMode};
 use segment::{Key, SegmentMeta};
 
 use crate::damage;
-use crate::database::{Database, rocks_dir};
+use crate::database::{Database, Opening, rocks_dir};
 use crate::error::StoreError;
 use crate::frame;
 use crate::log::{Generation, LogState, generation_of};
+use crate::options::StoreOptions;
 use crate::partition::{Db, Partition, SegmentHandle, SegmentId, full_key};
 use crate::parts::in_parts;
 use crate::repair;
@@ -33,8 +34,8 @@ const METAS_WORTH: usize = 64;
 /// An open database, and what had to be set aside for it.
 pub(crate) struct Opened {
     pub(crate) db: Db,
-    /// How its log was read. While a hole is in it, there is no opening it in another way.
-    pub(crate) recovery: DBRecoveryMode,
+    /// How it was opened. While a hole is in its log, there is no opening it in another way.
+    pub(crate) opening: Opening,
     pub(crate) damaged: Vec<String>,
     /// The greatest frame number that anything on disk names.
     pub(crate) last_frame: u64,
@@ -42,11 +43,11 @@ pub(crate) struct Opened {
     pub(crate) next_segment: u32,
 }
 
-pub(crate) fn database(dir: &Path, cache: &Cache) -> Result<Opened, StoreError> {
+pub(crate) fn database(dir: &Path, cache: &Cache, options: &StoreOptions) -> Result<Opened, StoreError> {
     std::fs::create_dir_all(dir.join("ingest"))
         .map_err(|source| StoreError::Folder { dir: dir.to_path_buf(), source })?;
     has_catalog(dir)?;
-    let mut opened = damage::open(dir, cache)?;
+    let mut opened = damage::open(dir, cache, options)?;
     // Not before the lock is held: these files may be another process's, at work on them.
     clear_unfinished(dir);
     check_schema(&opened.db)?;

@@ -28,6 +28,9 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
     /// Bytes of frames after which a new log generation begins. Default 24 MiB.
     pub generation_bytes: u64,
+    /// Bytes of requests that are in the log and in no segment, those that are being sealed counted in, at most.
+    /// Default 192 MiB.
+    pub unsealed_bytes_max: u64,
     /// Free bytes of the disk below which spans are refused. Default by size of the disk.
     pub free_min: FreeMin,
     /// Bytes of the file that is given up when the disk is full, so that what is under way can end. At most a
@@ -47,6 +50,7 @@ impl Default for StoreOptions {
             bytes_max: 50 << 30,
             cache_bytes: 64 << 20,
             generation_bytes: 24 << 20,
+            unsealed_bytes_max: 192 << 20,
             free_min: FreeMin::default(),
             ballast: 256 << 20,
             partition_bytes_min: 64 << 20,
@@ -72,11 +76,20 @@ impl StoreOptions {
     pub fn partition_bytes(&self) -> u64 {
         (self.bytes_max / 24).max(self.partition_bytes_min)
     }
+
+    /// Bytes of WAL that RocksDB must leave alone: beyond so many it writes the oldest log families to tables. A quarter
+    /// above what the log may hold, all of which may be incompressible: what is not sealed, and what is and lies in
+    /// generations that are not gone yet (the one that is written to, the one before it, and one that is just being dropped).
+    pub(crate) fn wal_bytes_max(&self) -> u64 {
+        let log = self.unsealed_bytes_max.saturating_add(self.generation_bytes.saturating_mul(3));
+        log.saturating_add(log / 4)
+    }
 }
 
 /// Above a generation's bytes, so that a generation is dropped before its memtable is ever flushed.
 const LOG_MEMTABLE_BYTES: usize = 64 << 20;
 
+/// Without a bound on its WAL, for who writes nothing to the log.
 pub(crate) fn database() -> Options {
     // Log families live in the WAL until they are dropped. Flushing them at every opening would write them twice,
     // and needs room that a full disk has not. A log file that reserves 70 MiB ahead
@@ -89,8 +102,6 @@ pub(crate) fn database() -> Options {
     options.set_max_background_jobs(2);
     options.set_bytes_per_sync(1 << 20);
     options.set_wal_bytes_per_sync(1 << 20);
-    // A backstop: rotation switches the WAL long before.
-    options.set_max_total_wal_size(6 * LOG_MEMTABLE_BYTES as u64);
     // A table reader costs memory for as long as it is open.
     options.set_max_open_files(512);
     // Without a bound it grows for as long as the process lives: each family that is made or dropped is written to it, by
@@ -141,4 +152,62 @@ pub(crate) fn partition(cache: &Cache) -> Options {
     options.set_disable_auto_compactions(true);
     options.set_write_buffer_size(1 << 20);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use trace_model::UnixNanos;
+
+    use super::*;
+    use crate::log::generation_of;
+    use crate::store::SpanStore;
+
+    const FRAME: usize = 256 << 10;
+    const FRAMES: u64 = 64;
+
+    /// Bytes that do not compress.
+    fn noise(seed: u64) -> Bytes {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        };
+        (0..FRAME / 8).flat_map(|_| next()).collect()
+    }
+
+    /// Memtables and tables of log families that RocksDB was made to flush while nothing was sealed.
+    fn flushed(options: StoreOptions) -> u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, ..) = SpanStore::open(dir.path(), options).unwrap();
+        for seq in 1..=FRAMES {
+            store.append(&[noise(seq)], UnixNanos(seq)).unwrap();
+            store.keep_house().unwrap();
+        }
+        let db = store.db.get().unwrap();
+        let generations = store.log.lock().generations.clone();
+        // In this order: one may become the other meanwhile.
+        let flushing = generations.iter().map(|generation| {
+            let family = db.cf_handle(&generation.family).unwrap();
+            db.property_int_value_cf(&family, "rocksdb.num-immutable-mem-table").unwrap().unwrap()
+        });
+        let flushing: u64 = flushing.sum();
+        let tables = db.live_files().unwrap();
+        flushing
+            + tables.iter().filter(|file| generation_of(&file.column_family_name).is_some()).count() as u64
+    }
+
+    #[test]
+    fn the_log_is_not_written_to_tables_for_as_long_as_it_holds_no_more_than_it_may() {
+        let log = FRAME as u64 * FRAMES;
+        let with = |unsealed_bytes_max| StoreOptions {
+            generation_bytes: 1 << 20,
+            unsealed_bytes_max,
+            ..StoreOptions::default()
+        };
+        assert_eq!(flushed(with(log)), 0);
+        assert!(flushed(with(log / 8)) > 0, "the backstop");
+    }
 }

@@ -86,7 +86,7 @@ pub fn repair(dir: &Path, options: &StoreOptions) -> Result<Repaired, StoreError
     let ingest = new.join("ingest");
     fs::create_dir_all(&ingest).map_err(folder(&new))?;
     let cache = Cache::new_lru_cache(CACHE_BYTES);
-    let db = open_rocks(&new, &cache, Opening::default())?;
+    let db = open_rocks(&new, &cache, Opening::of(options))?;
     let known = known::read(dir, &cache)?;
     let mut repaired = Repaired { missing: known.missing(&old), ..Repaired::default() };
     let kept = files::keep(files::read(&db, &cache, &old, &ingest)?, &mut repaired);

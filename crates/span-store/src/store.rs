@@ -145,8 +145,8 @@ impl SpanStore {
         options: StoreOptions,
     ) -> Result<(Self, Vec<StoredSegment>, Vec<String>), StoreError> {
         let cache = Cache::new_lru_cache(options.cache_bytes);
-        let opened = open::database(dir, &cache)?;
-        let db = Arc::new(Database::new(dir, cache, opened.db, opened.recovery));
+        let opened = open::database(dir, &cache, &options)?;
+        let db = Arc::new(Database::new(dir, cache, opened.db, opened.opening));
         let families = database::families(dir)?;
         let loaded = partitions::load(&db, &families, &options)?;
         let of_segments = loaded.segments.iter().map(|segment| segment.meta.seq_high).max().unwrap_or(0);
