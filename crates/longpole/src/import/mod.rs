@@ -9,6 +9,7 @@ mod json;
 mod reader;
 mod report;
 mod send;
+mod waiting;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 use reader::{Encoding, Found, Unread};
 use report::Collected;
 use send::{Outcome, Sender};
+use waiting::Waiting;
 
 pub(crate) use channel::{channel, is_worth_a_retry};
 pub use report::{BadLine, ImportReport};
@@ -66,8 +68,8 @@ pub struct ImportOptions {
 /// # Errors
 /// If the server cannot be reached, or stays unreachable while importing.
 pub async fn import(options: ImportOptions) -> Result<ImportReport> {
-    let sender = Sender::connect(&options.endpoint).await?;
     let bar = progress_bar(&options.files);
+    let sender = Sender::connect(&options.endpoint, Waiting::new(bar.clone())).await?;
     let (found, mut next) = mpsc::channel(READ_AHEAD);
     // A thread of its own: one that waits for standard input must not hold up the end.
     let reading = std::thread::spawn({

@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -18,6 +19,7 @@ use tonic::{Request as Call, Status};
 
 use super::fields::Request;
 use super::reader::Place;
+use super::waiting::Waiting;
 use super::{channel, is_worth_a_retry};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -43,16 +45,19 @@ pub(super) enum Outcome {
 
 /// A connection that many tasks share.
 #[derive(Debug, Clone)]
-pub(super) struct Sender(Grpc<Channel>);
+pub(super) struct Sender {
+    grpc: Grpc<Channel>,
+    waiting: Arc<Waiting>,
+}
 
 impl Sender {
     /// Connects, so that a wrong address shows at once.
-    pub(super) async fn connect(address: &str) -> Result<Self> {
+    pub(super) async fn connect(address: &str, waiting: Waiting) -> Result<Self> {
         let connected = channel(address)?.connect().await;
         let channel = connected.with_context(|| {
             format!("no OTLP/gRPC server at {address} (start one: longpole serve; or name another: --endpoint HOST:PORT)")
         })?;
-        Ok(Self(Grpc::new(channel)))
+        Ok(Self { grpc: Grpc::new(channel), waiting: Arc::new(waiting) })
     }
 
     /// Sends one request until the server takes or refuses it.
@@ -64,6 +69,7 @@ impl Sender {
                 Ok(response) => return sent(place.clone(), request.spans, response),
                 Err(status) if is_worth_a_retry(status.code()) && attempt < ATTEMPTS => {
                     tracing::debug!(code = ?status.code(), message = status.message(), attempt, "sending again");
+                    self.waiting.tell(&said(&status), pause);
                 }
                 Err(status) => return refused(place.clone(), &status),
             }
@@ -74,7 +80,7 @@ impl Sender {
     }
 
     async fn try_once(&self, bytes: Bytes) -> Result<Bytes, Status> {
-        let mut grpc = self.0.clone();
+        let mut grpc = self.grpc.clone();
         grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
         let path = PathAndQuery::from_static(EXPORT);
         Ok(grpc.unary(Call::new(bytes), path, RawCodec).await?.into_inner())
@@ -88,13 +94,25 @@ fn sent(place: Place, spans: u64, response: Bytes) -> Outcome {
 }
 
 fn refused(place: Place, status: &Status) -> Outcome {
-    let reason = format!("the server said {:?}: {}", status.code(), status.message());
     match status.code() {
-        code if !is_worth_a_retry(code) => Outcome::Bad { place, reason },
-        // A status that was not made of the server's own words has a cause: the connection, or the time.
-        _ if status.source().is_some() => Outcome::Lost(with_root(status)),
-        _ => Outcome::Refused(reason),
+        code if !is_worth_a_retry(code) => Outcome::Bad { place, reason: words(status) },
+        _ if is_lost(status) => Outcome::Lost(with_root(status)),
+        _ => Outcome::Refused(words(status)),
     }
+}
+
+/// Why it is sent again: what the server said, or what became of the connection.
+fn said(status: &Status) -> String {
+    if is_lost(status) { with_root(status) } else { words(status) }
+}
+
+fn words(status: &Status) -> String {
+    format!("the server said {:?}: {}", status.code(), status.message())
+}
+
+/// A status that was not made of the server's own words has a cause: the connection, or the time.
+fn is_lost(status: &Status) -> bool {
+    status.source().is_some()
 }
 
 /// What was said, and what was at the bottom of it: "transport error" alone helps nobody.
@@ -118,7 +136,10 @@ mod tests {
         let full = outcome(&Status::unavailable("the disk is too full"));
         let Outcome::Refused(reason) = full else { panic!("{full:?}") };
         assert_eq!(reason, "the server said Unavailable: the disk is too full");
-        let closed = outcome(&Status::from_error(Box::new(io::Error::other("connection reset"))));
+        assert_eq!(said(&Status::unavailable("the disk is too full")), reason);
+        let closed = Status::from_error(Box::new(io::Error::other("connection reset")));
+        assert!(said(&closed).contains("connection reset"), "{}", said(&closed));
+        let closed = outcome(&closed);
         let Outcome::Lost(reason) = closed else { panic!("{closed:?}") };
         assert!(reason.contains("connection reset"), "{reason}");
         let wrong = outcome(&Status::invalid_argument("too deep"));
