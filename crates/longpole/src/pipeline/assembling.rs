@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use parking_lot::MutexGuard;
-use query::{Assembly, Nodes, State};
+use query::{Assembly, Nodes, Refusal, State};
 use segment::{LiveBatch, TraceRow};
 use span_store::SpanStore;
 use trace_assemble::{ByTrace, OpenAtCut, OpenTrace, Phase};
@@ -28,6 +28,9 @@ const BATCHES_MAX: usize = 32_768;
 const SPAN_BYTES_MIN: usize = 256;
 /// When a large trace is looked at again that could not be analysed because another one was being read.
 const BUSY: NanoDuration = NanoDuration::from_secs(1);
+/// While single groups are refused for room, and others come, a segment is cut for that so often at most: each costs every
+/// query a little.
+const ROOM_INTERVAL: NanoDuration = NanoDuration::from_secs(1);
 /// The longest wait for the next frame; deadlines are checked at least this often.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -61,6 +64,8 @@ pub(super) struct Assembling {
     pending_analysed: Vec<TraceId>,
     next_batch: u64,
     last_cut: UnixNanos,
+    /// When the last was made for want of room.
+    last_cut_for_room: UnixNanos,
     /// The latest arrival, earlier processes included.
     latest_arrival: UnixNanos,
 }
@@ -91,6 +96,7 @@ impl Assembling {
             pending_analysed: Vec::new(),
             next_batch: 1,
             last_cut,
+            last_cut_for_room: UnixNanos(0),
             latest_arrival: UnixNanos(latest),
         }
     }
@@ -290,18 +296,27 @@ impl Assembling {
 
     pub(super) fn cut_if_due(&mut self, at: UnixNanos) {
         let waiting = !self.pending.is_empty() || !self.pending_analysed.is_empty();
-        // On a full disk, sealing is what lets the log go and so makes room.
-        let no_room = self.pending_frames.is_some() && self.state.is_short_of_room();
+        let for_room = self.pending_frames.is_some() && self.is_short_of_room(at);
         let due = || {
             at.since(self.last_cut) >= self.options.interval
                 || self.state.assembly.lock().assembler.waits_for_sealing()
         };
-        if no_room || (waiting && due()) {
+        if for_room {
+            self.last_cut_for_room = at;
+        }
+        if for_room || (waiting && due()) {
             self.cut(at);
         }
         if !waiting {
             self.last_cut = at;
         }
+    }
+
+    /// Whether the log should go now: on a full disk, sealing is what lets it go and so makes room. While only some groups
+    /// are too large for what there is, others go on coming, and each would be a segment.
+    fn is_short_of_room(&self, at: UnixNanos) -> bool {
+        let is_full = || self.state.refuses(Refusal::Disk).is_some();
+        self.state.is_short_of_room() && (is_full() || at.since(self.last_cut_for_room) >= ROOM_INTERVAL)
     }
 
     /// Hands everything that is pending to the sealer; waits if another cut waits for it already.

@@ -81,3 +81,34 @@ fn a_refusal_that_comes_after_the_log_was_healed_goes() {
     guard.look(disk_space(world.dir()).unwrap());
     assert_eq!(world.engine.ready(), Ok(()));
 }
+
+/// A group that is too large for what is free is refused alone, as often as its client tries. Smaller ones go on coming
+/// meanwhile, and the log goes for the sake of the large one: not a segment a frame, but one a second.
+#[test]
+fn few_segments_are_cut_for_a_group_that_is_refused_alone() {
+    let mut world = World::open(folder(), Setting::default());
+    let mut nth = 0;
+    let mut segments_after = |world: &mut World, frames: u8, full: Option<&str>| {
+        for _ in 0..frames {
+            world.commit(&[vec![span(1, SpanRef(nth, 0), BASE)]]);
+            nth += 1;
+            world.state.set_short_of_room(true);
+            world.state.set_refusing(Refusal::Disk, full.map(str::to_owned));
+            world.take_all();
+            world.tick();
+        }
+        while world.cuts_waiting() > 0 {
+            world.seal();
+        }
+        world.state.snapshot().sealed.len()
+    };
+    assert_eq!(segments_after(&mut world, 10, None), 1, "one at once");
+    world.wait(1);
+    assert_eq!(segments_after(&mut world, 10, None), 2, "and the next after a second");
+    let full = Some("the disk is too full");
+    assert_eq!(
+        segments_after(&mut world, 3, full),
+        5,
+        "when nothing is taken any more, what there is at once"
+    );
+}

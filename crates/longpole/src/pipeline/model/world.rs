@@ -323,6 +323,11 @@ impl World {
         self.store.keep_house().unwrap();
     }
 
+    /// How many cuts wait for the sealer.
+    pub(super) fn cuts_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Publishes the oldest cut, if there is one, and tells nobody.
     pub(super) fn publish(&mut self) {
         let Some(cut) = self.waiting.pop_front() else { return };
