@@ -78,9 +78,12 @@ pub fn retire_partition(
     now: UnixNanos,
 ) -> Result<Retired, RetireError> {
     let _keeping = state.keeping.lock();
+    // Their analysis is made again, of all that is known of them. Before the view is looked at: one that is sealed in between
+    // is in the view then.
+    let left_out = if insist { being_revised(&state.assembly.lock()) } else { HashSet::new() };
     let view = state.snapshot_of_stored();
     let segments = segments_of(&view, expired);
-    let rollup = build(state, store, &view, &segments, insist)?.map(Arc::new);
+    let rollup = build(state, store, &view, &segments, Leaving { left_out, insist })?.map(Arc::new);
     let give_up = || rollup.iter().for_each(|rollup| store.retire_rollup(&rollup.handle));
     let retirement = store.begin_retirement(expired.partition).inspect_err(|_| give_up())?;
     if !exchange(state, &view, &segments, rollup.as_ref(), insist) {
@@ -141,17 +144,23 @@ fn note(state: &State, expired: &Expired, segments: u64, spans: u64, now: UnixNa
     freed.last = Some(now);
 }
 
+/// What a rollup is made without.
+struct Leaving {
+    /// Traces whose analyses are counted elsewhere.
+    left_out: HashSet<TraceId>,
+    /// What cannot be read is left out and reported.
+    insist: bool,
+}
+
 /// The rollup of these segments, stored; `None` if there is nothing in them.
 fn build(
     state: &State,
     store: &SpanStore,
     view: &View,
     segments: &[Arc<SealedSegment>],
-    insist: bool,
+    Leaving { left_out, insist }: Leaving,
 ) -> Result<Option<Rollup>, RetireError> {
     let Some(first) = segments.first() else { return Ok(None) };
-    // Their analysis is made again, of all that is known of them.
-    let left_out = if insist { being_revised(&state.assembly.lock()) } else { HashSet::new() };
     let mut source = PartitionSource::new(state, view, segments, left_out, insist)?;
     let partition = first.handle.partition();
     let input = RollupInput {
