@@ -27,8 +27,9 @@ impl SpanStore {
         Some(Expired { partition: oldest.id, bytes: oldest.bytes.load(Ordering::Acquire) })
     }
 
-    /// Lets go of the log if all of it is sealed, also of a generation that is not full: on a disk with little room
-    /// that is what sealing was for.
+    /// Lets go of the log also of generations that are not full: on a disk with little room that is what sealing was for.
+    /// One of which some frames are sealed is not written to any more, and goes once the others are: while frames come
+    /// there is always one that is not.
     ///
     /// # Errors
     /// If RocksDB fails.
@@ -36,8 +37,8 @@ impl SpanStore {
         let sealed = self.sealed_seq();
         {
             let mut log = self.log.lock();
-            let is_sealed = |last: u64| last <= sealed;
-            if log.generations.back().and_then(|newest| newest.last_seq).is_some_and(is_sealed)
+            let is_sealed = |first: u64| first <= sealed;
+            if log.generations.back().and_then(|newest| newest.first_seq).is_some_and(is_sealed)
                 && let Some(spare) = log.spare.take()
             {
                 log.generations.push_back(spare);

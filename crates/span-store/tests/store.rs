@@ -237,6 +237,24 @@ fn damage_is_not_taken_for_a_lock() {
     assert!(matches!(result, Err(StoreError::Catalog { .. })), "{result:?}");
 }
 
+/// Frames that come all the time would keep a generation that is not full for as long as it is not.
+#[test]
+fn without_room_the_log_goes_while_frames_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions { generation_bytes: 1 << 20, ..options() };
+    let (store, ..) = SpanStore::open(dir.path(), options).unwrap();
+    append(&store, 1..=9);
+    publish(&store, HOUR, (1, 8), 10);
+    store.give_up_sealed_log().unwrap();
+    let kept = store.size().log_bytes;
+    append(&store, 10..=10);
+    publish(&store, HOUR, (9, 9), 10);
+    store.give_up_sealed_log().unwrap();
+    assert!(store.size().log_bytes < kept / 2, "{} of {kept}", store.size().log_bytes);
+    drop(store);
+    assert_eq!(replayed(&open(dir.path()).0), [10]);
+}
+
 #[test]
 fn a_torn_tail_of_the_log_costs_only_the_tail() {
     for torn in [1, 7, 40, 300] {

@@ -11,6 +11,8 @@ use span_store::{DiskGuard, DiskSpace, SpanStore, StoreOptions, disk_space};
 
 /// When no group was taken for so long, the disk is too full and not the groups too large.
 const NONE_TAKEN: Duration = Duration::from_secs(1);
+/// For so long after a group was refused alone the log goes as soon as it can: in less it could not be cut, sealed and let go of.
+const FOR_ITS_SAKE: Duration = Duration::from_secs(2);
 /// After so long without another, a group that was refused says nothing any more.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 
@@ -26,6 +28,8 @@ pub(super) struct DiskWatch {
     /// What the largest group takes that was refused for want of room, with all that is in the log.
     wanted: AtomicU64,
     refused: Mutex<Option<RefusedGroups>>,
+    /// When a group was last refused alone, whatever was taken since.
+    last_refused: Mutex<Option<Instant>>,
 }
 
 /// Groups that were refused alone, with none taken in between.
@@ -53,6 +57,7 @@ impl DiskWatch {
             disk: Mutex::new(disk),
             wanted: AtomicU64::new(0),
             refused: Mutex::default(),
+            last_refused: Mutex::default(),
         }
     }
 
@@ -83,6 +88,7 @@ impl DiskWatch {
     }
 
     fn note_refused(&self, group: u64, now: Instant) {
+        *self.last_refused.lock() = Some(now);
         let mut refused = self.refused.lock();
         let before = refused.filter(|before| now.saturating_duration_since(before.last) < FORGOTTEN);
         *refused = Some(match before {
@@ -101,15 +107,16 @@ impl DiskWatch {
         refused.as_ref().filter(is_so).map_or(0, |refused| refused.least)
     }
 
-    /// Looks whether the disk is too full, and says so to whoever asks. Until this is done again, the log goes as soon as
-    /// it can also for groups that were refused alone.
+    /// Looks whether the disk is too full, and says so to whoever asks. The log goes as soon as it can then, and for a while
+    /// also for groups that were refused alone.
     pub(super) fn observe(&self, space: DiskSpace) -> bool {
         self.observe_at(space, Instant::now())
     }
 
     fn observe_at(&self, space: DiskSpace, now: Instant) -> bool {
         let full = self.look(space, now);
-        self.state.set_short_of_room(full);
+        let lately = |at| now.saturating_duration_since(at) < FOR_ITS_SAKE;
+        self.state.set_short_of_room(full || self.last_refused.lock().is_some_and(lately));
         full
     }
 
@@ -216,8 +223,9 @@ mod tests {
             assert!(watch.state.is_short_of_room(), "the log goes for it");
             assert!(watch.refuses_group(between, 1, now).is_none() && watch.state.is_short_of_room());
             assert!(!watch.observe_at(between, now));
-            assert!(watch.state.refuses(Refusal::Disk).is_none() && !watch.state.is_short_of_room());
+            assert!(watch.state.refuses(Refusal::Disk).is_none() && watch.state.is_short_of_room());
         }
+        assert!(!watch.observe_at(between, now + FOR_ITS_SAKE) && !watch.state.is_short_of_room());
         assert_eq!(watch.state.counters.disk_full.load(Ordering::Relaxed), 0);
         assert!(watch.comfortable(between.total) > between.free, "room is made for it");
         let full = DiskSpace { free: watch.store.sealing_needs() / 2, ..between };
