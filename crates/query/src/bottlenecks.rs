@@ -24,13 +24,22 @@ use crate::rollups::{Kind, Rollup, widen};
 use crate::sealed::{Detail, SEGMENTS_WORTH, SealedSegment};
 use crate::search::{globalize, globalize_share};
 use crate::state::State;
-use crate::sums_room::Share;
+use crate::sums_room::{Portion, Share};
 use crate::view::View;
+
+/// What a question takes before anything is known of it, bytes.
+const BEGIN_BYTES: usize = 2 << 20;
+/// Traces that are not sealed yet are added so many at a time.
+const LIVE_ROWS: usize = 512;
 
 pub(crate) fn answer(state: &State, asked: &BottleneckQuery) -> Result<BottleneckAnswer, QueryError> {
     let (mut window, _) = widen(&state.snapshot_of_stored(), asked.window, Kind::Paths);
     loop {
         let question = BottleneckQuery { window, ..asked.clone() };
+        let share = state.sums.share();
+        let mut portion = share.portion();
+        // Whoever must wait does so before it holds on to what is live.
+        portion.set(BEGIN_BYTES);
         let (live, held, open) = live_rows(state, &question);
         let view = state.snapshot_of_stored();
         let (of_view, mut incomplete) = widen(&view, asked.window, Kind::Paths);
@@ -40,9 +49,8 @@ pub(crate) fn answer(state: &State, asked: &BottleneckQuery) -> Result<Bottlenec
             continue;
         }
         incomplete.extend(open_note(open));
-        let share = state.sums.share();
         let selection = Selection { state, question: &question, view: &view, held: &held, share: &share };
-        return selection.answer(live, incomplete);
+        return selection.answer(live, portion, incomplete);
     }
 }
 
@@ -137,6 +145,7 @@ impl Selection<'_> {
     fn answer(
         &self,
         live: Vec<Arc<TraceRow>>,
+        mut portion: Portion<'_>,
         incomplete: Vec<Incomplete>,
     ) -> Result<BottleneckAnswer, QueryError> {
         let by = match self.question.group_by {
@@ -145,12 +154,14 @@ impl Selection<'_> {
         };
         let (mut summing, mut scanned, mut entries) =
             (PathSumming::new(by), Scanned::default(), Entries::new());
-        for row in live.iter().filter(|row| self.wanted(row, &mut entries)) {
-            summing.add(row, &row.shares);
+        for rows in live.chunks(LIVE_ROWS) {
+            for row in rows.iter().filter(|row| self.wanted(row, &mut entries)) {
+                summing.add(row, &row.shares);
+            }
+            portion.set(BEGIN_BYTES.max(self.held.memory_bytes() + summing.memory_bytes()));
         }
         drop(live);
         let mut sums = summing.finish();
-        self.share.portion().set(self.held.memory_bytes() + sums.memory_bytes());
         let parts = in_parts(&self.view.sealed, SEGMENTS_WORTH, |part| {
             let (mut summing, mut scanned) = (PathSumming::new(by), Scanned::default());
             self.sealed(part, &mut scanned, &mut summing).map(|()| (summing.finish(), scanned))
@@ -197,15 +208,18 @@ impl Selection<'_> {
             if !segment.traces.overlaps(window) {
                 continue;
             }
-            // Before a turn is taken: whoever waits for room must not keep others from ending.
-            portion.set(summing.memory_bytes());
-            let _turn = self.state.scans.turn();
-            let detail = self.state.blocks.detail_of_many(segment, &self.state.names);
+            let detail = {
+                let _turn = self.state.scans.turn();
+                self.state.blocks.detail_of_many(segment, &self.state.names)
+            };
             let Some(detail) = self.state.readable(segment, detail)? else { continue };
             for (number, meta) in detail.meta.trace_blocks.iter().enumerate() {
                 if meta.start_min >= window.end.0 || meta.start_max < window.start.0 {
                     continue;
                 }
+                // Before a turn is taken: whoever waits for room must not keep others from ending.
+                portion.set(summing.memory_bytes());
+                let _turn = self.state.scans.turn();
                 let read = self.block((segment, &detail), number as u32, &mut entries, scanned, summing);
                 self.state.readable(segment, read)?;
             }

@@ -243,10 +243,10 @@ impl<'a> Run<'a> {
     }
 
     fn segment(&mut self, segment: &SealedSegment) -> Result<(), QueryError> {
-        // Before a turn is taken: whoever waits for room must not keep others from ending.
-        self.portion.set(self.series.memory_bytes());
-        let _turn = self.state.scans.turn();
-        let detail = self.state.blocks.detail_of_many(segment, &self.state.names);
+        let detail = {
+            let _turn = self.state.scans.turn();
+            self.state.blocks.detail_of_many(segment, &self.state.names)
+        };
         let Some(detail) = self.state.readable(segment, detail)? else { return Ok(()) };
         let wanted: Vec<bool> = detail.operations.iter().map(|id| self.wanted(*id).is_some()).collect();
         if !wanted.contains(&true) {
@@ -259,6 +259,9 @@ impl<'a> Run<'a> {
             let fits = |local: u32, status| {
                 wanted.get(local as usize).copied().unwrap_or(false) && status_wanted(self.question, status)
             };
+            // Before a turn is taken: whoever waits for room must not keep others from ending.
+            self.portion.set(self.series.memory_bytes());
+            let _turn = self.state.scans.turn();
             let rows = decode_minute(&segment.handle, minute, &fits);
             for row in self.state.readable(segment, rows)?.into_iter().flatten() {
                 let id = detail.operation(row.operation);
@@ -269,6 +272,7 @@ impl<'a> Run<'a> {
     }
 
     fn live(&mut self, view: &View) {
+        let _turn = self.state.scans.turn();
         let mut table = HistogramTable::default();
         for row in view.live.iter().flat_map(|batch| &batch.rows) {
             if self.in_window(row.node.end.minute()) && status_wanted(self.question, row.node.status) {
