@@ -59,22 +59,29 @@ fn damage(table: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads whatever a segment has.
-fn questions() -> Vec<String> {
-    let hour = Api::query(&[("start", "now-1h"), ("end", "now")]);
-    let after = (now_nanos() - 3_000_000_000).to_string();
-    let cut = Api::query(&[("start", &after), ("end", "now")]);
+/// Reads whatever a segment has: of the last hour, and of services from `cut` on.
+fn questions(cut: u64) -> Vec<String> {
+    let cut = Api::query(&[("start", &cut.to_string()), ("end", "now")]);
+    let mut questions = about(&Api::query(&[("start", "now-1h"), ("end", "now")]));
+    questions.extend([
+        format!("/api/v1/services?{cut}"),
+        "/api/v1/services".to_owned(),
+        "/api/v1/services/web/operations".to_owned(),
+    ]);
+    questions
+}
+
+/// Questions about a window.
+fn about(window: &str) -> Vec<String> {
     [
-        format!("traces?{hour}&limit=1000"),
-        format!("traces?{hour}&limit=1000&order=newest"),
-        format!("traces?{hour}&limit=1000&service=web"),
-        format!("traces?{hour}&limit=1000&status=error"),
-        format!("latency?{hour}&step=1m"),
-        format!("bottlenecks?{hour}&group_by=operation"),
-        format!("bottlenecks?{hour}&group_by=service&service=web"),
-        format!("services?{cut}"),
-        "services".to_owned(),
-        "services/web/operations".to_owned(),
+        format!("traces?{window}&limit=1000"),
+        format!("traces?{window}&limit=1000&order=newest"),
+        format!("traces?{window}&limit=1000&service=web"),
+        format!("traces?{window}&limit=1000&status=error"),
+        format!("latency?{window}&step=1m"),
+        format!("bottlenecks?{window}&group_by=operation"),
+        format!("bottlenecks?{window}&group_by=service&service=web"),
+        format!("services?{window}"),
     ]
     .map(|question| format!("/api/v1/{question}"))
     .into()
@@ -125,6 +132,7 @@ fn damaged_blocks_are_left_out_and_named_and_the_rest_serves() {
     let mut rng = StdRng::seed_from_u64(seed());
     let mut server = ServerOptions::new().unwrap().hasty().start().unwrap();
     let (most, others) = (some_traces(&mut rng, 3_000), some_traces(&mut rng, 60));
+    let cut = most[most.len() / 2][0].span.start_time_unix_nano;
     store(&server, &most).unwrap();
     store(&server, &others).unwrap();
     let segments = server.api().json("/api/v1/status").unwrap()["store"]["segments"].clone();
@@ -136,7 +144,7 @@ fn damaged_blocks_are_left_out_and_named_and_the_rest_serves() {
     assert_eq!(status["store"]["segments"], segments, "no segment as a whole is set aside: {status}");
 
     // What is asked first meets the damage on its way.
-    let answers: Vec<Value> = questions().iter().map(|question| api.json(question).unwrap()).collect();
+    let answers: Vec<Value> = questions(cut).iter().map(|question| api.json(question).unwrap()).collect();
     assert!(answers.iter().skip(1).any(says_damaged), "{answers:?}");
     let whole = whole_traces(&api, &most).unwrap();
     assert!(
@@ -146,9 +154,15 @@ fn damaged_blocks_are_left_out_and_named_and_the_rest_serves() {
         damaged(&api)
     );
     assert_eq!(whole_traces(&api, &others).unwrap(), others.len());
-    for question in questions() {
+    for question in questions(cut) {
         let answer = api.json(&question).unwrap();
         assert!(says_damaged(&answer), "{question}: {answer}");
+    }
+    let soon = now_nanos() + 600_000_000_000;
+    let [start, end] = [soon, soon + 60_000_000_000].map(|at| at.to_string());
+    for question in about(&Api::query(&[("start", &start), ("end", &end)])) {
+        let answer = api.json(&question).unwrap();
+        assert_eq!(answer["complete"], true, "nothing of that time is damaged: {question}: {answer}");
     }
     let list = damaged(&api).unwrap();
     assert_eq!(list.len(), 1, "{list:?}");

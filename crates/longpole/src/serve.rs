@@ -144,7 +144,7 @@ async fn open(config: &Config) -> anyhow::Result<(Arc<SpanStore>, Arc<State>)> {
         .with_trace_spans_max(config.trace_spans_max)
         .with_metrics_of(config.query.operations)
         .with_sums(SumsRoom::with_bytes(config.query.sums, config.query.points));
-    state.damaged.lock().extend(damaged);
+    damaged.into_iter().for_each(|text| state.note_damaged(text));
     let (store, state) = (Arc::new(store), Arc::new(state));
     let (loading, of_rollups) = (Arc::clone(&state), Arc::clone(&store));
     tokio::task::spawn_blocking(move || {

@@ -18,6 +18,7 @@ use trace_assemble::Phase;
 use trace_model::{NanoDuration, OperationId, TraceId, UnixNanos};
 
 use crate::answer::*;
+use crate::damage::Reader;
 use crate::engine::QueryError;
 use crate::request::*;
 use crate::rollups::{Kind, Rollup, widen};
@@ -32,7 +33,7 @@ const BEGIN_BYTES: usize = 2 << 20;
 /// Traces that are not sealed yet are added so many at a time.
 const LIVE_ROWS: usize = 512;
 
-pub(crate) fn answer(state: &State, asked: &BottleneckQuery) -> Result<BottleneckAnswer, QueryError> {
+pub(crate) fn answer(state: &Reader<'_>, asked: &BottleneckQuery) -> Result<BottleneckAnswer, QueryError> {
     let (mut window, _) = widen(&state.snapshot_of_stored(), asked.window, Kind::Paths);
     loop {
         let question = BottleneckQuery { window, ..asked.clone() };
@@ -130,7 +131,7 @@ fn live_rows(state: &State, question: &BottleneckQuery) -> (Vec<Arc<TraceRow>>, 
 }
 
 struct Selection<'a> {
-    state: &'a State,
+    state: &'a Reader<'a>,
     question: &'a BottleneckQuery,
     view: &'a View,
     held: &'a Held,

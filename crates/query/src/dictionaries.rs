@@ -4,6 +4,7 @@ use segment::{BuildError, ReadError, Samples, retrain};
 use span_store::{SegmentId, SpanStore, StoreError};
 use trace_model::{NanoDuration, UnixNanos};
 
+use crate::damage::Reader;
 use crate::sealed::SealedSegment;
 use crate::state::State;
 
@@ -91,7 +92,8 @@ impl DictionaryTrainer {
         self.tried = Some(now);
         self.newest = small.iter().map(|segment| segment.id).max();
         let recent = &small[small.len().saturating_sub(SEGMENTS_MAX)..];
-        let sampled = recent.iter().map(|segment| state.readable(segment, segment.samples(SAMPLES_MAX)));
+        let reader = Reader::new(state);
+        let sampled = recent.iter().map(|segment| reader.readable(segment, segment.samples(SAMPLES_MAX)));
         let samples: Vec<Samples> = sampled.filter_map(Result::transpose).collect::<Result<_, _>>()?;
         let in_use = store.dictionary();
         let found = retrain(&samples, in_use.as_deref()).map_err(BuildError::from)?;

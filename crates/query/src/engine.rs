@@ -9,8 +9,10 @@ use trace_model::{AnomalyKind, NanoDuration, SpanKind, Trace, TraceId, UnixNanos
 
 use crate::analysis::count_anomalies;
 use crate::answer::*;
+use crate::damage::Reader;
 use crate::gather::{Nodes, SpanPlace};
 use crate::housekeeping::RollupTotals;
+use crate::reach::Asked;
 use crate::request::*;
 use crate::state::State;
 use crate::view::View;
@@ -93,9 +95,10 @@ impl Engine {
     /// If the store fails.
     pub fn services(&self, window: Option<Window>) -> Result<(Vec<ServiceRow>, Vec<Incomplete>), QueryError> {
         let recovering = self.recovering();
-        let (rows, mut incomplete) = totals::services(&self.state, window)?;
+        let reader = Reader::new(&self.state);
+        let (rows, mut incomplete) = totals::services(&reader, window)?;
         incomplete.extend(recovering);
-        incomplete.extend(self.state.damage());
+        incomplete.extend(reader.damage(Asked::Spans(window.unwrap_or(Window::ALL))));
         Ok((rows, incomplete))
     }
 
@@ -109,8 +112,9 @@ impl Engine {
         kind: Option<SpanKind>,
     ) -> Result<(Vec<OperationRow>, Vec<Incomplete>), QueryError> {
         let mut incomplete: Vec<Incomplete> = self.recovering().into_iter().collect();
-        let rows = totals::operations(&self.state, service, kind)?;
-        incomplete.extend(self.state.damage());
+        let reader = Reader::new(&self.state);
+        let rows = totals::operations(&reader, service, kind)?;
+        incomplete.extend(reader.damage(Asked::Spans(Window::ALL)));
         Ok((rows, incomplete))
     }
 
@@ -120,13 +124,14 @@ impl Engine {
     /// If the store fails.
     pub fn search(&self, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
         let recovering = self.recovering();
-        let mut answer = search::run(&self.state, search)?;
+        let reader = Reader::new(&self.state);
+        let mut answer = search::run(&reader, search)?;
         if recovering.is_some() {
             // The log may have more of any of them.
             answer.traces.iter_mut().for_each(|hit| hit.state = TraceState::Open);
         }
         answer.incomplete.extend(recovering);
-        answer.incomplete.extend(self.state.damage());
+        answer.incomplete.extend(reader.damage(search::asked(search)));
         Ok(answer)
     }
 
@@ -144,7 +149,8 @@ impl Engine {
     /// If it is not there while recovering, if nothing of it can be read for damage, or if the store fails.
     pub fn trace_page(&self, page: &TracePage) -> Result<Option<TraceAnswer>, QueryError> {
         let recovering = self.recovering();
-        let Some(fetched) = fetch::trace(&self.state, page)? else { return not_found(recovering) };
+        let reader = Reader::new(&self.state);
+        let Some(fetched) = fetch::trace(&reader, page)? else { return not_found(recovering) };
         let mut answer = TraceAnswer {
             traces_data: page::splice(&fetched.spans),
             next: fetched.spans.last().filter(|_| fetched.more).map(|span| SpanPlace::from(&span.node)),
@@ -177,7 +183,7 @@ impl Engine {
             answer.anomalies.truncate(ANOMALIES_MAX);
         }
         answer.incomplete.extend(recovering);
-        answer.incomplete.extend(self.state.damage());
+        answer.incomplete.extend(reader.damage(Asked::Trace));
         Ok(Some(answer))
     }
 
@@ -190,12 +196,13 @@ impl Engine {
         question: &CriticalPathQuery,
     ) -> Result<Option<CriticalPathAnswer>, QueryError> {
         let recovering = self.recovering();
-        let Some(mut answer) = path::answer(&self.state, question)? else { return not_found(recovering) };
+        let reader = Reader::new(&self.state);
+        let Some(mut answer) = path::answer(&reader, question)? else { return not_found(recovering) };
         if recovering.is_some() {
             answer.state = TraceState::Open;
         }
         answer.incomplete.extend(recovering);
-        answer.incomplete.extend(self.state.damage());
+        answer.incomplete.extend(reader.damage(Asked::Trace));
         Ok(Some(answer))
     }
 
@@ -205,9 +212,10 @@ impl Engine {
     /// If the points asked for are too many, or if the store fails.
     pub fn latency(&self, question: &LatencyQuery) -> Result<LatencyAnswer, QueryError> {
         let recovering = self.recovering();
-        let mut answer = latencies::answer(&self.state, question)?;
+        let reader = Reader::new(&self.state);
+        let mut answer = latencies::answer(&reader, question)?;
         answer.incomplete.extend(recovering);
-        answer.incomplete.extend(self.state.damage());
+        answer.incomplete.extend(reader.damage(Asked::Durations(answer.window)));
         Ok(answer)
     }
 
@@ -217,9 +225,10 @@ impl Engine {
     /// If the store fails.
     pub fn bottlenecks(&self, question: &BottleneckQuery) -> Result<BottleneckAnswer, QueryError> {
         let recovering = self.recovering();
-        let mut answer = bottlenecks::answer(&self.state, question)?;
+        let reader = Reader::new(&self.state);
+        let mut answer = bottlenecks::answer(&reader, question)?;
         answer.incomplete.extend(recovering);
-        answer.incomplete.extend(self.state.damage());
+        answer.incomplete.extend(reader.damage(Asked::Paths(answer.window)));
         Ok(answer)
     }
 
@@ -287,7 +296,7 @@ impl Engine {
             ],
             housekeeping: *state.housekeeping.lock(),
             rollups: rollup_totals(&view),
-            damaged: state.damaged.lock().clone(),
+            damaged: state.damaged(),
             recovering: state.not_ready.lock().clone(),
             refusing: state.refusing(),
         }

@@ -9,6 +9,7 @@ use trace_assemble::{Location, Phase};
 use trace_model::{SpanNode, TraceId, UnixNanos};
 
 use crate::answer::TraceState;
+use crate::damage::Reader;
 use crate::engine::QueryError;
 use crate::gate::Pass;
 use crate::gather::{First, Gathering, LARGE, Nodes, Placed, SpanPlace};
@@ -85,7 +86,7 @@ pub struct TraceNodes {
 }
 
 /// The whole trace or a page of it, `None` if nothing of it is stored.
-pub(crate) fn trace(state: &State, page: &TracePage) -> Result<Option<FetchedTrace>, QueryError> {
+pub(crate) fn trace(state: &Reader<'_>, page: &TracePage) -> Result<Option<FetchedTrace>, QueryError> {
     let mut first = First::new(page.after, page.limit, TracePage::BYTES_MAX);
     let is_first = page.after.is_none();
     let most = if is_first { state.trace_spans_max } else { 0 };
@@ -114,7 +115,7 @@ pub(crate) fn trace(state: &State, page: &TracePage) -> Result<Option<FetchedTra
 
 /// Tells `each` the spans of a trace, once each and in no particular order.
 pub(crate) fn each_span(
-    state: &State,
+    state: &Reader<'_>,
     id: TraceId,
     each: &mut dyn FnMut(FetchedSpan),
 ) -> Result<Looked, QueryError> {
@@ -140,11 +141,19 @@ pub(crate) fn each_span(
     Ok(Looked { state: any.then_some(state), whole })
 }
 
-/// The skeletons of a trace, sealed and live; sums if there are more than `most`.
+/// The skeletons of a trace, sealed and live, to analyse it; sums if there are more than `most`.
 ///
 /// # Errors
 /// If the store fails.
 pub fn trace_nodes(state: &State, id: TraceId, most: usize) -> Result<TraceNodes, QueryError> {
+    let reader = Reader::new(state);
+    let nodes = nodes_of(&reader, id, most)?;
+    reader.note_analysed_without();
+    Ok(nodes)
+}
+
+/// The same to answer a question.
+pub(crate) fn nodes_of(state: &Reader<'_>, id: TraceId, most: usize) -> Result<TraceNodes, QueryError> {
     let mut nodes = Gathering::new(most, None);
     let looked = each_span(state, id, &mut |span| nodes.add(&span.node))?;
     Ok(TraceNodes { nodes: nodes.done().0, whole: looked.whole })
@@ -156,11 +165,13 @@ pub fn trace_nodes(state: &State, id: TraceId, most: usize) -> Result<TraceNodes
 /// # Errors
 /// If the store fails.
 pub fn stored_nodes(state: &State, id: TraceId, most: usize) -> Result<(Nodes, u64), QueryError> {
+    let state = &Reader::new(state);
     let view = state.snapshot();
     let (mut nodes, mut whole) = (Gathering::new(most, None), true);
     for segment in view.segments_of(&id)? {
         whole &= sealed_spans(state, &segment, id, &mut |span| nodes.add(&span.node))?;
     }
+    state.note_analysed_without();
     state.count(&state.counters.lookups_failed, u64::from(!whole));
     Ok((nodes.done().0, view.sealed_batch))
 }
@@ -194,7 +205,7 @@ fn live_span(
 
 /// Tells `each` the spans of a trace in a segment; whether nothing was left out for damage.
 pub(crate) fn sealed_spans(
-    state: &State,
+    state: &Reader<'_>,
     segment: &SealedSegment,
     id: TraceId,
     each: &mut dyn FnMut(FetchedSpan),
@@ -217,7 +228,7 @@ pub(crate) fn sealed_spans(
 
 /// Contexts of a segment that were looked at; `None` for one that cannot be read, which is not tried for every span.
 struct Contexts<'a> {
-    state: &'a State,
+    state: &'a Reader<'a>,
     segment: &'a SealedSegment,
     read: HashMap<u32, Option<Arc<[u8]>>>,
 }
@@ -263,7 +274,7 @@ pub(crate) fn node_of(message: &[u8], context: &[u8], names: &NameTable) -> Resu
 /// When the spans of a trace of a segment started, by its number there; in the order in which rows number them. `None` if
 /// they cannot all be read.
 pub(crate) fn starts_of(
-    state: &State,
+    state: &Reader<'_>,
     segment: &SealedSegment,
     number: u32,
 ) -> Result<Option<Vec<UnixNanos>>, QueryError> {

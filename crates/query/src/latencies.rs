@@ -9,12 +9,12 @@ use span_store::in_parts;
 use trace_model::{NanoDuration, OperationId, StatusCode, UnixNanos};
 
 use crate::answer::*;
+use crate::damage::Reader;
 use crate::engine::QueryError;
 use crate::latency_series::{Labels, Series, SeriesMap};
 use crate::request::*;
 use crate::rollups::{Kind, Rollup, coarse_points, widen};
 use crate::sealed::{SEGMENTS_WORTH, SealedSegment};
-use crate::state::State;
 use crate::sums_room::{Portion, Share};
 use crate::view::View;
 
@@ -29,7 +29,7 @@ struct Found {
     incomplete: Vec<Incomplete>,
 }
 
-pub(crate) fn answer(state: &State, question: &LatencyQuery) -> Result<LatencyAnswer, QueryError> {
+pub(crate) fn answer(state: &Reader<'_>, question: &LatencyQuery) -> Result<LatencyAnswer, QueryError> {
     // Until the answer is made of it.
     let share = state.sums.share();
     let most = state.sums.point_bytes_max();
@@ -65,7 +65,7 @@ fn first_series(
 }
 
 fn find(
-    state: &State,
+    state: &Reader<'_>,
     share: &Share<'_>,
     question: &LatencyQuery,
     only: Option<&HashSet<Labels>>,
@@ -90,7 +90,7 @@ fn whole_minutes(window: Window) -> Window {
 }
 
 struct Run<'a> {
-    state: &'a State,
+    state: &'a Reader<'a>,
     question: &'a LatencyQuery,
     /// The only series that are of interest, if some were chosen.
     only: Option<&'a HashSet<Labels>>,
@@ -108,7 +108,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(
-        state: &'a State,
+        state: &'a Reader<'a>,
         share: &'a Share<'a>,
         question: &'a LatencyQuery,
         only: Option<&'a HashSet<Labels>>,

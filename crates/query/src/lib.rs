@@ -24,6 +24,7 @@ mod metrics;
 mod names;
 mod page;
 mod path;
+mod reach;
 mod request;
 mod resume;
 mod revisions;

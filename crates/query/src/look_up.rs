@@ -7,6 +7,7 @@ use otlp_wire::read_span;
 use segment::ReadError;
 use trace_model::{SpanId, SpanNode, TraceId, UnixNanos};
 
+use crate::damage::Reader;
 use crate::engine::QueryError;
 use crate::sealed::SealedSegment;
 use crate::state::State;
@@ -31,13 +32,13 @@ pub fn stored_among(
 ) -> Result<HashSet<SpanIdentity>, QueryError> {
     wanted.sort_unstable();
     wanted.dedup();
-    let (mut found, mut whole) = (HashSet::new(), true);
+    let (reader, mut found, mut whole) = (Reader::new(state), HashSet::new(), true);
     for segment in state.snapshot().segments_of(&id)? {
         let (first, last) = (segment.meta.start_min, segment.meta.start_max);
         let low = wanted.partition_point(|(start, ..)| start.0 < first);
         let high = wanted.partition_point(|(start, ..)| start.0 <= last);
         let read = in_segment(state, &segment, id, &wanted[low..high.max(low)], &mut found);
-        whole &= state.readable(&segment, read)?.is_some() || segment.handle.is_dropped();
+        whole &= reader.readable(&segment, read)?.is_some() || segment.handle.is_dropped();
     }
     state.count(&state.counters.lookups_failed, u64::from(!whole));
     Ok(found)

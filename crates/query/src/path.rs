@@ -7,6 +7,7 @@ use trace_analyze::{CriticalPath, critical_path, exclusive, inclusive, self_time
 use trace_model::{AnomalyKind, Trace};
 
 use crate::answer::*;
+use crate::damage::Reader;
 use crate::engine::{QueryError, operation_name, too_large, trace_incomplete};
 use crate::fetch;
 use crate::gather::{First, LARGE};
@@ -17,7 +18,7 @@ use crate::state::State;
 const OTHER_ROOTS_MAX: usize = 100;
 
 pub(crate) fn answer(
-    state: &State,
+    state: &Reader<'_>,
     question: &CriticalPathQuery,
 ) -> Result<Option<CriticalPathAnswer>, QueryError> {
     let mut first = First::new(None, state.trace_spans_max, usize::MAX);

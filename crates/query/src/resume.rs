@@ -10,6 +10,7 @@ use segment::{ChunkBlock, ReadError, TraceHeads, open_numbers};
 use span_store::SegmentId;
 use trace_model::{TraceId, UnixNanos};
 
+use crate::damage::Reader;
 use crate::engine::QueryError;
 use crate::fetch;
 use crate::gather::{Gathering, Nodes};
@@ -56,6 +57,7 @@ impl Read {
 /// # Errors
 /// If the store fails. Then none was told, and this may be tried again.
 pub fn open_at_end(state: &State, room: Room, each: Each<'_>) -> Result<usize, QueryError> {
+    let state = &Reader::new(state);
     let view = state.snapshot();
     let open = named(state, &view)?;
     let mut left = room.spans;
@@ -77,6 +79,7 @@ pub fn open_at_end(state: &State, room: Room, each: Each<'_>) -> Result<usize, Q
             left -= gathered.kept();
         }
     }
+    state.note_analysed_without();
     // The oldest last: the assembler looks there for how far back the next start must look.
     let mut open: Vec<_> = open.into_iter().collect();
     open.sort_unstable_by_key(|&(id, listed)| std::cmp::Reverse((listed, id)));
@@ -91,7 +94,7 @@ pub fn open_at_end(state: &State, room: Room, each: Each<'_>) -> Result<usize, Q
 }
 
 /// Open traces, and when the segment that names them began to take arrivals.
-fn named(state: &State, view: &View) -> Result<HashMap<TraceId, UnixNanos>, ReadError> {
+fn named(state: &Reader<'_>, view: &View) -> Result<HashMap<TraceId, UnixNanos>, ReadError> {
     let mut open = HashMap::new();
     let order = |segment: &Arc<SealedSegment>| (segment.meta.arrival_max, segment.id);
     let Some(last) = view.sealed.iter().max_by_key(|segment| order(segment)) else { return Ok(open) };
@@ -116,7 +119,7 @@ fn named(state: &State, view: &View) -> Result<HashMap<TraceId, UnixNanos>, Read
 }
 
 /// The traces of which a segment has analyses that can be read.
-fn analysed_in(state: &State, segment: &SealedSegment) -> Result<HashSet<TraceId>, ReadError> {
+fn analysed_in(state: &Reader<'_>, segment: &SealedSegment) -> Result<HashSet<TraceId>, ReadError> {
     let mut analysed = HashSet::new();
     let detail = state.blocks.detail(segment, &state.names);
     let Some(detail) = state.readable(segment, detail)? else { return Ok(analysed) };
@@ -131,7 +134,7 @@ fn analysed_in(state: &State, segment: &SealedSegment) -> Result<HashSet<TraceId
 /// The traces that a segment names as open at its cut, as far as can be read. If the list itself is damaged, those that it
 /// has no analysis of.
 fn named_by(
-    state: &State,
+    state: &Reader<'_>,
     segment: &SealedSegment,
     analysed: &HashSet<TraceId>,
 ) -> Result<Vec<TraceId>, ReadError> {

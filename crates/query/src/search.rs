@@ -6,14 +6,21 @@ use segment::TraceRow;
 use trace_model::{NanoDuration, TraceId, UnixNanos};
 
 use crate::answer::*;
+use crate::damage::Reader;
 use crate::engine::{QueryError, operation_name};
+use crate::reach::Asked;
 use crate::request::*;
 use crate::sealed::{Detail, SealedSegment};
 use crate::state::State;
 use crate::{span_search, trace_search};
 
-pub(crate) fn run(state: &State, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
+pub(crate) fn run(state: &Reader<'_>, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
     if search.has_span_filter() { span_search::run(state, search) } else { trace_search::run(state, search) }
+}
+
+/// What the answer is about: spans and all of their traces, or traces as they were analysed.
+pub(crate) fn asked(search: &TraceSearch) -> Asked {
+    if search.has_span_filter() { Asked::Spans(search.window) } else { Asked::Traces(search.window) }
 }
 
 /// A place in the order of an answer: greater ranks come first, then earlier starts, then smaller ids.

@@ -15,6 +15,7 @@ use trace_model::{NanoDuration, OperationId, ServiceId, SpanNode, StatusCode, Tr
 
 use crate::analysis::{analyse, summary};
 use crate::answer::*;
+use crate::damage::Reader;
 use crate::engine::{QueryError, operation_name};
 use crate::fetch;
 use crate::gather::{Gathering, Nodes};
@@ -120,7 +121,7 @@ impl Candidates {
     }
 }
 
-pub(crate) fn run(state: &State, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
+pub(crate) fn run(state: &Reader<'_>, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
     let empty = TraceSearchAnswer {
         traces: Vec::new(),
         next: None,
@@ -139,7 +140,7 @@ pub(crate) fn run(state: &State, search: &TraceSearch) -> Result<TraceSearchAnsw
 }
 
 struct Run<'a> {
-    state: &'a State,
+    state: &'a Reader<'a>,
     view: View,
     filter: SpanFilter<'a>,
     candidates: Candidates,

@@ -14,6 +14,7 @@ use trace_model::TraceId;
 use crate::answer::DiskStatus;
 use crate::cache::BlockCache;
 use crate::counters::Counters;
+use crate::damage::Damage;
 use crate::directory::TraceDirectory;
 use crate::gate::Gate;
 use crate::housekeeping::Housekeeping;
@@ -57,8 +58,8 @@ pub struct State {
     pub replayed_batches: AtomicU64,
     /// Counted outcomes.
     pub counters: Counters,
-    /// What was set aside as damaged, or found damaged since; one entry a segment.
-    pub damaged: Mutex<Vec<String>>,
+    /// What was set aside as damaged, or found damaged since.
+    pub(crate) damaged: Mutex<Vec<Damage>>,
     /// Held by who merges or retires, from beginning to end: there is the keeper, and who makes room.
     pub(crate) keeping: Mutex<()>,
     /// What merging and retention did.
@@ -226,7 +227,7 @@ impl State {
                 Ok(hashes) => directory.add(segment.id, hashes, segment.meta.arrival_max),
                 Err(error) => {
                     directory.add_unlisted(segment.id);
-                    if !self.note_segment(segment, &error) {
+                    if self.note_segment(segment, &error).is_none() {
                         // It may be readable when it is asked.
                         tracing::error!(segment = segment.id.0, %error, "cannot list the traces of a segment");
                     }

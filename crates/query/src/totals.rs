@@ -8,11 +8,11 @@ use segment::{Names, ReadError, RowBlock};
 use trace_model::{OperationId, ServiceId, SpanKind, StatusCode, UnixNanos};
 
 use crate::answer::*;
+use crate::damage::Reader;
 use crate::engine::QueryError;
 use crate::fetch;
 use crate::request::Window;
 use crate::sealed::SealedSegment;
-use crate::state::State;
 use crate::view::View;
 
 /// Traces that are looked at for the exact starts of their spans, for one question at most.
@@ -69,7 +69,7 @@ fn oldest_of(segment: &Arc<SealedSegment>) -> Option<u64> {
 }
 
 pub(crate) fn services(
-    state: &State,
+    state: &Reader<'_>,
     window: Option<Window>,
 ) -> Result<(Vec<ServiceRow>, Vec<Incomplete>), QueryError> {
     let window = window.unwrap_or(Window::ALL);
@@ -117,7 +117,7 @@ pub(crate) fn services(
 
 /// Of a segment that the window cuts, the services that it cuts as well are counted row by row.
 fn partly(
-    state: &State,
+    state: &Reader<'_>,
     segment: &SealedSegment,
     window: Window,
     allowance: &mut Allowance,
@@ -229,7 +229,7 @@ impl Allowance {
 /// Exact starts of a segment's spans. Of a trace that was looked at all are kept, for it may be large; `None` if they cannot
 /// be read, or no more traces are looked at.
 struct ExactStarts<'a> {
-    state: &'a State,
+    state: &'a Reader<'a>,
     segment: &'a SealedSegment,
     traces: HashMap<u32, Option<Vec<UnixNanos>>>,
     allowance: &'a mut Allowance,
@@ -257,7 +257,7 @@ impl ExactStarts<'_> {
 }
 
 pub(crate) fn operations(
-    state: &State,
+    state: &Reader<'_>,
     service: &str,
     kind: Option<SpanKind>,
 ) -> Result<Vec<OperationRow>, QueryError> {

@@ -10,8 +10,9 @@ use trace_model::{NanoDuration, SpanNode, TraceId, UnixNanos};
 
 use crate::analysis::{analyse, summary};
 use crate::answer::*;
+use crate::damage::Reader;
 use crate::engine::QueryError;
-use crate::fetch::trace_nodes;
+use crate::fetch::nodes_of;
 use crate::gather::Nodes;
 use crate::request::*;
 use crate::search::{Bound, Place, globalize, hit, rank_of, trace_fits};
@@ -36,7 +37,7 @@ enum Row {
     Open,
 }
 
-pub(crate) fn run(state: &State, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
+pub(crate) fn run(state: &Reader<'_>, search: &TraceSearch) -> Result<TraceSearchAnswer, QueryError> {
     let mut scanned = Scanned::default();
     let mut found: Vec<Found> = Vec::new();
     let (view, replaced) = held_traces(state, search, &mut found, &mut scanned);
@@ -57,7 +58,7 @@ pub(crate) fn run(state: &State, search: &TraceSearch) -> Result<TraceSearchAnsw
 }
 
 /// An open trace as it is now: its spans are copied out, and looked at without the assembly's lock.
-fn open_trace(state: &State, id: TraceId) -> Result<Option<TraceHit>, QueryError> {
+fn open_trace(state: &Reader<'_>, id: TraceId) -> Result<Option<TraceHit>, QueryError> {
     let (now, phase) = {
         let assembly = state.assembly.lock();
         let trace = assembly.assembler.get(&id);
@@ -76,7 +77,7 @@ fn open_trace(state: &State, id: TraceId) -> Result<Option<TraceHit>, QueryError
         Now::Totals(totals) => return Ok(Some(hit(state, &summary(id, &totals, false), phase, None))),
         Now::Nodes(nodes) => nodes,
         // It was sealed in between.
-        Now::Gone => match trace_nodes(state, id, state.trace_spans_max)?.nodes {
+        Now::Gone => match nodes_of(state, id, state.trace_spans_max)?.nodes {
             Nodes::All(nodes) => nodes,
             Nodes::Sums(totals) => return Ok(Some(hit(state, &summary(id, &totals, false), phase, None))),
         },
@@ -154,7 +155,7 @@ fn held_traces(
 }
 
 fn sealed_traces(
-    state: &State,
+    state: &Reader<'_>,
     search: &TraceSearch,
     (view, replaced): (&View, &HashSet<TraceId>),
     found: &mut Vec<Found>,

@@ -95,7 +95,7 @@ impl Keeper {
         self.roll_up();
         self.merge();
         // What went is not reported any more.
-        self.state.damaged.lock().retain(|text| !self.store.names_gone_partition(text));
+        self.state.forget_damaged(|text| self.store.names_gone_partition(text));
         if let Err(error) = self.store.drop_retired() {
             tracing::error!(%error, "cannot drop what was replaced");
         }

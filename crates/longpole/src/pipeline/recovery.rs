@@ -238,7 +238,7 @@ impl Unread {
             format!("log frames {first} to {last}: {why}")
         };
         tracing::error!(first, last, "{text}");
-        state.damaged.lock().push(text);
+        state.note_damaged(text);
     }
 }
 
@@ -260,7 +260,7 @@ fn reopen(
         match query::open_at_end(state, room, &mut resume) {
             Ok(count) => return Some(count),
             Err(error) if patience.is_over() => {
-                state.damaged.lock().push(format!("open traces: {error}"));
+                state.note_damaged(format!("open traces: {error}"));
                 tracing::error!(%error, "cannot read which traces were open");
                 return Some(0);
             }

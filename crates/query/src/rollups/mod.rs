@@ -19,7 +19,9 @@ use segment::{ItemKey, Names, ReadError, RollupBlock, RollupMeta, Tier, decode_m
 use span_store::{RollupHandle, SegmentId, SpanStore, StoredRollup};
 use trace_model::{OperationId, ServiceId, SpanKind};
 
+use crate::damage::of_rollup;
 use crate::names::NameTable;
+use crate::reach::{Extent, Reach};
 use crate::state::State;
 
 /// A rollup with what is kept of it in memory.
@@ -109,7 +111,9 @@ impl State {
             match Rollup::load(&stored, &self.names) {
                 Ok(rollup) => loaded.push(Arc::new(rollup)),
                 Err(error) => {
-                    self.damaged.lock().push(format!("rollup {}: {error}", stored.handle.number()));
+                    // Whatever buckets it has.
+                    let reach = Reach::Sums { ends: Extent::ALL, traces: Extent::ALL };
+                    self.note_damage(of_rollup(stored.handle.number()), reach, &error);
                 }
             }
         }

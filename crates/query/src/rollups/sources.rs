@@ -11,6 +11,7 @@ use segment::{
 };
 use trace_model::{OperationId, TraceId, UnixNanos};
 
+use crate::reach::Reach;
 use crate::rollups::{Kind, Rollup};
 use crate::sealed::{Detail, SealedSegment};
 use crate::search::{globalize, globalize_share};
@@ -98,7 +99,7 @@ impl<'a> PartitionSource<'a> {
             Err(error) if self.lenient && !error.is_passing() => {
                 // Without its partition, because this stays true when that is gone.
                 let of = format!("segment {}, left out of its rollup", segment.id.0);
-                self.state.note_damage(&of, &error);
+                self.state.note_damage(of, Reach::of_sums_over(segment), &error);
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -204,7 +205,7 @@ impl RollupsSource<'_> {
             Err(error) if error.is_damage() => {
                 // Not as the rollup alone, because this stays true when that is gone.
                 let of = format!("rollup {}, left out of a coarser one", rollup.handle.number());
-                self.state.note_damage(&of, &error);
+                self.state.note_damage(of, Reach::of_rollup(rollup), &error);
                 Ok(())
             }
             other => other,

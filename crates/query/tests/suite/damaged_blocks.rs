@@ -8,24 +8,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use query::{
-    BottleneckGroup, BottleneckQuery, CriticalPathQuery, Engine, GroupBy, Incomplete, LatencyQuery, Nodes,
-    QueryError, Retired, RollupOptions, Room, State, TraceSearch, Window, identity_of, keep_rollups,
-    open_at_end, stored_among,
+    CriticalPathQuery, Engine, Nodes, QueryError, Retired, RollupOptions, Room, State, Window, identity_of,
+    keep_rollups, open_at_end, stored_among,
 };
 use span_store::{SpanStore, StoreOptions};
 use trace_model::{SpanId, SpanKind, StatusCode, TraceId, UnixNanos};
 
-use crate::checks::random_search;
-use crate::spans::{BASE, Dice, NAMES, SECOND, SERVICES, STEP, Span, request};
+use crate::asking::{Found, all_of, bottlenecks, failed_of, latency, operations, search, services, trace};
+use crate::spans::{BASE, Dice, NAMES, SECOND, SERVICES, Span, request};
 use crate::world::{World, state_of};
 
 /// Traces of the segment that is damaged, enough that blocks of each kind are blocks of the file too.
-const TRACES: u64 = 3_000;
+pub(crate) const TRACES: u64 = 3_000;
 /// Traces of the other one.
-const OTHERS: u64 = 500;
-const SPANS: u64 = 3;
+pub(crate) const OTHERS: u64 = 500;
+pub(crate) const SPANS: u64 = 3;
 
-fn spans(traces: std::ops::Range<u64>, dice: &mut Dice) -> Vec<Span> {
+pub(crate) fn spans(traces: std::ops::Range<u64>, dice: &mut Dice) -> Vec<Span> {
     let mut spans = Vec::new();
     for nth in traces {
         let mut id = [0x22; 16];
@@ -48,7 +47,7 @@ fn spans(traces: std::ops::Range<u64>, dice: &mut Dice) -> Vec<Span> {
     spans
 }
 
-fn seal(world: &mut World, spans: &[Span]) {
+pub(crate) fn seal(world: &mut World, spans: &[Span]) {
     world.deliver(request(spans));
     world.wait(100);
     world.finish_quiet();
@@ -66,118 +65,34 @@ fn stored(dir: &Path) -> (World, [Vec<Span>; 2]) {
 }
 
 /// The files of segments and rollups.
-fn tables(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn tables(dir: &Path) -> Vec<PathBuf> {
     let files = std::fs::read_dir(dir.join("rocksdb")).unwrap().map(|entry| entry.unwrap().path());
     files.filter(|path| path.extension().is_some_and(|ending| ending == "sst")).collect()
 }
 
-fn open_file(table: &Path) -> (File, u64) {
+pub(crate) fn open_file(table: &Path) -> (File, u64) {
     let file = OpenOptions::new().read(true).write(true).open(table).unwrap();
     let length = file.metadata().unwrap().len();
     (file, length)
 }
 
-fn flip(file: &File, at: u64) {
+pub(crate) fn flip(file: &File, at: u64) {
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 0x40], at).unwrap();
 }
 
-/// What there is of something, and why it may not be all.
-#[derive(Debug)]
-struct Found {
-    count: u64,
-    incomplete: Vec<Incomplete>,
-}
-
-fn search(engine: &Engine, search: &TraceSearch) -> Found {
-    let answer = engine.search(search).unwrap();
-    Found { count: answer.traces.len() as u64, incomplete: answer.incomplete }
-}
-
-fn latency(engine: &Engine) -> Found {
-    let answer = engine.latency(&LatencyQuery {
-        service: None,
-        operation: None,
-        kind: None,
-        status: None,
-        window: Window::ALL,
-        step: None,
-        quantiles: vec![0.5],
-        group_by: GroupBy::default(),
-        limit: 1_000,
-    });
-    let answer = answer.unwrap();
-    let count = answer.series.iter().map(|series| series.histogram.count()).sum();
-    Found { count, incomplete: answer.incomplete }
-}
-
-fn bottlenecks(engine: &Engine) -> Found {
-    let answer = engine.bottlenecks(&BottleneckQuery {
-        service: None,
-        operation: None,
-        window: Window::ALL,
-        group_by: BottleneckGroup::Operation,
-        faster_permille: 500,
-        limit: 10,
-    });
-    let answer = answer.unwrap();
-    Found { count: answer.traces, incomplete: answer.incomplete }
-}
-
-/// Spans of the services within a window that cuts the segments, so that they are counted row by row.
-fn services(engine: &Engine) -> Found {
-    let window = Window { start: UnixNanos(BASE), end: UnixNanos(BASE + 900 * SECOND) };
-    let (rows, incomplete) = engine.services(Some(window)).unwrap();
-    Found { count: rows.iter().map(|row| row.spans).sum(), incomplete }
-}
-
-fn operations(engine: &Engine) -> Found {
-    let (rows, incomplete) = engine.operations(SERVICES[0], None).unwrap();
-    Found { count: rows.iter().map(|row| row.spans).sum(), incomplete }
-}
-
-fn trace(engine: &Engine, id: TraceId) -> Found {
-    let none = || Found { count: 0, incomplete: engine.search(&all()).unwrap().incomplete };
-    let path = engine.critical_path(&CriticalPathQuery::of(id));
-    let answer = match engine.trace(id) {
-        Err(QueryError::Unreadable) => {
-            assert!(matches!(path, Err(QueryError::Unreadable)));
-            return none();
-        }
-        answer => answer.unwrap().unwrap(),
-    };
-    let mut walked = otlp_wire::Walked::new();
-    otlp_wire::walk(&answer.traces_data, &otlp_wire::WireLimits::STORED, &mut walked).unwrap();
-    assert_eq!(path.unwrap().unwrap().trace.len(), walked.spans.len());
-    Found { count: walked.spans.len() as u64, incomplete: answer.incomplete }
-}
-
-fn all() -> TraceSearch {
-    TraceSearch {
-        service: None,
-        operation: None,
-        kind: None,
-        status: None,
-        min_duration: None,
-        max_duration: None,
-        min_trace_duration: None,
-        max_trace_duration: None,
-        window: Window::ALL,
-        limit: 1_000,
-        ..random_search(&mut Dice(1), STEP)
-    }
-}
+/// It cuts the segments, so that spans of services are counted row by row.
+const CUT: Window = Window { start: UnixNanos(BASE), end: UnixNanos(BASE + 900 * SECOND) };
 
 /// Asks everything, and holds it to what an intact store says.
 fn ask(engine: &Engine, of_damaged: &[Span], others: &[Span], full: bool) -> Vec<Found> {
-    let by_status = TraceSearch { status: Some(StatusCode::Error), ..all() };
     let mut found = vec![
-        latency(engine),
-        search(engine, &all()),
-        search(engine, &by_status),
-        bottlenecks(engine),
-        services(engine),
+        latency(engine, Window::ALL),
+        search(engine, &all_of(Window::ALL)),
+        search(engine, &failed_of(Window::ALL)),
+        bottlenecks(engine, Window::ALL),
+        services(engine, CUT),
         operations(engine),
     ];
     found.extend(of_damaged.iter().step_by(300).map(|span| trace(engine, span.trace_id)));
@@ -212,9 +127,8 @@ fn serve(dir: &Path, of_damaged: &[Span], others: &[Span], intact: &[Found]) -> 
     open_at_end(&state, room, &mut |_, _, _| {}).unwrap();
     let found = ask(&engine, of_damaged, others, false);
     for (found, intact) in found.iter().zip(intact) {
-        let says = found.incomplete.iter().any(|why| why.reason == "damaged_segment");
         assert!(found.count <= intact.count, "{found:?} {intact:?}");
-        assert!(says || found.count == intact.count, "{found:?} {intact:?}");
+        assert!(found.says_damaged() || found.count == intact.count, "{found:?} {intact:?}");
     }
     look_up(&state, of_damaged);
     ask(&engine, of_damaged, others, false);
@@ -351,13 +265,34 @@ fn without_the_list_of_open_traces_those_are_open_that_were_not_analysed() {
 }
 
 /// A store that has a rollup, opened anew.
-fn with_rollups(dir: &Path) -> (Engine, Arc<State>, Arc<SpanStore>) {
+pub(crate) fn with_rollups(dir: &Path) -> (Engine, Arc<State>, Arc<SpanStore>) {
     let (store, segments, aside) = SpanStore::open(dir, StoreOptions::default()).unwrap();
     assert_eq!(aside, Vec::<String>::new());
     let ids = segments.iter().map(|stored| stored.handle.id()).collect();
     let (state, store) = (state_of(segments), Arc::new(store));
     state.add_stored_rollups(&store, &ids);
     (Engine::new(Arc::clone(&state), Arc::clone(&store)), state, store)
+}
+
+/// The rollup that is damaged, if one is, is of half an hour; if it can still say so.
+fn holds_of_its_time_alone(engine: &Engine) {
+    let damaged = engine.status().damaged;
+    let (is_damaged, everywhere) =
+        (!damaged.is_empty(), damaged.iter().any(|text| text.ends_with("damaged rollup meta")));
+    let later = Window { start: UnixNanos(BASE + 7_200 * SECOND), ..Window::ALL };
+    let earlier = Window { end: UnixNanos(BASE - 3_600 * SECOND), ..Window::ALL };
+    for (window, says) in [(CUT, is_damaged), (later, everywhere), (earlier, everywhere)] {
+        for found in [latency(engine, window), bottlenecks(engine, window)] {
+            assert_eq!(found.says_damaged(), says, "{window:?} {found:?}");
+        }
+    }
+    let of_spans = [
+        search(engine, &all_of(Window::ALL)),
+        search(engine, &failed_of(Window::ALL)),
+        services(engine, Window::ALL),
+        operations(engine),
+    ];
+    assert!(of_spans.iter().all(|found| !found.says_damaged()), "no rollup is read for these: {of_spans:?}");
 }
 
 #[test]
@@ -374,7 +309,7 @@ fn a_damaged_rollup_costs_its_blocks_alone_and_becomes_coarser_without_them() {
     retire(&world);
     world.store.drop_retired().unwrap();
     world.close();
-    let of_all = |engine: &Engine| [latency(engine), bottlenecks(engine)];
+    let of_all = |engine: &Engine| [latency(engine, Window::ALL), bottlenecks(engine, Window::ALL)];
     let intact = of_all(&with_rollups(dir.path()).0);
     let traces = TRACES + OTHERS + 1;
     assert_eq!(intact.each_ref().map(|found| found.count), [traces * SPANS, traces]);
@@ -384,10 +319,11 @@ fn a_damaged_rollup_costs_its_blocks_alone_and_becomes_coarser_without_them() {
         flip(&file, at);
         let (engine, ..) = with_rollups(dir.path());
         for (found, intact) in of_all(&engine).iter().zip(&intact) {
-            let says = found.incomplete.iter().any(|why| why.reason == "damaged_segment");
+            let says = found.says_damaged();
             assert!(found.count <= intact.count && (says || found.count == intact.count), "{found:?}");
         }
         of_all(&engine);
+        holds_of_its_time_alone(&engine);
         let list = engine.status().damaged;
         assert!(list.len() <= 1 && list.iter().all(|text| text.starts_with("rollup ")), "{list:?}");
         damaged = damaged.or(list.iter().any(|text| text.contains("RolledHistogramsOf")).then_some(at));
@@ -401,5 +337,10 @@ fn a_damaged_rollup_costs_its_blocks_alone_and_becomes_coarser_without_them() {
     let list = engine.status().damaged;
     assert!(list.len() == 1 && list[0].contains("left out of a coarser one"), "{list:?}");
     let coarser = of_all(&engine);
+    assert!(coarser.iter().all(Found::says_damaged), "{coarser:?}");
+    assert!(
+        !latency(&engine, Window { start: UnixNanos(BASE + 2 * 86_400 * SECOND), ..Window::ALL })
+            .says_damaged()
+    );
     assert!(coarser[0].count > OTHERS * SPANS, "the other blocks are in it: {coarser:?}");
 }

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod asking;
 mod checks;
 mod damage;
 mod damaged_blocks;
+mod damaged_elsewhere;
 mod dictionaries;
 mod keeping;
 mod listing;

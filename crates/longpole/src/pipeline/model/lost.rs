@@ -16,7 +16,7 @@ fn a_logged_request_that_cannot_be_read_is_told_and_the_others_of_its_frame_are_
     let world = world.die(false);
     let status = world.engine.status();
     assert_eq!((status.live_spans, world.counted("damaged_frames")), (3, 1));
-    let damaged = world.state.damaged.lock();
+    let damaged = world.state.damaged();
     let told = damaged.iter().any(|text| text.starts_with("log frame 1: 1 of its 3 requests cannot be read"));
     assert!(told, "{damaged:?}");
 }
