@@ -138,7 +138,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Demo(args) => demo(args),
         Command::Import(args) => {
-            let report = runtime()?.block_on(import::import(args.into()))?;
+            let report = runtime()?.block_on(import::import(args))?;
             report.write(&mut out)?;
             Ok(report.exit().into())
         }

@@ -1,12 +1,12 @@
 //! The `longpole` binary: `serve`, `demo`, `import`, and questions to a running server.
 
-pub mod client;
+mod client;
 mod command;
 mod config;
 mod copies;
-pub mod demo;
+mod demo;
 mod files;
-pub mod import;
+mod import;
 mod memory;
 mod pipeline;
 mod query_port;

@@ -19,28 +19,28 @@ const WIDE_FROM: usize = 110;
 
 /// Whose requests, over which window, ranked by what.
 #[derive(Debug, Clone, Args)]
-pub struct BottlenecksArgs {
+pub(crate) struct BottlenecksArgs {
     /// Service that the requests enter by
     #[arg(short, long, value_name = "NAME")]
-    pub service: Option<String>,
+    pub(crate) service: Option<String>,
     /// Operation that the requests enter by
     #[arg(long, value_name = "NAME")]
-    pub operation: Option<String>,
+    pub(crate) operation: Option<String>,
     /// Start of the window [default: an hour ago]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub start: Option<String>,
+    pub(crate) start: Option<String>,
     /// End of the window [default: now]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub end: Option<String>,
+    pub(crate) end: Option<String>,
     /// service or operation [default: service]
     #[arg(long, value_name = "WHAT")]
-    pub group_by: Option<String>,
+    pub(crate) group_by: Option<String>,
     /// What it would save to make it this much faster, from 0 to 1 [default: 0.5]
     #[arg(long, value_name = "FACTOR")]
-    pub what_if: Option<f64>,
+    pub(crate) what_if: Option<f64>,
     /// Server and format.
     #[command(flatten)]
-    pub target: Target,
+    pub(crate) target: Target,
 }
 
 impl BottlenecksArgs {

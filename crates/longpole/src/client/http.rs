@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a question got no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     /// The base URL is not one.
     #[error("`{0}` is not a server URL: expected something like http://127.0.0.1:16686 (plain HTTP)")]
     Url(String),
@@ -56,7 +56,7 @@ pub enum ClientError {
 
 impl ClientError {
     /// The exit code for this error.
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Url(_) | Self::Refused { status: 400, .. } => Exit::Usage,
             Self::Refused { status: 404, .. } => Exit::NotFound,
@@ -95,7 +95,7 @@ pub(crate) fn base_url(url: &str) -> Result<String, ClientError> {
 
 /// A server's API.
 #[derive(Debug, Clone)]
-pub struct Server {
+pub(crate) struct Server {
     base: String,
     agent: ureq::Agent,
 }
@@ -105,7 +105,7 @@ impl Server {
     ///
     /// # Errors
     /// If the URL is empty or asks for another protocol than HTTP.
-    pub fn new(url: &str) -> Result<Self, ClientError> {
+    pub(crate) fn new(url: &str) -> Result<Self, ClientError> {
         let base = base_url(url)?;
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -113,11 +113,6 @@ impl Server {
             .timeout_global(Some(TIMEOUT))
             .build();
         Ok(Self { base, agent: ureq::Agent::new_with_config(config) })
-    }
-
-    /// The base URL, without a slash at its end.
-    pub fn base(&self) -> &str {
-        &self.base
     }
 
     /// The answer to a question, as JSON.
@@ -207,8 +202,8 @@ mod tests {
 
     #[test]
     fn base_urls_are_forgiving_but_not_lying() {
-        assert_eq!(Server::new("http://h:1/").unwrap().base(), "http://h:1");
-        assert_eq!(Server::new("h:1").unwrap().base(), "http://h:1");
+        assert_eq!(Server::new("http://h:1/").unwrap().base, "http://h:1");
+        assert_eq!(Server::new("h:1").unwrap().base, "http://h:1");
         assert!(matches!(Server::new("https://h:1"), Err(ClientError::Url(_))));
         assert!(matches!(Server::new(" "), Err(ClientError::Url(_))));
     }

@@ -18,37 +18,37 @@ const SPREAD_FROM_WIDTH: usize = 130;
 
 /// Which operations, over which window.
 #[derive(Debug, Clone, Args)]
-pub struct LatencyArgs {
+pub(crate) struct LatencyArgs {
     /// Only this service
     #[arg(short, long, value_name = "NAME")]
-    pub service: Option<String>,
+    pub(crate) service: Option<String>,
     /// Only this operation
     #[arg(long, value_name = "NAME")]
-    pub operation: Option<String>,
+    pub(crate) operation: Option<String>,
     /// Only this kind: server, client, producer, consumer, internal, unspecified
     #[arg(long, value_name = "KIND")]
-    pub kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// Only spans with this status: ok, error, unset
     #[arg(long, value_name = "STATUS")]
-    pub status: Option<String>,
+    pub(crate) status: Option<String>,
     /// Start of the window [default: an hour ago]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub start: Option<String>,
+    pub(crate) start: Option<String>,
     /// End of the window [default: now]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub end: Option<String>,
+    pub(crate) end: Option<String>,
     /// Width of the points in time that `-o json` carries, such as 1m
     #[arg(long, value_name = "DURATION")]
-    pub step: Option<String>,
+    pub(crate) step: Option<String>,
     /// Quantiles, apart by commas [default: 0.5,0.9,0.95,0.99]
     #[arg(long, value_name = "LIST")]
-    pub quantiles: Option<String>,
+    pub(crate) quantiles: Option<String>,
     /// Any of service,operation,kind,status; what is left out is merged
     #[arg(long, value_name = "LIST")]
-    pub group_by: Option<String>,
+    pub(crate) group_by: Option<String>,
     /// Server and format.
     #[command(flatten)]
-    pub target: Target,
+    pub(crate) target: Target,
 }
 
 impl LatencyArgs {

@@ -21,18 +21,18 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-pub use bottlenecks::BottlenecksArgs;
+pub(crate) use bottlenecks::BottlenecksArgs;
 pub(crate) use http::base_url;
-pub use http::{ClientError, Server};
-pub use latency::LatencyArgs;
-pub use overview::{LiveOverview, Overview, OverviewUrls, fetch_overview, render_overview};
-pub use screen::Screen;
-pub use trace::TraceArgs;
-pub use traces::TracesArgs;
+pub(crate) use http::{ClientError, Server};
+pub(crate) use latency::LatencyArgs;
+pub(crate) use overview::{LiveOverview, OverviewUrls};
+pub(crate) use screen::Screen;
+pub(crate) use trace::TraceArgs;
+pub(crate) use traces::TracesArgs;
 
 /// How a command ended: the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// It did what was asked.
     Ok,
     /// It could not.
@@ -45,7 +45,7 @@ pub enum Exit {
 
 impl Exit {
     /// The number that the process ends with.
-    pub const fn code(self) -> u8 {
+    pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
             Self::Failure => 1,
@@ -63,7 +63,7 @@ impl From<Exit> for ExitCode {
 
 /// The commands against a running server, to be flattened into the program's own.
 #[derive(Debug, Clone, Subcommand)]
-pub enum ClientCommand {
+pub(crate) enum ClientCommand {
     /// Find traces: the slowest of a window, or the newest
     Traces(TracesArgs),
     /// Show one trace as a waterfall with its critical path
@@ -76,18 +76,18 @@ pub enum ClientCommand {
 
 /// Which server to ask and how to print its answer.
 #[derive(Debug, Clone, Args)]
-pub struct Target {
+pub(crate) struct Target {
     /// Base URL of the server
     #[arg(long, env = "LONGPOLE_SERVER", default_value = "http://127.0.0.1:16686", value_name = "URL")]
-    pub server: String,
+    pub(crate) server: String,
     /// `table` for people, `json` for programs: the API's answer as it is
     #[arg(short, long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
-    pub output: Output,
+    pub(crate) output: Output,
 }
 
 /// How an answer is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     /// Aligned, with bars.
     Table,
     /// The body of the API.
@@ -101,7 +101,7 @@ pub enum Output {
 /// # Errors
 /// If `out` cannot be written, the server cannot be reached, or it refused. [`exit_for`] gives
 /// the exit code of such an error.
-pub fn run(command: &ClientCommand, screen: &Screen, out: &mut dyn Write) -> anyhow::Result<Exit> {
+pub(crate) fn run(command: &ClientCommand, screen: &Screen, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let done = match command {
         ClientCommand::Traces(args) => traces::run(args, screen, out),
         ClientCommand::Trace(args) => trace::run(args, screen, out),
@@ -119,7 +119,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// The exit code that belongs to an error of [`run`].
-pub fn exit_for(error: &anyhow::Error) -> Exit {
+pub(crate) fn exit_for(error: &anyhow::Error) -> Exit {
     error.downcast_ref::<ClientError>().map_or(Exit::Failure, ClientError::exit)
 }
 

@@ -19,18 +19,18 @@ const LABEL_COLUMNS: usize = 11;
 
 /// Where the server listens, as it is shown.
 #[derive(Debug, Clone)]
-pub struct OverviewUrls {
+pub(crate) struct OverviewUrls {
     /// OTLP/gRPC, such as `127.0.0.1:4317`.
-    pub otlp_grpc: String,
+    pub(crate) otlp_grpc: String,
     /// OTLP/HTTP, such as `127.0.0.1:4318`.
-    pub otlp_http: String,
+    pub(crate) otlp_http: String,
     /// The API's base URL, such as `http://127.0.0.1:16686`.
-    pub http: String,
+    pub(crate) http: String,
 }
 
 /// What the summary shows, at one moment.
 #[derive(Debug, Clone)]
-pub struct Overview {
+pub(crate) struct Overview {
     traces: Vec<TraceSummary>,
     services: ServicesAnswer,
     bottlenecks: Option<BottlenecksAnswer>,
@@ -39,7 +39,7 @@ pub struct Overview {
 
 impl Overview {
     /// Spans stored.
-    pub fn spans(&self) -> u64 {
+    pub(crate) fn spans(&self) -> u64 {
         self.services.services.iter().map(|s| s.spans).sum()
     }
 
@@ -52,7 +52,7 @@ impl Overview {
 ///
 /// # Errors
 /// If the server cannot be reached or refuses.
-pub fn fetch_overview(server: &Server) -> Result<Overview, ClientError> {
+pub(crate) fn fetch_overview(server: &Server) -> Result<Overview, ClientError> {
     let window = || Params(vec![("start", WINDOW.to_owned())]);
     let mut slowest = window();
     slowest.0.push(("limit", SLOWEST.to_string()));
@@ -70,7 +70,7 @@ pub fn fetch_overview(server: &Server) -> Result<Overview, ClientError> {
 ///
 /// # Errors
 /// If `out` cannot be written.
-pub fn render_overview(
+pub(crate) fn render_overview(
     overview: &Overview,
     urls: &OverviewUrls,
     screen: &Screen,
@@ -158,7 +158,7 @@ fn write_next_steps(
 
 /// The summary as it changes: drawn over itself on a terminal, one after the other elsewhere.
 #[derive(Debug)]
-pub struct LiveOverview {
+pub(crate) struct LiveOverview {
     server: Server,
     urls: OverviewUrls,
     live: bool,
@@ -169,7 +169,7 @@ pub struct LiveOverview {
 
 impl LiveOverview {
     /// A summary of a server, not drawn yet.
-    pub fn new(server: Server, urls: OverviewUrls) -> Self {
+    pub(crate) fn new(server: Server, urls: OverviewUrls) -> Self {
         Self { server, urls, live: terminal::is_live(), rates: VecDeque::new(), last: None, drawn_lines: 0 }
     }
 
@@ -177,7 +177,7 @@ impl LiveOverview {
     ///
     /// # Errors
     /// If the server does not answer or `out` cannot be written.
-    pub fn tick(&mut self, screen: &Screen, out: &mut dyn Write) -> anyhow::Result<()> {
+    pub(crate) fn tick(&mut self, screen: &Screen, out: &mut dyn Write) -> anyhow::Result<()> {
         let mut overview = fetch_overview(&self.server)?;
         self.note_rate(Instant::now(), overview.spans());
         overview.rates = self.rates.iter().copied().collect();
@@ -190,11 +190,6 @@ impl LiveOverview {
         out.write_all(&drawn)?;
         out.flush()?;
         Ok(())
-    }
-
-    /// The next `tick` draws below what stands there, because something else was printed.
-    pub const fn keep(&mut self) {
-        self.drawn_lines = 0;
     }
 
     fn note_rate(&mut self, now: Instant, spans: u64) {

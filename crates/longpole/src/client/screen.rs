@@ -23,23 +23,24 @@ const SERVICE_COLOURS: [u8; 10] = [75, 114, 180, 141, 79, 174, 110, 150, 216, 10
 
 /// The terminal, or the lack of one, as everything is drawn for it.
 #[derive(Debug, Clone)]
-pub struct Screen {
+pub(crate) struct Screen {
     /// Columns to fill.
-    pub width: usize,
+    pub(crate) width: usize,
     /// Whether to use colour.
-    pub colour: bool,
+    pub(crate) colour: bool,
     /// The present, for `3m ago`: nanoseconds since the Unix epoch.
-    pub now_unix_nanos: u64,
+    pub(crate) now_unix_nanos: u64,
 }
 
 impl Screen {
     /// The screen that standard output is.
-    pub fn stdout() -> Self {
+    pub(crate) fn stdout() -> Self {
         Self { width: terminal::columns(), colour: terminal::wants_colour(), now_unix_nanos: now() }
     }
 
     /// Plain text of a given width, at a given time.
-    pub const fn plain(width: usize, now_unix_nanos: u64) -> Self {
+    #[cfg(test)]
+    pub(crate) const fn plain(width: usize, now_unix_nanos: u64) -> Self {
         Self { width, colour: false, now_unix_nanos }
     }
 

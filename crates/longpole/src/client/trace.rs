@@ -13,16 +13,16 @@ use super::{Exit, Output, Params, Target};
 
 /// Which trace, and how much of it.
 #[derive(Debug, Clone, Args)]
-pub struct TraceArgs {
+pub(crate) struct TraceArgs {
     /// The trace's id: 32 hex digits, or 16
     #[arg(value_name = "ID")]
-    pub trace_id: String,
+    pub(crate) trace_id: String,
     /// Show at most so many spans; the rest is counted
     #[arg(long, default_value_t = 200, value_name = "N")]
-    pub max_spans: usize,
+    pub(crate) max_spans: usize,
     /// Server and format.
     #[command(flatten)]
-    pub target: Target,
+    pub(crate) target: Target,
 }
 
 /// Asks and prints.

@@ -19,49 +19,49 @@ const SERVICES_FROM: usize = 118;
 
 /// What to look for. Durations as `250ms` or `1m30s`; times as RFC 3339, unix or `now-15m`.
 #[derive(Debug, Clone, Args)]
-pub struct TracesArgs {
+pub(crate) struct TracesArgs {
     /// Only traces with a span of this service
     #[arg(short, long, value_name = "NAME")]
-    pub service: Option<String>,
+    pub(crate) service: Option<String>,
     /// Only traces with a span of this operation
     #[arg(long, value_name = "NAME")]
-    pub operation: Option<String>,
+    pub(crate) operation: Option<String>,
     /// Kind of the span: server, client, producer, consumer, internal, unspecified
     #[arg(long, value_name = "KIND")]
-    pub kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// Status of the span: ok, error, unset
     #[arg(long, value_name = "STATUS")]
-    pub status: Option<String>,
+    pub(crate) status: Option<String>,
     /// The span (or, with no other span filter, the trace) took at least this long
     #[arg(long, value_name = "DURATION")]
-    pub min_duration: Option<String>,
+    pub(crate) min_duration: Option<String>,
     /// The span (or, with no other span filter, the trace) took at most this long
     #[arg(long, value_name = "DURATION")]
-    pub max_duration: Option<String>,
+    pub(crate) max_duration: Option<String>,
     /// The whole trace took at least this long
     #[arg(long, value_name = "DURATION")]
-    pub min_trace_duration: Option<String>,
+    pub(crate) min_trace_duration: Option<String>,
     /// The whole trace took at most this long
     #[arg(long, value_name = "DURATION")]
-    pub max_trace_duration: Option<String>,
+    pub(crate) max_trace_duration: Option<String>,
     /// Start of the window [default: an hour ago]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub start: Option<String>,
+    pub(crate) start: Option<String>,
     /// End of the window [default: now]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub end: Option<String>,
+    pub(crate) end: Option<String>,
     /// slowest or newest [default: slowest]
     #[arg(long, value_name = "ORDER")]
-    pub order: Option<String>,
+    pub(crate) order: Option<String>,
     /// How many traces, at most 1000 [default: 20]
     #[arg(short = 'n', long, value_name = "N")]
-    pub limit: Option<u32>,
+    pub(crate) limit: Option<u32>,
     /// Where the page before ended, as it said
     #[arg(long, value_name = "CURSOR", allow_hyphen_values = true)]
-    pub cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
     /// Server and format.
     #[command(flatten)]
-    pub target: Target,
+    pub(crate) target: Target,
 }
 
 impl TracesArgs {

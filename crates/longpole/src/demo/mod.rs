@@ -31,17 +31,17 @@ const LONGEST_LAG: u64 = 30 * SECONDS;
 
 /// What shop to run.
 #[derive(Debug, Clone)]
-pub struct ShopOptions {
+pub(crate) struct ShopOptions {
     /// OTLP/gRPC address of the collector: `host:port`.
-    pub endpoint: String,
+    pub(crate) endpoint: String,
     /// Where all chance comes from.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Requests to the shop per second, on average.
-    pub traces_per_second: u32,
+    pub(crate) traces_per_second: u32,
     /// How long to run; until stopped if none.
-    pub duration: Option<Duration>,
+    pub(crate) duration: Option<Duration>,
     /// How much history to send first, as fast as it is taken.
-    pub backfill: Duration,
+    pub(crate) backfill: Duration,
 }
 
 impl Default for ShopOptions {
@@ -58,19 +58,19 @@ impl Default for ShopOptions {
 
 /// What a shop has sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ShopReport {
+pub(crate) struct ShopReport {
     /// Requests to the shop.
-    pub traces: u64,
+    pub(crate) traces: u64,
     /// Spans that the collector kept.
-    pub spans: u64,
+    pub(crate) spans: u64,
     /// Batches that it took.
-    pub batches: u64,
+    pub(crate) batches: u64,
     /// Times that a batch was sent again.
-    pub retries: u64,
+    pub(crate) retries: u64,
     /// Spans that it rejected.
-    pub rejected_spans: u64,
+    pub(crate) rejected_spans: u64,
     /// Spans that could not be sent.
-    pub lost_spans: u64,
+    pub(crate) lost_spans: u64,
 }
 
 impl ShopReport {
@@ -88,7 +88,7 @@ impl ShopReport {
 ///
 /// # Errors
 /// If the endpoint is not an address. A collector that is away is waited for.
-pub async fn run_shop(options: ShopOptions, mut stop: watch::Receiver<bool>) -> Result<ShopReport> {
+pub(crate) async fn run_shop(options: ShopOptions, mut stop: watch::Receiver<bool>) -> Result<ShopReport> {
     let exporters = Service::ALL.map(|service| Exporter::start(service, &options.endpoint, stop.clone()));
     let exporters = exporters.into_iter().collect::<Result<Vec<_>>>()?;
     let began = Instant::now();

@@ -27,56 +27,39 @@ use send::{Outcome, Sender};
 use waiting::Waiting;
 
 pub(crate) use channel::{channel, is_worth_a_retry};
-pub use report::{BadLine, ImportReport};
+pub(crate) use report::ImportReport;
 
 /// Requests read ahead of what is being sent.
 const READ_AHEAD: usize = 2;
 
 /// What to import, and where to.
 #[derive(Debug, Clone, Args)]
-pub struct ImportArgs {
+pub(crate) struct ImportArgs {
     /// Files of OTLP/JSON lines or OTLP protobuf, plain, .gz or .zst; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// OTLP/gRPC address of the server: host:port, or unix:/path
     #[arg(long, default_value = "127.0.0.1:4317", value_name = "ADDR")]
-    pub endpoint: String,
+    pub(crate) endpoint: String,
     /// Requests under way at the same time
     #[arg(long, default_value_t = 16, value_name = "N")]
-    pub in_flight: usize,
-}
-
-impl From<ImportArgs> for ImportOptions {
-    fn from(args: ImportArgs) -> Self {
-        Self { endpoint: args.endpoint, files: args.files, in_flight: args.in_flight }
-    }
-}
-
-/// What [`import`] is to do.
-#[derive(Debug, Clone)]
-pub struct ImportOptions {
-    /// OTLP/gRPC address of the server: `host:port` or `unix:/path`.
-    pub endpoint: String,
-    /// Files; `-` is standard input.
-    pub files: Vec<PathBuf>,
-    /// Requests under way at the same time.
-    pub in_flight: usize,
+    pub(crate) in_flight: usize,
 }
 
 /// Sends the files' spans to the server. Bad lines are in the report, not an error.
 ///
 /// # Errors
 /// If the server cannot be reached, or stays unreachable while importing.
-pub async fn import(options: ImportOptions) -> Result<ImportReport> {
-    let bar = progress_bar(&options.files);
-    let sender = Sender::connect(&options.endpoint, Waiting::new(bar.clone())).await?;
+pub(crate) async fn import(args: ImportArgs) -> Result<ImportReport> {
+    let bar = progress_bar(&args.files);
+    let sender = Sender::connect(&args.endpoint, Waiting::new(bar.clone())).await?;
     let (found, mut next) = mpsc::channel(READ_AHEAD);
     // A thread of its own: one that waits for standard input must not hold up the end.
     let reading = std::thread::spawn({
-        let (files, bar) = (options.files.clone(), bar.clone());
+        let (files, bar) = (args.files.clone(), bar.clone());
         move || reader::read_all(&files, &bar, &found)
     });
-    let permits = Arc::new(Semaphore::new(options.in_flight.max(1)));
+    let permits = Arc::new(Semaphore::new(args.in_flight.max(1)));
     let mut collected = Collected::default();
     let mut tasks: JoinSet<Vec<Outcome>> = JoinSet::new();
     while let Some(found) = next.recv().await {
@@ -103,7 +86,7 @@ pub async fn import(options: ImportOptions) -> Result<ImportReport> {
         bail!("reading the files stopped unexpectedly after {}", collected.progress());
     }
     bar.finish_and_clear();
-    collected.finish(&options.endpoint)
+    collected.finish(&args.endpoint)
 }
 
 /// What became of one thing found in a file: an outcome for each request that was made of it.

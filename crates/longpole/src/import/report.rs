@@ -16,13 +16,13 @@ const PRINTED: usize = 20;
 
 /// A line (or a message of a protobuf file) that could not be imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadLine {
+pub(crate) struct BadLine {
     /// The file as it was named.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Line, or message of a protobuf file, from 1.
-    pub line: u64,
+    pub(crate) line: u64,
     /// What was wrong.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 impl fmt::Display for BadLine {
@@ -33,29 +33,29 @@ impl fmt::Display for BadLine {
 
 /// What an import came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ImportReport {
+pub(crate) struct ImportReport {
     /// Requests that the server took.
-    pub requests: u64,
+    pub(crate) requests: u64,
     /// Spans in them that the server kept.
-    pub spans: u64,
+    pub(crate) spans: u64,
     /// Spans in them that the server rejected.
-    pub rejected_spans: u64,
+    pub(crate) rejected_spans: u64,
     /// The server's words on rejected spans, with the first place they were said about.
-    pub rejections: Vec<BadLine>,
+    pub(crate) rejections: Vec<BadLine>,
     /// The first bad lines, in the order they were met.
-    pub bad_lines: Vec<BadLine>,
+    pub(crate) bad_lines: Vec<BadLine>,
     /// How many bad lines there were.
-    pub bad_line_count: u64,
+    pub(crate) bad_line_count: u64,
     /// Files that could not be opened, and why.
-    pub unopened: Vec<String>,
+    pub(crate) unopened: Vec<String>,
     /// How many of them are not there.
-    pub absent_files: usize,
+    pub(crate) absent_files: usize,
 }
 
 impl ImportReport {
     /// How the command ends: well if everything was imported, with [`Exit::NotFound`] if all that is wrong is that files
     /// are not there.
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         let is_read = self.bad_line_count == 0 && self.rejected_spans == 0;
         match (is_read, self.unopened.len()) {
             (true, 0) => Exit::Ok,
@@ -68,7 +68,7 @@ impl ImportReport {
     ///
     /// # Errors
     /// If `out` cannot be written.
-    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         for bad in self.bad_lines.iter().take(PRINTED) {
             writeln!(out, "{bad}")?;
         }

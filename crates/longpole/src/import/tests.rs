@@ -14,7 +14,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::reader::{Encoding, decompressed, read_messages};
-use super::{ImportOptions, import};
+use super::{ImportArgs, import};
 use crate::client::Exit;
 
 const LINE: &str = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"a"}}]},"scopeSpans":[{"spans":[{"traceId":"4bf92f3577b34da6a3ce929d0e0e4736","spanId":"00f067aa0ba902b7","name":"x","kind":2,"startTimeUnixNano":"1","endTimeUnixNano":"2"}]}]}]}"#;
@@ -171,7 +171,7 @@ async fn an_import_retries_reports_and_goes_on_after_bad_lines() {
     std::fs::write(&lines, format!("{LINE}\nnot json\n{LINE}\n")).unwrap();
     std::fs::write(&binary, framed(&[request(5).encode_to_vec(), b"\x0a\x7f".to_vec()])).unwrap();
     let files = vec![lines.clone(), folder.path().join("missing"), binary.clone()];
-    let report = import(ImportOptions { endpoint, files, in_flight: 3 }).await.unwrap();
+    let report = import(ImportArgs { endpoint, files, in_flight: 3 }).await.unwrap();
     task.abort();
 
     assert_eq!((report.requests, report.spans, report.rejected_spans), (3, 4, 3));
@@ -190,8 +190,8 @@ async fn an_import_retries_reports_and_goes_on_after_bad_lines() {
 
 #[tokio::test]
 async fn nobody_there_is_said_at_once() {
-    let options = ImportOptions { endpoint: "127.0.0.1:1".to_owned(), files: Vec::new(), in_flight: 1 };
-    assert!(import(options).await.unwrap_err().to_string().contains("longpole serve"));
+    let args = ImportArgs { endpoint: "127.0.0.1:1".to_owned(), files: Vec::new(), in_flight: 1 };
+    assert!(import(args).await.unwrap_err().to_string().contains("longpole serve"));
 }
 
 #[tokio::test]
@@ -206,11 +206,11 @@ async fn a_socket_is_an_address_too_and_files_that_are_not_there_end_as_such() {
     let lines = folder.path().join("a.jsonl");
     std::fs::write(&lines, LINE).unwrap();
     let endpoint = format!("unix:{}", path.display());
-    let options = ImportOptions { endpoint, files: vec![lines], in_flight: 1 };
-    assert_eq!(import(options.clone()).await.unwrap().requests, 1);
+    let args = ImportArgs { endpoint, files: vec![lines], in_flight: 1 };
+    assert_eq!(import(args.clone()).await.unwrap().requests, 1);
     assert_eq!(server.0.lock().unwrap().1, 1);
 
-    let missing = ImportOptions { files: vec![folder.path().join("missing")], ..options };
+    let missing = ImportArgs { files: vec![folder.path().join("missing")], ..args };
     let report = import(missing).await.unwrap();
     task.abort();
     assert_eq!((report.bad_line_count, report.exit()), (0, Exit::NotFound));
