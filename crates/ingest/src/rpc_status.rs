@@ -30,15 +30,22 @@ pub(crate) fn json(refused: &Refused) -> String {
     status.to_string()
 }
 
-/// Whole seconds for `Retry-After`: one at least, and rounded up more often the nearer the next is, so that clients
-/// spread out as the wait itself does.
+/// The least that is drawn from for `Retry-After`: between one second and two.
+const SECONDS_DRAWN_MIN: Duration = Duration::from_millis(1_500);
+
+/// Whole seconds for `Retry-After`: rounded up more often the nearer the next is, so that they are the wait on average and
+/// clients spread out as the wait itself does. The header cannot say less than a second: with a short wait half of the
+/// clients come back after one, half after two.
 pub(crate) fn retry_after_seconds(wait: Duration) -> u64 {
+    let wait = wait.max(SECONDS_DRAWN_MIN);
     let up = rand::random_range(0..1_000) < wait.subsec_millis();
-    (wait.as_secs() + u64::from(up)).max(1)
+    wait.as_secs() + u64::from(up)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use tonic_types::StatusExt;
 
     use super::*;
@@ -64,12 +71,33 @@ mod tests {
         }
     }
 
-    #[test]
-    fn seconds_are_whole_and_never_zero() {
-        assert_eq!(retry_after_seconds(Duration::from_millis(100)), 1);
-        for _ in 0..100 {
-            assert!([2, 3].contains(&retry_after_seconds(Duration::from_millis(2_500))));
+    /// How often each number of seconds is drawn for a wait of so many milliseconds, of 4,000 times.
+    fn drawn(millis: u64) -> BTreeMap<u64, u64> {
+        let mut drawn = BTreeMap::new();
+        for _ in 0..4_000 {
+            *drawn.entry(retry_after_seconds(Duration::from_millis(millis))).or_default() += 1;
         }
-        assert_eq!(retry_after_seconds(Duration::from_secs(30)), 30);
+        drawn
+    }
+
+    #[test]
+    fn short_waits_spread_over_the_first_two_seconds() {
+        for millis in [0, 100, 999, 1_000, 1_499] {
+            let drawn = drawn(millis);
+            assert!(drawn.keys().eq(&[1, 2]), "{millis} ms: {drawn:?}");
+            assert!(drawn.values().all(|times| (1_600..=2_400).contains(times)), "{millis} ms: {drawn:?}");
+        }
+    }
+
+    #[test]
+    fn longer_waits_are_kept_on_average() {
+        for (millis, low) in [(1_750, 1), (2_500, 2), (29_250, 29), (35_900, 35)] {
+            let drawn = drawn(millis);
+            assert!(drawn.keys().eq(&[low, low + 1]), "{millis} ms: {drawn:?}");
+            let sum: u64 = drawn.iter().map(|(seconds, times)| seconds * times).sum();
+            let mean = sum * 1_000 / 4_000;
+            assert!(mean.abs_diff(millis) <= 60, "{millis} ms: {mean} on average");
+        }
+        assert!(drawn(30_000).keys().eq(&[30]));
     }
 }
