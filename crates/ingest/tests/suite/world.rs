@@ -31,7 +31,7 @@ pub(crate) struct World {
     pub(crate) counters: Arc<IngestCounters>,
     pub(crate) log: Arc<Log>,
     stop: watch::Sender<bool>,
-    servers: tokio::task::JoinSet<std::io::Result<()>>,
+    servers: tokio::task::JoinSet<()>,
 }
 
 /// What the tests do to the log.
