@@ -69,6 +69,7 @@ fn a_torn_end_of_the_log_costs_no_more_than_itself() {
     OpenOptions::new().write(true).open(&wal).unwrap().set_len(length - 7).unwrap();
     server.start_again().unwrap();
     check_all(&server, early).unwrap();
+    check_torn_end_is_said(&server.api(), &wal).unwrap();
 
     // What was lost can be sent again, and counts once.
     server.exporter().unwrap().deliver(&request(&traces.concat())).unwrap();
@@ -111,6 +112,20 @@ fn two_servers_never_share_a_store() {
     let _ = child.wait();
     assert!(!ended.unwrap().success());
     assert_eq!(server.api().get("/healthz", "*/*").unwrap().status, 200);
+}
+
+/// In the status, by file and frame, and as a counter; and nowhere as damage.
+fn check_torn_end_is_said(api: &Api, wal: &Path) -> Result<()> {
+    let status = api.json("/api/v1/status")?;
+    let said = status["store"]["torn_log_end"].as_str().context("nothing is said")?;
+    let file = wal.file_name().context("no name")?.to_string_lossy();
+    ensure!(said.contains(&format!("of {file} after frame ")), "{said}");
+    ensure!(status["counters"]["torn_log_ends"] == 1, "{}", status["counters"]);
+    ensure!(status["damaged"].as_array().is_some_and(Vec::is_empty), "{}", status["damaged"]);
+    let metrics = api.get("/metrics", "text/plain")?;
+    ensure!(String::from_utf8_lossy(&metrics.body).contains("longpole_torn_log_ends_total 1"));
+    ensure!(api.get("/readyz", "*/*")?.status == 200);
+    Ok(())
 }
 
 fn some_traces(rng: &mut StdRng, count: usize) -> Vec<Vec<Sent>> {

@@ -245,6 +245,7 @@ pub(crate) fn status() -> StatusAnswer {
         open_traces: 1,
         open_spans: 3,
         reopened: 1,
+        torn_log_end: Some("the log ends torn".into()),
         disk: query::DiskStatus { free: 900, total: 1_000, free_min: 50, ballast: 20, state: "ok" },
         counters: vec![("late_spans", 7)],
         housekeeping: housekeeping(),

@@ -363,6 +363,7 @@ fn status() -> Value {
         ("bytes_last_day", integer()),
         ("oldest_unix_nano", nullable(instant())),
         ("reopened", integer()),
+        ("torn_log_end", nullable(string())),
     ]);
     let disk = object([
         ("state", string()),

@@ -371,6 +371,8 @@ pub struct StatusAnswer {
     pub open_spans: u64,
     /// How often the database was closed and opened again to get over an error.
     pub reopened: u64,
+    /// Where the log ended torn when the store was opened, in words; `None` if it did not.
+    pub torn_log_end: Option<String>,
     /// Room on the disk.
     pub disk: DiskStatus,
     /// Counters by name: outcomes that are worth knowing.

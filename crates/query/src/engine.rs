@@ -264,6 +264,7 @@ impl Engine {
             open_traces,
             open_spans,
             reopened: size.reopened,
+            torn_log_end: self.store.torn_log_end().map(str::to_owned),
             disk: *state.disk.lock(),
             counters: vec![
                 ("spans", read(&counters.spans)),
@@ -272,6 +273,7 @@ impl Engine {
                 ("seals", read(&counters.seals)),
                 ("damaged_frames", read(&counters.damaged_frames)),
                 ("lost_frames", read(&counters.lost_frames)),
+                ("torn_log_ends", u64::from(self.store.torn_log_end().is_some())),
                 ("refused_requests", read(&counters.refused_requests)),
                 ("disk_full", read(&counters.disk_full)),
                 ("segments_dropped_for_room", read(&counters.dropped_for_room)),

@@ -36,13 +36,13 @@ pub(crate) fn open(dir: &Path, cache: &Cache, options: &StoreOptions) -> Result<
         let kept = keep_log_files(dir, &scan);
         damaged.extend(places.into_iter().map(|place| format!("{place}; {kept}")));
     }
-    tell_torn_end(&scan);
+    let torn_end = torn_end(&scan);
     let mut taken_out: Vec<u64> = Vec::new();
     loop {
         let error = match open_rocks(dir, cache, opening) {
             Ok(db) => {
                 let last_frame = scan.last_frame.unwrap_or(0);
-                return Ok(Opened { db, opening, damaged, last_frame, next_segment: 0 });
+                return Ok(Opened { db, opening, damaged, torn_end, last_frame, next_segment: 0 });
             }
             Err(StoreError::Rocks(error)) => error,
             Err(other) => return Err(other),
@@ -88,16 +88,17 @@ fn is_about_log(reason: &str) -> bool {
 }
 
 /// What a crash leaves of a write under way is no damage, and is told all the same: nothing else knows of it.
-fn tell_torn_end(scan: &Scan) {
-    if let Some(end) = scan.end().filter(|end| end.torn) {
-        tracing::warn!(
-            "the log ends torn at byte {} of {}{}: a frame that was being written then was not acknowledged, unless \
-             the machine itself stopped under durability process",
-            end.offset,
-            end.file,
-            after(end)
-        );
-    }
+fn torn_end(scan: &Scan) -> Option<String> {
+    let end = scan.end().filter(|end| end.torn)?;
+    let text = format!(
+        "the log ends torn at byte {} of {}{}: a frame that was being written then was not acknowledged, unless the \
+         machine itself stopped under durability process",
+        end.offset,
+        end.file,
+        after(end)
+    );
+    tracing::warn!("{text}");
+    Some(text)
 }
 
 /// Damaged places of the log, if they are more than the torn end that any crash may leave.

@@ -37,6 +37,8 @@ pub(crate) struct Opened {
     /// How it was opened. While a hole is in its log, there is no opening it in another way.
     pub(crate) opening: Opening,
     pub(crate) damaged: Vec<String>,
+    /// Where the log ends torn, if it does.
+    pub(crate) torn_end: Option<String>,
     /// The greatest frame number that anything on disk names.
     pub(crate) last_frame: u64,
     /// Segments below this were set aside; their numbers are not used again.

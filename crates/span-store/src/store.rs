@@ -112,6 +112,7 @@ pub struct SpanStore {
     pub(crate) switch: Mutex<()>,
     pub(crate) rollups: Rollups,
     completed_dictionaries: Vec<u32>,
+    torn_log_end: Option<String>,
     next_segment: AtomicU32,
     sealed_seq: AtomicU64,
     /// Frames from here on were written by this process.
@@ -174,6 +175,7 @@ impl SpanStore {
             switch: Mutex::default(),
             rollups,
             completed_dictionaries: Vec::new(),
+            torn_log_end: opened.torn_end,
             next_segment: AtomicU32::new(loaded.next_segment.max(opened.next_segment)),
             sealed_seq: AtomicU64::new(sealed),
             first_seq,
@@ -181,6 +183,12 @@ impl SpanStore {
         store.begin_generation()?;
         store.completed_dictionaries = store.complete_dictionaries();
         Ok((store, segments, damaged))
+    }
+
+    /// Where the log ended torn when the store was opened: which byte of which file, and after which frame. That is no
+    /// damage: a crash leaves it of a write that was not acknowledged.
+    pub fn torn_log_end(&self) -> Option<&str> {
+        self.torn_log_end.as_deref()
     }
 
     /// Writes requests as one frame. They are acknowledged-durable when this returns.

@@ -34,7 +34,7 @@ fn a_whole_store_says_nothing() {
     let found = open(dir.path());
     assert_eq!(found.frames, (SEALED + 1..=LAST).collect());
     assert_eq!((found.lost.len(), found.segments.len()), (0, SEGMENTS as usize));
-    assert_eq!(found.damaged, Vec::<String>::new());
+    assert_eq!((found.damaged, found.torn_log_end), (Vec::<String>::new(), None));
 }
 
 #[test]
@@ -98,6 +98,13 @@ fn a_damaged_last_frame_is_named_and_a_torn_one_is_no_damage() {
         file.set_len(length - back).unwrap();
         let found = open(torn.path());
         assert_eq!((found.frames.last(), found.damaged.len()), (Some(&29), 0), "{found:?}");
+        let said = found.torn_log_end.unwrap();
+        let name = log.file_name().unwrap().to_str().unwrap();
+        assert!(said.contains(&format!("of {name} after frame 29:")), "{said}");
+        // Where the record begins that is not whole.
+        let at: u64 =
+            said.split_once("at byte ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok()).unwrap();
+        assert!((length - 3_200..=length - back).contains(&at), "{said}");
     }
 }
 

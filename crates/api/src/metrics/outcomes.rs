@@ -10,6 +10,10 @@ const HELP: &[(&str, &str)] = &[
     ("seals", "Segments sealed."),
     ("damaged_frames", "Log frames found damaged at the start."),
     ("lost_frames", "Log frames that had been written and were gone at the start."),
+    (
+        "torn_log_ends",
+        "Ends of the log found torn at the start, which is what a crash leaves of a write under way.",
+    ),
     ("refused_requests", "Requests that had been read and that the log did not take."),
     ("disk_full", "Times that the disk became too full to take spans."),
     ("segments_dropped_for_room", "Segments dropped before their time on a full disk."),

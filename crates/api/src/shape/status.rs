@@ -15,7 +15,7 @@ use crate::BuildInfo;
 pub(crate) struct Status<'a> {
     build: Build<'a>,
     uptime_nanos: u64,
-    store: Store,
+    store: Store<'a>,
     disk: Disk,
     open: Open,
     housekeeping: HousekeepingShape,
@@ -32,7 +32,7 @@ struct Build<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Store {
+struct Store<'a> {
     segments: u64,
     partitions: u64,
     sealed_spans: u64,
@@ -42,6 +42,7 @@ struct Store {
     bytes_last_day: u64,
     oldest_unix_nano: Option<Text<u64>>,
     reopened: u64,
+    torn_log_end: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,8 +83,8 @@ impl<'a> Status<'a> {
     }
 }
 
-impl From<&StatusAnswer> for Store {
-    fn from(status: &StatusAnswer) -> Self {
+impl<'a> From<&'a StatusAnswer> for Store<'a> {
+    fn from(status: &'a StatusAnswer) -> Self {
         Self {
             segments: status.segments,
             partitions: status.partitions,
@@ -94,6 +95,7 @@ impl From<&StatusAnswer> for Store {
             bytes_last_day: status.bytes_last_day,
             oldest_unix_nano: status.oldest.map(|at| Text(at.0)),
             reopened: status.reopened,
+            torn_log_end: status.torn_log_end.as_deref(),
         }
     }
 }
@@ -111,7 +113,8 @@ mod tests {
         let wanted = json!({
             "build": {"version": "0.1.0", "commit": null}, "uptime_nanos": 5,
             "store": {"segments": 2, "partitions": 1, "sealed_spans": 10, "live_spans": 3, "stored_bytes": 4096,
-                "log_bytes": 512, "bytes_last_day": 4096, "oldest_unix_nano": "1700000000000000000", "reopened": 1},
+                "log_bytes": 512, "bytes_last_day": 4096, "oldest_unix_nano": "1700000000000000000", "reopened": 1,
+                "torn_log_end": "the log ends torn"},
             "disk": {"state": "ok", "free_bytes": 900, "total_bytes": 1000, "free_min_bytes": 50,
                 "ballast_bytes": 20},
             "open": {"traces": 1, "spans": 3},

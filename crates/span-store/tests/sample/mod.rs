@@ -70,6 +70,7 @@ pub(crate) struct Found {
     pub(crate) lost: BTreeSet<u64>,
     pub(crate) segments: BTreeSet<u32>,
     pub(crate) damaged: Vec<String>,
+    pub(crate) torn_log_end: Option<String>,
 }
 
 pub(crate) fn open(dir: &Path) -> Found {
@@ -100,7 +101,8 @@ pub(crate) fn open(dir: &Path) -> Found {
         .filter(|stored| (0..8).all(|block| matches!(stored.handle.get(Key::Chunk(block)), Ok(Some(_)))))
         .map(|stored| stored.handle.id().0)
         .collect();
-    Found { frames, lost, segments, damaged }
+    let torn_log_end = store.torn_log_end().map(str::to_owned);
+    Found { frames, lost, segments, damaged, torn_log_end }
 }
 
 pub(crate) fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
