@@ -88,7 +88,7 @@ pub(crate) fn trace() -> TraceAnswer {
         next: None,
         state: TraceState::Open,
         anomalies: vec![Anomaly { kind: AnomalyKind::MissingParent, span_id: span_id() }],
-        anomaly_counts: [1, 0, 0, 0, 0, 0, 0, 0],
+        anomaly_counts: [1, 0, 0, 0, 0, 0, 0, 0, 0],
         incomplete: vec![Incomplete { reason: "trace_open", detail: "spans may still come".into() }],
         pass: None,
     }

@@ -179,8 +179,8 @@ pub struct TraceAnswer {
     pub state: TraceState,
     /// What was odd about it, the first of it where there is much. Told on the first page.
     pub anomalies: Vec<Anomaly>,
-    /// How many spans each kind of anomaly concerns, in the order of [`AnomalyKind::ALL`](trace_model::AnomalyKind::ALL).
-    pub anomaly_counts: [u64; 8],
+    /// How many spans each kind of anomaly concerns.
+    pub anomaly_counts: crate::AnomalyCounts,
     /// Empty if the answer is complete.
     pub incomplete: Vec<Incomplete>,
     /// Held until the answer is written, if it is a large one.

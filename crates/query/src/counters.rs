@@ -13,6 +13,10 @@ pub struct Counters {
     pub duplicates: AtomicU64,
     /// Spans for traces that had been finished.
     pub late: AtomicU64,
+    /// Spans that start more than a minute after they came.
+    pub ahead_of_clock: AtomicU64,
+    /// Spans that ended more than a minute before they came.
+    pub behind_clock: AtomicU64,
     /// Segments sealed.
     pub seals: AtomicU64,
     /// Log frames found damaged at start.

@@ -46,11 +46,13 @@ pub enum AnomalyKind {
     EndBeforeStart,
     /// A second span without a parent.
     SecondRoot,
+    /// The span ends before its parent starts: their clocks disagree. It has no part of its parent's time.
+    BeforeParent,
 }
 
 impl AnomalyKind {
     /// All kinds, in the order of their discriminants.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::MissingParent,
         Self::SelfParent,
         Self::Cycle,
@@ -59,6 +61,7 @@ impl AnomalyKind {
         Self::SharedId,
         Self::EndBeforeStart,
         Self::SecondRoot,
+        Self::BeforeParent,
     ];
 
     /// The kind in `snake_case`, as the API and the metrics say it.
@@ -72,10 +75,11 @@ impl AnomalyKind {
             Self::SharedId => "shared_id",
             Self::EndBeforeStart => "end_before_start",
             Self::SecondRoot => "second_root",
+            Self::BeforeParent => "before_parent",
         }
     }
 
-    const fn bit(self) -> u8 {
+    const fn bit(self) -> u16 {
         1 << self as u8
     }
 }
@@ -104,7 +108,7 @@ pub struct Trace {
     roots: Vec<u32>,
     primary: u32,
     end: UnixNanos,
-    anomalies: u8,
+    anomalies: u16,
     in_order: bool,
 }
 
@@ -139,6 +143,10 @@ impl Trace {
         }
         for span in spans.iter().filter(|span| span.end < span.start) {
             found.push(Anomaly { kind: AnomalyKind::EndBeforeStart, span_id: span.span_id });
+        }
+        if !in_order {
+            // Spans are sorted by start, so that otherwise none begins before its parent.
+            found.extend(before_parents(&spans, &parents));
         }
         let end = spans.iter().map(|span| span.end.max(span.start)).max().unwrap_or_default();
         let anomalies = found.iter().fold(0, |bits, anomaly| bits | anomaly.kind.bit());
@@ -215,6 +223,16 @@ impl Trace {
     pub fn duration(&self) -> NanoDuration {
         self.end().since(self.start())
     }
+}
+
+/// The spans that are over before their parent starts.
+fn before_parents<'a>(spans: &'a [SpanNode], parents: &'a [u32]) -> impl Iterator<Item = Anomaly> + 'a {
+    let early = move |(span, parent): &(&SpanNode, &u32)| {
+        spans.get(**parent as usize).is_some_and(|parent| span.end.max(span.start) < parent.start)
+    };
+    let anomaly =
+        |(span, _): (&SpanNode, _)| Anomaly { kind: AnomalyKind::BeforeParent, span_id: span.span_id };
+    spans.iter().zip(parents).filter(early).map(anomaly)
 }
 
 fn primary_root(spans: &[SpanNode], roots: &[u32]) -> u32 {

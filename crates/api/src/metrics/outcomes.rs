@@ -7,6 +7,15 @@ const HELP: &[(&str, &str)] = &[
     ("spans", "Distinct spans."),
     ("duplicate_spans", "Spans that had come before."),
     ("late_spans", "Spans of traces that had been finished."),
+    (
+        "spans_ahead_of_clock",
+        "Spans that start more than a minute after they came: their clock is ahead of Longpole's.",
+    ),
+    (
+        "spans_behind_clock",
+        "Spans that ended more than a minute before they came: they were sent late, or their clock is behind \
+         Longpole's.",
+    ),
     ("seals", "Segments sealed."),
     ("damaged_frames", "Log frames found damaged at the start."),
     ("lost_frames", "Log frames that had been written and were gone at the start."),
@@ -51,6 +60,10 @@ const HELP: &[(&str, &str)] = &[
     ),
     ("anomaly_end_before_start", "Spans that end before they start, at every analysis of their trace."),
     ("anomaly_second_root", "Spans without a parent beside their trace's first, at every analysis of it."),
+    (
+        "anomaly_before_parent",
+        "Spans that end before their parent starts, so that clocks disagree, at every analysis of their trace.",
+    ),
 ];
 
 /// An outcome as a counter. One that has no sentence yet is shown with none.

@@ -14,13 +14,12 @@ use span_store::SpanStore;
 use trace_assemble::{ByTrace, OpenAtCut, OpenTrace, Phase};
 use trace_model::{NanoDuration, TraceId, UnixNanos};
 
+use super::clocks::{CLOCK_SLACK, OffClock};
 use super::committer::{Committed, Waiting};
 use super::finishing::Finishing;
 use super::repeats::Repeats;
 use super::{Clock, SealOptions, recovery};
 
-/// How far a client's clock may be ahead: a span cannot be stored from longer before it began than this.
-const CLOCK_SLACK: NanoDuration = NanoDuration::from_secs(60);
 /// Batches after which a segment is cut, whatever their bytes: each costs every query a little.
 const BATCHES_MAX: usize = 32_768;
 /// What a span counts at least towards a segment, bytes: its row and its part of what sealing builds, which short spans
@@ -164,7 +163,10 @@ impl Assembling {
             }
         }
         self.latest_arrival = self.latest_arrival.max(batch.arrival);
+        let off = OffClock::of(batch.rows.iter().map(|row| &row.node), batch.arrival);
         let counters = &self.state.counters;
+        self.state.count(&counters.ahead_of_clock, off.ahead);
+        self.state.count(&counters.behind_clock, off.behind);
         self.state.count(&counters.spans, batch.rows.len() as u64);
         self.state.count(&counters.duplicates, repeated.len() as u64);
         self.state.count(&counters.late, late);

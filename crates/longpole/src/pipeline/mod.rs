@@ -9,6 +9,7 @@
 
 mod assembling;
 mod clock;
+mod clocks;
 mod committer;
 mod finishing;
 mod guard;

@@ -116,6 +116,26 @@ fn the_primary_root_is_the_earliest_true_root() {
 }
 
 #[test]
+fn a_span_that_is_over_before_its_parent_starts_is_reported() {
+    // 2 and 5 are over too early, 3 only begins too early, 4 is late, and 6 ends before it starts, but within its parent.
+    let (trace, found) = of(&[
+        span(1, 0, 50, 90),
+        span(2, 1, 10, 49),
+        span(3, 1, 20, 50),
+        span(4, 1, 91, 95),
+        span(5, 4, 60, 70),
+        span(6, 1, 60, 5),
+    ]);
+    let early = [
+        (AnomalyKind::EndBeforeStart, id(6)),
+        (AnomalyKind::BeforeParent, id(2)),
+        (AnomalyKind::BeforeParent, id(5)),
+    ];
+    assert_eq!(found, early);
+    assert!(trace.has_anomaly(AnomalyKind::BeforeParent));
+}
+
+#[test]
 fn a_span_that_ends_before_it_starts_is_reported() {
     let (trace, found) = of(&[span(1, 0, 60, 50)]);
     assert_eq!(found, [(AnomalyKind::EndBeforeStart, id(1))]);
