@@ -66,9 +66,10 @@ fn corpus(root: &Path, name: &str) -> Vec<Vec<u8>> {
 ///
 /// # Panics
 /// If the target does; then the seed and the input are printed and the input is written to a file. Also if a drawn
-/// input is refused, or if no mutated one is taken or none is refused: then the target proves nothing.
+/// input is refused, if there is no corpus, or if no mutated one is taken or none is refused: then the target proves nothing.
 pub fn drive(target: &Target, corpus_root: &Path) {
     let corpus = corpus(corpus_root, target.name);
+    assert!(!corpus.is_empty(), "{}: no corpus below {}", target.name, corpus_root.display());
     for input in &corpus {
         run_one(target, input, "an input of the corpus");
     }
@@ -78,13 +79,13 @@ pub fn drive(target: &Target, corpus_root: &Path) {
         let seed = SEED ^ nth;
         let mut dice = Dice::new(seed);
         let what = format!("input {nth}, seed {seed:#x}");
-        let from_corpus = !corpus.is_empty() && dice.one_in(2);
+        let from_corpus = dice.one_in(2);
         let base = if from_corpus { corpus[dice.below(corpus.len())].clone() } else { draw(&mut dice) };
         if !from_corpus && dice.one_in(8) {
             assert!(run_one(target, &base, &what), "{}: {what} is valid and was refused", target.name);
             continue;
         }
-        let other = if corpus.is_empty() { &[][..] } else { &corpus[dice.below(corpus.len())] };
+        let other = &corpus[dice.below(corpus.len())];
         let input = mutate(base, target.shape, other, &mut dice);
         let counter = if run_one(target, &input, &what) { &mut taken } else { &mut refused };
         *counter += 1;

@@ -1,4 +1,4 @@
-//! Fuzz targets: every parser that reads bytes from outside or from disk, each as a plain function over bytes.
+//! Fuzz targets: parsers that read bytes from outside or from disk, each as a plain function over bytes.
 //!
 //! A target panics if the parser breaks a promise (it panics itself, differs from its oracle, takes memory on the
 //! word of a number, or reads back something else than it wrote), and says whether the parser took the input.
@@ -7,7 +7,7 @@
 //! in `corpus/` and of inputs that are drawn valid. `guided/` gives the same functions to libFuzzer, for as long as
 //! one likes, and grows the corpus: see `make fuzz`.
 //!
-//! The parsers of `span-store` and `api` have their targets in their own tests, which use the same driver, because
+//! The parsers of `span-store`, `query` and `api` have their targets in their own tests, which use the same driver, because
 //! those crates bring RocksDB with them.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "this package is a test")]
 

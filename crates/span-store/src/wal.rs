@@ -300,10 +300,13 @@ fn skip_varint(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    fn batch(sequence: u64, frame: u64, size: usize) -> Vec<u8> {
+    pub(super) fn batch(sequence: u64, frame: u64, size: usize) -> Vec<u8> {
         let mut out = sequence.to_le_bytes().to_vec();
         out.extend_from_slice(&1_u32.to_le_bytes());
         out.extend_from_slice(&[5, 9, 8]);
@@ -312,12 +315,12 @@ mod tests {
         out
     }
 
-    fn mask(crc: u32) -> u32 {
+    pub(super) fn mask(crc: u32) -> u32 {
         crc.rotate_right(15).wrapping_add(0xa282_ead8)
     }
 
     /// Writes a record as RocksDB does.
-    fn put(file: &mut Vec<u8>, mut record: &[u8]) {
+    pub(super) fn put(file: &mut Vec<u8>, mut record: &[u8]) {
         let mut first = true;
         loop {
             let room = BLOCK - file.len() % BLOCK;

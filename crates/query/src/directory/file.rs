@@ -80,7 +80,8 @@ impl FileRun {
         let (head, sum) = head.split_at(HEADER + segments * 4);
         let blocks = u64_at(head, 16).div_ceil(ENTRIES as u64);
         let data = head.len() as u64 + 8;
-        if xxh3_64(head) != u64_at(sum, 0) || file.metadata()?.len() != data + blocks * BLOCK as u64 {
+        let length = blocks.checked_mul(BLOCK as u64).and_then(|blocks| blocks.checked_add(data));
+        if xxh3_64(head) != u64_at(sum, 0) || length != Some(file.metadata()?.len()) {
             return Err(damaged());
         }
         let mut run = Self {
@@ -172,6 +173,9 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {
