@@ -94,6 +94,12 @@ fn what_was_counted_stays_when_spans_go() {
             ensure!(freed["last_unix_nano"].is_string() && freed["bytes"].as_u64() > Some(0), "{status}");
             let rollups = &status["housekeeping"]["rollups"]["minute"];
             ensure!(rollups["spans"].as_u64() >= freed["spans"].as_u64(), "{status}");
+            if round == 0 {
+                // In this process everything that was sent is kept or was freed.
+                let kept = |what: &str| status["store"][what].as_u64().unwrap_or(0);
+                let here = kept("sealed_spans") + kept("live_spans") + freed["spans"].as_u64().unwrap_or(0);
+                ensure!(here == sent.iter().map(Vec::len).sum::<usize>() as u64, "{here}: {status}");
+            }
             Ok(())
         };
         eventually("a partition goes", PATIENCE, gone).unwrap();

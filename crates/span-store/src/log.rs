@@ -157,3 +157,90 @@ fn frame(
     }
     Ok(outcome)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use prost::Message as _;
+    use segment::{BuildError, Key, SegmentMeta};
+    use trace_model::UnixNanos;
+
+    use super::*;
+    use crate::{SpanStore, StoreOptions};
+
+    const GENERATIONS: u64 = 20;
+    /// Frames of a third of a generation's bytes.
+    const FRAMES: u64 = GENERATIONS * 3;
+
+    /// Asserts that no byte of any generation was ever flushed: what a flush takes leaves the memtable. How many there are.
+    fn all_in_memtables(store: &SpanStore) -> usize {
+        let generations: Vec<Generation> = store.log.lock().generations.iter().cloned().collect();
+        let db = store.db.get().unwrap();
+        for generation in &generations {
+            let family = db.cf_handle(&generation.family).unwrap();
+            let said = |name: &str| db.property_int_value_cf(&family, name).unwrap().unwrap();
+            let frames = match (generation.first_seq, generation.last_seq) {
+                (Some(first), Some(last)) => last - first + 1,
+                _ => 0,
+            };
+            let kept = said("rocksdb.num-entries-active-mem-table");
+            assert_eq!((kept, said("rocksdb.num-immutable-mem-table")), (frames, 0), "{generation:?}");
+        }
+        let files = db.live_files().unwrap();
+        assert!(files.iter().all(|file| generation_of(&file.column_family_name).is_none()), "{files:?}");
+        generations.len()
+    }
+
+    fn seal(store: &SpanStore, seq_low: u64, seq_high: u64) {
+        let meta = SegmentMeta { format: segment::FORMAT, seq_low, seq_high, ..SegmentMeta::default() };
+        store
+            .publish(UnixNanos(1), &mut |sink| {
+                sink(Key::Meta, &meta.encode_to_vec()).map_err(BuildError::Sink)?;
+                Ok(meta.clone())
+            })
+            .unwrap();
+    }
+
+    fn wal_files(dir: &Path) -> usize {
+        let entries = std::fs::read_dir(dir.join("rocksdb")).unwrap();
+        entries
+            .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "log"))
+            .count()
+    }
+
+    #[test]
+    fn generations_are_dropped_without_ever_being_flushed() {
+        let dir = tempfile::tempdir().unwrap();
+        // Of the size that they have in use.
+        let options = StoreOptions { ballast: 0, ..StoreOptions::default() };
+        let (store, ..) = SpanStore::open(dir.path(), options).unwrap();
+        let mut noise = 1_u64;
+        let words = std::iter::repeat_with(|| {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            noise.to_le_bytes()
+        });
+        let request: Vec<u8> = words.take(options.generation_bytes as usize / 3 / 8 + 1).flatten().collect();
+        let request = Bytes::from(request);
+        let (mut sealed, mut most) = (0, 0);
+        for seq in 1..=FRAMES {
+            assert_eq!(store.append(std::slice::from_ref(&request), UnixNanos(seq)).unwrap(), seq);
+            most = most.max(all_in_memtables(&store));
+            store.keep_house().unwrap();
+            // Two generations behind, as under load.
+            if seq % 3 == 0 && seq > 6 {
+                seal(&store, sealed + 1, seq - 6);
+                sealed = seq - 6;
+                all_in_memtables(&store);
+                store.keep_house().unwrap();
+            }
+        }
+        assert!((2..=6).contains(&most), "{most} at a time");
+        let last = store.log.lock().generations.back().map(|generation| generation.number);
+        assert!(last >= Some(GENERATIONS - 1), "{last:?} is the last");
+        assert!(wal_files(dir.path()) <= 6, "files go with what was in them");
+    }
+}

@@ -256,6 +256,89 @@ fn minutes_become_hours_and_days_and_add_up_to_the_same() {
     }
 }
 
+/// Whether a rollup became coarser, or went, at this moment.
+fn kept_at(world: &World, options: &RollupOptions, now: u64) -> bool {
+    keep_rollups(&world.state, &world.store, options, UnixNanos(now)).unwrap()
+}
+
+#[test]
+fn each_width_of_rollups_has_an_age_of_its_own_exact_to_the_nanosecond() {
+    const DAY: u64 = 86_400 * SECOND;
+    let options = RollupOptions {
+        minute: NanoDuration(5 * DAY),
+        hour: NanoDuration(70 * DAY),
+        day: NanoDuration(300 * DAY),
+        bytes_max: u64::MAX,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::open(dir.path());
+    world.deliver(request(&[one_span(1)]));
+    finish(&mut world);
+    let arrival = world.now.0;
+    world.wait(40 * 86_400);
+    world.deliver(request(&[one_span(2)]));
+    finish(&mut world);
+    assert_eq!(world.retire(false), Some(Retired::Gone { segments: 1, spans: 1 }));
+    // Minutes of a day go together, and hours of 32 days; their age is that of the last of them.
+    let end_of = |days: u64| (arrival / (days * DAY) + 1) * days * DAY;
+    let due = [(Tier::Minute, end_of(1) + 5 * DAY), (Tier::Hour, end_of(32) + 70 * DAY)];
+    for (tier, due) in due {
+        assert_eq!(world.state.snapshot().rollups[0].tier, tier);
+        assert!(!kept_at(&world, &options, due - 1), "{tier:?} just before");
+        assert!(kept_at(&world, &options, due), "{tier:?} just then");
+        assert!(!kept_at(&world, &options, due), "{tier:?}: all is done");
+    }
+    let view = world.state.snapshot();
+    let day = &view.rollups[0];
+    assert_eq!((view.rollups.len(), day.tier), (1, Tier::Day));
+    // A day's rollup is as old as what arrived last in it.
+    let due = day.meta.end + 300 * DAY;
+    assert!(day.meta.end > day.meta.begin && day.meta.end <= arrival + 32 * DAY, "{:?}", day.meta);
+    drop(view);
+    assert!(!kept_at(&world, &options, due - 1), "just before");
+    assert!(kept_at(&world, &options, due), "just then");
+    let status = world.engine.status();
+    assert_eq!(world.state.snapshot().rollups.len(), 0);
+    assert_eq!(status.housekeeping.rollups.map(|freed| (freed.partitions, freed.spans)), [(1, 1); 3]);
+    assert_eq!(status.housekeeping.rollups[2].last, Some(UnixNanos(due)));
+}
+
+#[test]
+fn what_retention_freed_is_what_was_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::open(dir.path());
+    let mut sent = Vec::new();
+    for part in 0..5_u8 {
+        // Other traces in each, and of the last none goes.
+        let mut spans = random_spans(&mut Dice(u64::from(part) * 31 + 7));
+        for span in &mut spans {
+            let mut id = *span.trace_id.as_bytes();
+            id[0] = part + 1;
+            span.trace_id = TraceId::new(id).unwrap();
+        }
+        spans.iter().for_each(|span| world.deliver(request(std::slice::from_ref(span))));
+        finish(&mut world);
+        sent.push(world.engine.status().sealed_spans);
+    }
+    let before = world.engine.status();
+    assert!(sent.windows(2).all(|pair| pair[0] < pair[1]), "{sent:?}");
+    let mut gone = 0;
+    while let Some(oldest) = world.store.oldest_partition() {
+        let retired = retire_partition(&world.state, &world.store, &oldest, false, world.now).unwrap();
+        assert!(matches!(retired, Retired::Gone { .. }));
+        world.store.keep_house().unwrap();
+        gone += 1;
+        let after = world.engine.status();
+        let freed = after.housekeeping.spans;
+        assert_eq!(freed.spans, before.sealed_spans - after.sealed_spans);
+        assert_eq!(freed.segments, before.segments - after.segments);
+        assert_eq!(freed.bytes, before.stored_bytes - after.stored_bytes);
+        assert_eq!((freed.partitions, freed.last), (gone, Some(world.now)));
+        assert_eq!(after.rollups[0].spans, freed.spans, "what is not kept is counted");
+    }
+    assert_eq!(world.engine.status().housekeeping.spans.spans, sent[3], "all but the last part");
+}
+
 #[test]
 fn a_window_that_cuts_an_hour_is_widened_and_says_so() {
     let dir = tempfile::tempdir().unwrap();

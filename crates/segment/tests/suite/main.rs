@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod contexts;
 mod damage;
 mod dictionary;
 mod messages;
