@@ -215,7 +215,11 @@ mod tests {
             Config::from_settings(&[setting("memory", "256MiB"), setting("seal.bytes", "9MiB")]).unwrap();
         let usual = Config::from_settings(&[]).unwrap();
         assert_eq!(small.seal.bytes, 9 << 20);
-        assert_eq!(usual.assemble.spans_max / 2, small.assemble.spans_max);
+        let halves = small.assemble.spans_max * 2..small.assemble.spans_max * 3;
+        assert!(
+            halves.contains(&usual.assemble.spans_max),
+            "a little less than half: some of it does not grow"
+        );
         assert!(usual.seal.bytes > 20 << 20 && usual.ingest.queued_bytes > 30 << 20);
         let errors = Config::from_settings(&[setting("memory", "1MiB")]).unwrap_err().join("\n");
         assert!(errors.contains("memory: at least 128MiB"), "{errors}");

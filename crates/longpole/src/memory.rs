@@ -18,7 +18,13 @@ const ANALYSED_SPAN_BYTES: usize = 120;
 /// Of the spans that may be held, one trace may have this part once they are sealed.
 const TRACE_HELD: usize = 8;
 
-/// Parts of the whole, in thousandths. With fewer held spans, full load has traces finished while they still run and every
+/// What a server takes whatever is configured: code, threads, RocksDB's own, what connections and the runtime need, bytes.
+const FIXED: usize = 48 << 20;
+
+/// The configuration that the parts below add up for; of another, each is what its share above `FIXED` is.
+const USUAL: usize = 512 << 20;
+
+/// Parts of the usual whole, in thousandths. With fewer held spans, full load has traces finished while they still run and every
 /// late span of theirs looked up; with smaller generations, sealing waits for new ones.
 const QUEUED: usize = 70;
 const SEAL: usize = 44;
@@ -31,7 +37,7 @@ const BLOCKS: usize = 40;
 const DIRECTORY: usize = 45;
 const METRICS: usize = 20;
 /// What questions under way have gathered together. It gives way: when memory is short one goes on at a time.
-const SUMS: usize = 60;
+const SUMS: usize = 30;
 /// The points of one answer.
 const POINTS: usize = 125;
 
@@ -64,7 +70,7 @@ pub(crate) struct QueryMemory {
 /// Gives every bound that was not set on its own (0) its part of `config.memory`.
 pub(crate) fn divide(config: &mut Config) {
     let memory = config.memory;
-    let part = |thousandths: usize| memory / 1000 * thousandths;
+    let part = |thousandths: usize| part_of(memory, thousandths);
     let whole_mib = |bytes: usize| (bytes >> 20).max(1) << 20;
     let fill = |value: &mut usize, bytes: usize| {
         if *value == 0 {
@@ -88,6 +94,13 @@ pub(crate) fn divide(config: &mut Config) {
         sums: part(SUMS),
         points: part(POINTS),
     };
+}
+
+fn part_of(memory: usize, thousandths: usize) -> usize {
+    let spare = memory.saturating_sub(FIXED);
+    // At most a tenth more than `memory`, and no configuration is so large that this overflows.
+    let scaled = spare / (USUAL - FIXED >> 20) * (USUAL >> 20);
+    scaled / 1000 * thousandths
 }
 
 /// The smallest disk that is of use, bytes: what RocksDB writes besides spans, a log, and two partitions.
@@ -145,6 +158,16 @@ mod tests {
         let memtables = GENERATION * 3;
         let sum = QUEUED + live + HELD_SPANS + memtables + ROCKSDB_CACHE + BLOCKS + DIRECTORY + METRICS;
         assert!(sum < 750, "{sum}");
+    }
+
+    #[test]
+    fn what_does_not_grow_is_left_out_of_what_is_divided() {
+        assert!(part_of(USUAL, 1000).abs_diff(USUAL) < 1 << 10);
+        let least = part_of(MEMORY_MIN, 750) + FIXED;
+        assert!(least < MEMORY_MIN, "{least}");
+        let large = part_of(64 << 30, 750) + FIXED;
+        assert!(large < 64 << 30, "{large}");
+        assert_eq!(part_of(FIXED, 1000), 0);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::damage::Reader;
 use crate::engine::QueryError;
 use crate::request::*;
 use crate::rollups::{Kind, Rollup, widen};
-use crate::sealed::{Detail, SEGMENTS_WORTH, SealedSegment};
+use crate::sealed::{Detail, SealedSegment};
 use crate::search::{globalize, globalize_share};
 use crate::state::State;
 use crate::sums_room::{Portion, Share};
@@ -163,7 +163,7 @@ impl Selection<'_> {
         }
         drop(live);
         let mut sums = summing.finish();
-        let parts = in_parts(&self.view.sealed, SEGMENTS_WORTH, |part| {
+        let parts = in_parts(&self.view.sealed, self.state.segments_worth(), |part| {
             let (mut summing, mut scanned) = (PathSumming::new(by), Scanned::default());
             self.sealed(part, &mut scanned, &mut summing).map(|()| (summing.finish(), scanned))
         });

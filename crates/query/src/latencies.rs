@@ -14,7 +14,7 @@ use crate::engine::QueryError;
 use crate::latency_series::{Labels, Series, SeriesMap};
 use crate::request::*;
 use crate::rollups::{Kind, Rollup, coarse_points, widen};
-use crate::sealed::{SEGMENTS_WORTH, SealedSegment};
+use crate::sealed::SealedSegment;
 use crate::sums_room::{Portion, Share};
 use crate::view::View;
 
@@ -232,7 +232,7 @@ impl<'a> Run<'a> {
         let segments: Vec<_> = view.sealed.iter().filter(in_window).collect();
         let (state, share, question) = (self.state, self.share, self.question);
         let (only, window) = (self.only, self.window);
-        let parts = in_parts(&segments, SEGMENTS_WORTH, |part| {
+        let parts = in_parts(&segments, state.segments_worth(), |part| {
             let mut run = Run::new(state, share, question, only, window);
             part.iter().try_for_each(|segment| run.segment(segment)).map(|()| run.series)
         });

@@ -23,7 +23,7 @@ use crate::names::NameTable;
 use crate::revisions::Revisions;
 use crate::rollups::Rollup;
 use crate::scans::Scans;
-use crate::sealed::{Detail, SealedSegment};
+use crate::sealed::{Detail, SEGMENTS_WORTH, SealedSegment};
 use crate::sums_room::SumsRoom;
 use crate::view::{View, find_segment};
 
@@ -143,6 +143,11 @@ impl State {
     pub fn with_sums(mut self, room: SumsRoom) -> Self {
         self.sums = room;
         self
+    }
+
+    /// How many segments are worth a thread of their own: none, when memory is short, since each thread has sums of its own.
+    pub(crate) fn segments_worth(&self) -> usize {
+        if self.sums.is_short() { usize::MAX } else { SEGMENTS_WORTH }
     }
 
     /// The same with another bound on the operations that `/metrics` tells apart.

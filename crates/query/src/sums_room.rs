@@ -72,6 +72,11 @@ impl SumsRoom {
         }
     }
 
+    /// Whether memory is short.
+    pub(crate) fn is_short(&self) -> bool {
+        self.shares.lock().is_short
+    }
+
     /// The share of a question that begins: nothing yet.
     pub(crate) fn share(&self) -> Share<'_> {
         let mut shares = self.shares.lock();
