@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use api::{ApiState, BuildInfo, Counter};
 use ingest::{Address, Admitted, IngestCounters, IngestParts, IngestServer, Listener};
-use query::{BlockCache, Engine, NameTable, State, SumsRoom, TraceDirectory};
+use query::{BlockCache, Engine, NameTable, Revisions, State, SumsRoom, TraceDirectory};
 use span_store::{SpanStore, disk_space};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
@@ -17,6 +18,7 @@ use trace_assemble::Assembler;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogOptions};
+use crate::memory::QueryMemory;
 use crate::pipeline::Pipeline;
 use crate::{copies, files, memory, query_port};
 
@@ -131,9 +133,9 @@ async fn open(config: &Config) -> anyhow::Result<(Arc<SpanStore>, Arc<State>)> {
     for text in &damaged {
         tracing::error!("{text}");
     }
-    let (hashes, hash_memory) = (config.data_dir.join("trace-hashes"), config.query.directory);
-    let directory = tokio::task::spawn_blocking(move || TraceDirectory::open(&hashes, hash_memory)).await?;
-    let directory = directory.context("cannot use the folder trace-hashes of the data folder")?;
+    let (dir, bounds) = (config.data_dir.clone(), config.query);
+    let derived = tokio::task::spawn_blocking(move || derived(&dir, bounds)).await?;
+    let (directory, revisions) = derived?;
     let state = State::with_memory(
         Arc::new(NameTable::default()),
         Assembler::new(config.assemble),
@@ -143,6 +145,7 @@ async fn open(config: &Config) -> anyhow::Result<(Arc<SpanStore>, Arc<State>)> {
     let state = state
         .with_trace_spans_max(config.trace_spans_max)
         .with_metrics_of(config.query.operations)
+        .with_revisions(revisions)
         .with_sums(SumsRoom::with_bytes(config.query.sums, config.query.points));
     damaged.into_iter().for_each(|text| state.note_damaged(text));
     let (store, state) = (Arc::new(store), Arc::new(state));
@@ -200,6 +203,16 @@ async fn drain(mut servers: JoinSet<()>) {
         tracing::warn!("some connections did not end in time and were cut");
         servers.shutdown().await;
     }
+}
+
+/// What is kept of traces in memory, and in folders where there is no room for it.
+fn derived(data_dir: &Path, bounds: QueryMemory) -> anyhow::Result<(TraceDirectory, Revisions)> {
+    let cannot_use = |folder: &str| format!("cannot use the folder {folder} of the data folder");
+    let directory = TraceDirectory::open(&data_dir.join("trace-hashes"), bounds.directory)
+        .with_context(|| cannot_use("trace-hashes"))?;
+    let revisions = Revisions::open(&data_dir.join("revisions"), bounds.revisions)
+        .with_context(|| cannot_use("revisions"))?;
+    Ok((directory, revisions))
 }
 
 /// Waits until the log has been replayed, says so, and does not end.

@@ -239,16 +239,14 @@ impl Selection<'_> {
         let mut heads = TraceHeads::read_without_services(&segment.handle, number)?.rows;
         scanned.blocks += 1;
         scanned.rows += heads.len() as u64;
-        let wanted: Vec<bool> = heads
-            .iter_mut()
-            .map(|row| {
-                globalize(row, segment, detail);
-                // Most are of other roots, which is soon told.
-                self.wanted(row, entries)
-                    && !self.held.replaces(row)
-                    && !self.view.is_replaced(&row.trace_id, segment.id)
-            })
-            .collect();
+        let wanted = heads.iter_mut().map(|row| {
+            globalize(row, segment, detail);
+            // Most are of other roots, which is soon told.
+            Ok(self.wanted(row, entries)
+                && !self.held.replaces(row)
+                && !self.view.is_replaced(&row.trace_id, segment.id)?)
+        });
+        let wanted: Vec<bool> = wanted.collect::<Result<_, ReadError>>()?;
         if !wanted.contains(&true) {
             return Ok(());
         }

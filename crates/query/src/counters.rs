@@ -47,6 +47,8 @@ pub struct Counters {
     pub held_in_part: AtomicU64,
     /// Late spans whose trace was found in files only when they were to be analysed.
     pub joined_from_files: AtomicU64,
+    /// Times that memory had no room for all traces that were analysed again, and the rest could not be written.
+    pub revisions_not_written: AtomicU64,
     /// Spans with an anomaly, by its kind, counted at every analysis of their trace.
     pub anomalies: [AtomicU64; AnomalyKind::ALL.len()],
 }

@@ -290,6 +290,7 @@ impl Engine {
                 ("traces_too_large", read(&counters.too_large)),
                 ("traces_held_in_part", read(&counters.held_in_part)),
                 ("traces_joined_from_files", read(&counters.joined_from_files)),
+                ("revisions_not_written", read(&counters.revisions_not_written)),
                 ("anomaly_missing_parent", anomaly(AnomalyKind::MissingParent)),
                 ("anomaly_self_parent", anomaly(AnomalyKind::SelfParent)),
                 ("anomaly_cycle", anomaly(AnomalyKind::Cycle)),

@@ -4,6 +4,7 @@
 
 mod analysis;
 mod answer;
+mod blocks;
 mod bottlenecks;
 mod cache;
 mod chunk_directory;

@@ -27,6 +27,8 @@ pub struct SealedSegment {
     pub(crate) longest: Vec<u64>,
     pub(crate) traces: TraceExtent,
     pub(crate) chunks: ChunkDirectory,
+    /// Whether an analysis in it replaces an earlier one.
+    pub(crate) has_revisions: bool,
 }
 
 /// What the analysed traces of a segment span.
@@ -69,12 +71,13 @@ impl SealedSegment {
         }
         let traces = TraceExtent::of(&meta);
         let chunks = ChunkDirectory::take(&mut meta);
+        let has_revisions = !meta.revised_traces.is_empty();
         meta.services = Vec::new();
         meta.operations = Vec::new();
         meta.row_blocks = Vec::new();
         meta.trace_blocks = Vec::new();
         meta.revised_traces = Vec::new();
-        Self { id: handle.id(), handle, meta, services, longest, traces, chunks }
+        Self { id: handle.id(), handle, meta, services, longest, traces, chunks, has_revisions }
     }
 
     /// The process-wide number of a service of this segment.

@@ -150,6 +150,13 @@ impl State {
         if self.sums.is_short() { usize::MAX } else { SEGMENTS_WORTH }
     }
 
+    /// The same with a bound on what is kept of traces that were analysed again.
+    #[must_use]
+    pub fn with_revisions(mut self, none: Revisions) -> Self {
+        self.view.get_mut().revisions = none;
+        self
+    }
+
     /// The same with another bound on the operations that `/metrics` tells apart.
     #[must_use]
     pub fn with_metrics_of(mut self, operations: usize) -> Self {
@@ -202,14 +209,11 @@ impl State {
 
     /// Takes sealed segments in that were there at start.
     pub fn add_stored(&self, mut segments: Vec<StoredSegment>) {
-        let mut sealed = Vec::with_capacity(segments.len());
-        let mut revisions = Revisions::default();
         segments.sort_unstable_by_key(|stored| stored.handle.id());
-        for stored in segments {
-            let id = stored.handle.id();
-            revisions.add(id, stored.revisions());
-            sealed.push(Arc::new(SealedSegment::new(stored, &self.names)));
-        }
+        let sealed = segments.into_iter().map(|stored| Arc::new(SealedSegment::new(stored, &self.names)));
+        let sealed: Vec<_> = sealed.collect();
+        let none = self.view.read().revisions.clone();
+        let revisions = self.list_revisions(&sealed, none);
         let directory = self.list_traces(&sealed);
         let mut view = self.view.write();
         view.revisions = revisions;
@@ -258,23 +262,25 @@ impl State {
         let hashes = segment.hashes()?;
         let detail = self.blocks.detail(&segment, &self.names)?;
         let writing = self.writing.lock();
-        // Merging runs takes milliseconds now and then: not under the view's lock.
+        // Merging runs takes milliseconds now and then, and files of them longer: not under the view's lock.
         let mut directory = (*self.view.read().directory).clone();
         directory.add(segment.id, hashes, segment.meta.arrival_max);
-        let mut revisions = self.view.read().revisions.clone();
-        revisions.add(segment.id, revised.into_iter());
-        {
+        let mut revisions = self.whole_revisions();
+        self.add_revisions(&mut revisions, segment.id, revised);
+        // The last user of a file removes it: not under the view's lock.
+        let _before = {
             let mut metrics = self.metrics.lock();
             let mut view = self.view.write();
             let first_live = view.live.partition_point(|batch| batch.number <= last_batch);
             let sealed: Vec<_> = view.live.drain(..first_live).collect();
-            view.revisions = revisions;
+            let before = std::mem::replace(&mut view.revisions, revisions);
             view.directory = Arc::new(directory);
             view.sealed_batch = view.sealed_batch.max(last_batch);
             Arc::make_mut(&mut view.sealed).push(Arc::clone(&segment));
             drop(view);
             self.count_sealed(&mut metrics, &segment, &detail, &sealed);
-        }
+            before
+        };
         drop(writing);
         let mut assembly = self.assembly.lock();
         let Assembly { assembler, analysed: kept } = &mut *assembly;
@@ -311,37 +317,43 @@ impl State {
         let gone: HashSet<SegmentId> = gone.iter().copied().collect();
         let mut numbers: Vec<SegmentId> = merged.iter().map(|segment| segment.id).collect();
         numbers.sort_unstable();
+        let mut into: HashMap<SegmentId, SegmentId> = HashMap::new();
+        for id in &gone {
+            let number = numbers.get(numbers.partition_point(|number| number < id)).copied();
+            into.extend(number.filter(|number| number != id).map(|number| (*id, number)));
+        }
+        let renamed: Vec<_> = into.iter().map(|(id, number)| (*id, *number)).collect();
         let _writing = self.writing.lock();
+        let mut revisions = self.view.read().revisions.clone();
+        revisions.rename(&into);
         let mut view = self.view.write();
         let kept = view.sealed.iter().filter(|segment| !gone.contains(&segment.id)).cloned();
         let mut sealed: Vec<_> = kept.chain(merged).collect();
         sealed.sort_unstable_by_key(|segment| segment.id);
         view.sealed = Arc::new(sealed);
-        let mut into: HashMap<SegmentId, SegmentId> = HashMap::new();
-        for id in gone {
-            let number = numbers.get(numbers.partition_point(|number| *number < id)).copied();
-            into.extend(number.filter(|number| *number != id).map(|number| (id, number)));
-        }
-        let renamed: Vec<_> = into.iter().map(|(id, number)| (*id, *number)).collect();
         Arc::make_mut(&mut view.directory).rename(&renamed);
-        view.revisions.rename(|id| into.get(&id).copied().unwrap_or(id));
+        view.revisions = revisions;
     }
 
     /// Retention takes segments away, and a rollup of them takes their place, in one step for whoever looks.
     pub fn exchange_for_rollup(&self, gone: &[SegmentId], rollup: Option<&Arc<Rollup>>) {
         let gone: HashSet<SegmentId> = gone.iter().copied().collect();
         let _writing = self.writing.lock();
+        let View { sealed, mut revisions, .. } = self.snapshot_of_stored();
+        let kept = sealed.iter().filter(|segment| !gone.contains(&segment.id)).cloned().collect();
+        let sealed: Arc<Vec<Arc<SealedSegment>>> = Arc::new(kept);
+        revisions.forget_before(sealed.first().map(|segment| segment.id));
         let mut view = self.view.write();
-        let kept = view.sealed.iter().filter(|segment| !gone.contains(&segment.id)).cloned().collect();
-        view.sealed = Arc::new(kept);
-        let oldest = view.sealed.first().map(|segment| segment.id);
-        view.revisions.forget_before(oldest);
-        let sealed = Arc::clone(&view.sealed);
+        view.sealed = Arc::clone(&sealed);
+        // The last user of a file removes it: not under the view's lock.
+        let before = std::mem::replace(&mut view.revisions, revisions);
         let is_gone = |id| find_segment(&sealed, id).is_none();
         Arc::make_mut(&mut view.directory).remove(&is_gone);
         if let Some(rollup) = rollup {
             Arc::make_mut(&mut view.rollups).push(Arc::clone(rollup));
         }
+        drop(view);
+        drop(before);
     }
 
     /// A rollup takes the place of others, in one step for whoever looks.

@@ -198,7 +198,7 @@ fn sealed_traces(
         let Some(heads) = state.readable(segment, heads)? else { continue };
         for mut row in heads.rows {
             scanned.rows += 1;
-            if replaced.contains(&row.trace_id) || view.is_replaced(&row.trace_id, segment.id) {
+            if replaced.contains(&row.trace_id) || view.is_replaced(&row.trace_id, segment.id)? {
                 continue;
             }
             if let Some(place) = accept(search, &row) {

@@ -30,8 +30,12 @@ pub struct View {
 
 impl View {
     /// Whether a later segment replaces the analysis of this trace in this segment.
-    pub fn is_replaced(&self, id: &TraceId, segment: SegmentId) -> bool {
-        self.revisions.last(id).is_some_and(|last| last > segment)
+    ///
+    /// # Errors
+    /// If that cannot be read. It is made anew when the next segment is sealed.
+    pub fn is_replaced(&self, id: &TraceId, segment: SegmentId) -> Result<bool, ReadError> {
+        let last = self.revisions.last(id).map_err(|error| ReadError::Store(error.to_string()))?;
+        Ok(last.is_some_and(|last| last > segment))
     }
 
     /// Whoever looks at segments for seconds must not keep in memory what was live when it began: segments are sealed

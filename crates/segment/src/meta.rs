@@ -37,11 +37,13 @@ pub fn decode_segment_meta(bytes: &[u8]) -> Result<SegmentMeta, ReadError> {
 
 /// Leaves out what is wanted only where a segment's content is read, so that the metas of very many can be held at once:
 /// of operations the names and all but the longest span of each service, of blocks of traces all but what they span
-/// together, and of rows all blocks.
+/// together, of rows all blocks, and of traces that were analysed again all but the first.
 pub fn abridge_segment_meta(meta: &mut SegmentMeta) {
     meta.operations = longest_by_service(meta);
     meta.trace_blocks = Vec::from_iter(extent(&meta.trace_blocks));
     meta.row_blocks = Vec::new();
+    meta.revised_traces.truncate(16);
+    meta.revised_traces.shrink_to_fit();
 }
 
 fn longest_by_service(meta: &SegmentMeta) -> Vec<Operation> {
@@ -100,6 +102,7 @@ mod tests {
             chunk_first_low: vec![1, 2],
             chunk_first_high: vec![3, 4],
             chunk_first_trace: vec![0, 2],
+            revised_traces: (0..48).collect(),
             ..SegmentMeta::default()
         };
         let whole = meta.clone();
@@ -109,6 +112,7 @@ mod tests {
         assert_eq!(meta.trace_blocks, [block(3, (10, 30), (50, 400))]);
         assert_eq!((meta.spans, meta.services), (9, whole.services));
         assert_eq!(meta.chunk_first_low, whole.chunk_first_low);
+        assert_eq!(meta.revised_traces, whole.revised_traces[..16]);
     }
 
     #[test]

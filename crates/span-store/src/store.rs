@@ -35,7 +35,7 @@ pub struct StoredSegment {
 }
 
 impl StoredSegment {
-    /// Traces whose analysis here replaces one in an earlier segment.
+    /// Traces whose analysis here replaces one in an earlier segment; the first of them where the meta is abridged.
     pub fn revisions(&self) -> impl Iterator<Item = TraceId> + '_ {
         self.meta.revised_traces.chunks_exact(16).filter_map(|id| TraceId::try_from(id).ok())
     }

@@ -47,6 +47,10 @@ const HELP: &[(&str, &str)] = &[
         "Sealed traces taken back for a span without their spans, for want of room or because some are damaged.",
     ),
     ("traces_joined_from_files", "Sealed traces that were found on disk only when they were due."),
+    (
+        "revisions_not_written",
+        "Times that the list of traces analysed again had no room in memory and could not be written to the disk.",
+    ),
     ("anomaly_missing_parent", "Spans whose parent is not there, at every analysis of their trace."),
     ("anomaly_self_parent", "Spans that are their own parent, at every analysis of their trace."),
     ("anomaly_cycle", "Circles of parents, at every analysis of their trace."),

@@ -22,13 +22,13 @@ use span_store::SegmentId;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::run::Run;
+use crate::blocks::{self, BLOCK, CONTENT, u32_at, u64_at};
 
 const MAGIC: &[u8; 8] = b"LPHASHES";
 const VERSION: u32 = 1;
 const HEADER: usize = 32;
-const BLOCK: usize = 4096;
 const ENTRY: usize = 6;
-const ENTRIES: usize = (BLOCK - 8) / ENTRY;
+const ENTRIES: usize = CONTENT / ENTRY;
 /// More segments than a run ever has; a larger number is damage.
 const SEGMENTS_MAX: usize = 1 << 16;
 
@@ -100,12 +100,7 @@ impl FileRun {
     }
 
     fn block(&self, number: u64) -> io::Result<[u8; BLOCK]> {
-        let mut block = [0; BLOCK];
-        self.file.read_exact_at(&mut block, self.data + number * BLOCK as u64)?;
-        if xxh3_64(&block[..BLOCK - 8]) != u64_at(&block, BLOCK - 8) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "damaged block of trace hashes"));
-        }
-        Ok(block)
+        blocks::read(&self.file, self.data + number * BLOCK as u64)
     }
 
     /// Adds the segments that have this hash; all of the run's if it cannot be read.
@@ -152,26 +147,15 @@ fn header(run: &Run) -> Vec<u8> {
     head
 }
 
-fn encode(entries: &[(u32, u16)]) -> Vec<u8> {
-    let mut block = Vec::with_capacity(BLOCK);
+fn encode(entries: &[(u32, u16)]) -> [u8; BLOCK] {
+    let mut block = Vec::with_capacity(CONTENT);
     for at in 0..ENTRIES {
         if let Some((hash, place)) = entries.get(at).or(entries.last()) {
             block.extend_from_slice(&hash.to_le_bytes());
             block.extend_from_slice(&place.to_le_bytes());
         }
     }
-    block.resize(BLOCK - 8, 0);
-    let sum = xxh3_64(&block);
-    block.extend_from_slice(&sum.to_le_bytes());
-    block
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    blocks::seal(&block)
 }
 
 #[cfg(test)]

@@ -194,22 +194,29 @@ fn exchange(
     insist: bool,
 ) -> bool {
     let gone: Vec<SegmentId> = segments.iter().map(|segment| segment.id).collect();
-    let newest = view.sealed.last().map(|segment| segment.id);
+    let newest = |view: &View| view.sealed.last().map(|segment| segment.id);
+    // What was analysed again up to this segment is known.
+    let mut known = newest(view);
     let mut cleared: HashSet<TraceId> = HashSet::new();
     for _ in 0..LOOKS {
         let assembly = state.assembly.lock();
-        let changing = held_again(&assembly).chain(revised_since(state, newest));
-        let suspects: HashSet<TraceId> = changing.filter(|id| !cleared.contains(id)).collect();
-        if suspects.is_empty() || insist {
+        let now = state.snapshot_of_stored();
+        let changing = held_again(&assembly).chain(now.revisions.since(known));
+        let mut suspects: HashSet<TraceId> = changing.filter(|id| !cleared.contains(id)).collect();
+        let are_all = !now.revisions.has_files_since(known);
+        if suspects.is_empty() && are_all || insist {
             state.exchange_for_rollup(&gone, rollup);
             return true;
         }
         // Reading takes time, and nobody else may wait for it.
         drop(assembly);
+        let Ok(in_files) = now.revisions.since_in_files(known) else { return false };
+        suspects.extend(in_files);
         if have_analyses(state, view, segments, &suspects) {
             return false;
         }
         cleared.extend(suspects);
+        known = newest(&now);
     }
     false
 }
@@ -224,12 +231,6 @@ fn held_again(assembly: &Assembly) -> impl Iterator<Item = TraceId> + '_ {
     assembly.assembler.iter().filter(|(_, trace)| trace.is_revised()).map(|(id, _)| *id)
 }
 
-/// Traces that were analysed again in segments sealed after `newest`.
-fn revised_since(state: &State, newest: Option<SegmentId>) -> Vec<TraceId> {
-    let view = state.view.read();
-    view.revisions.since(newest).collect()
-}
-
 /// Whether the rollup counted one of these traces; also if that cannot be told.
 fn have_analyses(
     state: &State,
@@ -238,7 +239,8 @@ fn have_analyses(
     suspects: &HashSet<TraceId>,
 ) -> bool {
     segments.iter().any(|segment| {
-        let counted = |id: &TraceId| suspects.contains(id) && !view.is_replaced(id, segment.id);
+        let counted =
+            |id: &TraceId| suspects.contains(id) && !view.is_replaced(id, segment.id).unwrap_or(false);
         let Ok(detail) = state.blocks.detail(segment, &state.names) else { return true };
         (0..detail.meta.trace_blocks.len() as u32).any(|number| {
             match TraceHeads::read_without_services(&segment.handle, number) {

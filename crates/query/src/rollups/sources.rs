@@ -68,8 +68,9 @@ impl<'a> PartitionSource<'a> {
                 }
                 let heads = TraceHeads::read_without_services(&segment.handle, number as u32);
                 let Some(heads) = source.kept(segment, heads)? else { continue };
-                for row in heads.rows.iter().filter(|row| source.counts(row, segment)) {
-                    *traces.entry(MINUTE.bucket(row.start)).or_default() += 1;
+                for row in &heads.rows {
+                    let counts = source.counts(row, segment)?;
+                    *traces.entry(MINUTE.bucket(row.start)).or_default() += u64::from(counts);
                 }
             }
         }
@@ -89,8 +90,10 @@ impl<'a> PartitionSource<'a> {
         self.kept(segment, self.state.blocks.detail_of_many(segment, &self.state.names))
     }
 
-    fn counts(&self, row: &TraceRow, segment: &SealedSegment) -> bool {
-        !self.view.is_replaced(&row.trace_id, segment.id) && !self.left_out.contains(&row.trace_id)
+    /// Whether this analysis is not replaced; one of which that cannot be told is left out.
+    fn counts(&self, row: &TraceRow, segment: &SealedSegment) -> Result<bool, ReadError> {
+        let is_replaced = self.kept(segment, self.view.is_replaced(&row.trace_id, segment.id))?;
+        Ok(is_replaced == Some(false) && !self.left_out.contains(&row.trace_id))
     }
 
     fn kept<T>(&self, segment: &SealedSegment, read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
@@ -135,7 +138,7 @@ impl<'a> PartitionSource<'a> {
                 let (Some(heads), Some(mut paths)) = (heads, paths) else { continue };
                 for (at, mut row) in heads.rows.into_iter().enumerate() {
                     let minute = MINUTE.bucket(row.start);
-                    if !minutes.contains(&minute) || !self.counts(&row, segment) {
+                    if !minutes.contains(&minute) || !self.counts(&row, segment)? {
                         continue;
                     }
                     globalize(&mut row, segment, &detail);

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 use otlp_wire::{Walked, WireLimits, walk};
 use query::{
-    Engine, NameTable, Nodes, Retired, Room, State, analyse, merge, mergeable, open_at_end, retire_partition,
-    stored_nodes,
+    Engine, NameTable, Nodes, Retired, Revisions, Room, State, analyse, merge, mergeable, open_at_end,
+    retire_partition, stored_nodes,
 };
 use segment::{LiveBatch, SegmentInput, SpanRow, TraceRow, build};
 use span_store::{Expired, SpanStore, StoreOptions, StoredSegment};
@@ -45,10 +45,20 @@ pub(crate) struct World {
 
 /// A state over stored segments that answers.
 pub(crate) fn state_of(segments: Vec<StoredSegment>) -> Arc<State> {
-    let state = Arc::new(State::new(Arc::new(NameTable::default()), Assembler::new(Options::default())));
+    filled(State::new(Arc::new(NameTable::default()), Assembler::new(Options::default())), segments)
+}
+
+/// One that has no more than three traces that were analysed again in memory, the others in files.
+fn state_with_files(dir: &Path, segments: Vec<StoredSegment>) -> Arc<State> {
+    let state = State::new(Arc::new(NameTable::default()), Assembler::new(Options::default()));
+    let revisions = Revisions::open(&dir.join("revisions"), 3 * 4 * 21).unwrap();
+    filled(state.with_revisions(revisions), segments)
+}
+
+fn filled(state: State, segments: Vec<StoredSegment>) -> Arc<State> {
     state.add_stored(segments);
     *state.not_ready.lock() = None;
-    state
+    Arc::new(state)
 }
 
 /// Does this while the database is closed, because opening it again fails.
@@ -102,7 +112,7 @@ impl World {
         let (store, segments, damaged) = SpanStore::open(dir, options).unwrap();
         assert_eq!(damaged, Vec::<String>::new());
         let ids = segments.iter().map(|stored| stored.handle.id()).collect();
-        let (store, state) = (Arc::new(store), state_of(segments));
+        let (store, state) = (Arc::new(store), state_with_files(dir, segments));
         state.add_stored_rollups(&store, &ids);
         let mut world = Self {
             dir: dir.to_path_buf(),

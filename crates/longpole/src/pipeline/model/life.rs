@@ -60,6 +60,8 @@ impl Life {
                 cache_bytes: 1 << 20,
                 ..StoreOptions::default()
             },
+            // Of one trace in memory, of none, of all.
+            revisions: dice.pick(&[100, 0, 1 << 20]),
             ..Setting::default()
         };
         Self { seed, setting, retains }

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use bytes::Bytes;
 use ingest::{Admitted, Charge, CommitError, prepare};
 use parking_lot::Mutex;
-use query::{BlockCache, Engine, NameTable, RollupOptions, State, TraceDirectory, drop_partition};
+use query::{BlockCache, Engine, NameTable, Revisions, RollupOptions, State, TraceDirectory, drop_partition};
 use span_store::{Expired, FreeMin, SegmentId, SpanStore, StoreOptions};
 use tempfile::TempDir;
 use tokio::sync::oneshot::{self, error::TryRecvError};
@@ -46,6 +46,8 @@ pub(super) struct Setting {
     pub(super) trace_spans_max: usize,
     /// Bytes of memory for the directory of traces, the rest of which is in files; `None` for all that it needs.
     pub(super) directory: Option<usize>,
+    /// Bytes of memory for what is known of traces that were analysed again, the rest of which is in files.
+    pub(super) revisions: usize,
 }
 
 impl Default for Setting {
@@ -58,6 +60,7 @@ impl Default for Setting {
             store: StoreOptions::default(),
             trace_spans_max: 2_000_000,
             directory: None,
+            revisions: 1 << 20,
         }
     }
 }
@@ -142,6 +145,8 @@ impl World {
         };
         let (assembler, blocks) = (Assembler::new(outer.setting.assemble), BlockCache::default());
         let state = State::with_memory(names, assembler, blocks, directory);
+        let revised = outer.dir.path().join("revisions");
+        let state = state.with_revisions(Revisions::open(&revised, outer.setting.revisions).unwrap());
         let state = Arc::new(state.with_trace_spans_max(outer.setting.trace_spans_max));
         state.add_stored(segments);
         let (to_assembling, committed) = sync_channel(WAITING_MAX);
