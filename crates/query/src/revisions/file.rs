@@ -195,7 +195,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for shift in [116, 90, 1] {
             for count in [1, ENTRIES, ENTRIES + 1, 9 * ENTRIES + 7] {
-                let keys: Vec<u128> = (1..=count as u128).map(|n| n << shift | n).collect();
+                let keys: Vec<u128> = (1..=count as u128).map(|n| (n << shift) + n).collect();
                 let file = file_of(dir.path(), &keys);
                 assert_eq!((file.len(), file.newest), (count, SegmentId(*keys.last().unwrap() as u32)));
                 for key in &keys {

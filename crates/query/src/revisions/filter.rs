@@ -38,7 +38,7 @@ impl Filter {
 
     /// By the highest bits of the hash; probes are by the lowest.
     fn line(&self, hash: u64) -> usize {
-        (u128::from(hash) * self.lines.len() as u128 >> 64) as usize
+        ((u128::from(hash) * self.lines.len() as u128) >> 64) as usize
     }
 
     pub(super) fn bytes(&self) -> usize {
