@@ -13,7 +13,7 @@ use query::{
 use span_store::{Expired, PartitionId, SpanStore};
 use trace_model::NanoDuration;
 
-use super::now;
+use super::clock::Clock;
 use super::watch::DiskWatch;
 
 /// Whether to stop is looked at this often.
@@ -41,6 +41,7 @@ pub(super) struct Keeper {
     state: Arc<State>,
     store: Arc<SpanStore>,
     watch: Arc<DiskWatch>,
+    clock: Clock,
     stopping: Arc<AtomicBool>,
     options: KeepOptions,
     /// Partitions that could not be merged; they stay as they are until the next start.
@@ -56,6 +57,7 @@ impl Keeper {
         state: Arc<State>,
         store: Arc<SpanStore>,
         watch: Arc<DiskWatch>,
+        clock: Clock,
         stopping: Arc<AtomicBool>,
         options: KeepOptions,
     ) -> Self {
@@ -63,6 +65,7 @@ impl Keeper {
             state,
             store,
             watch,
+            clock,
             stopping,
             options,
             unmergeable: Vec::new(),
@@ -96,16 +99,20 @@ impl Keeper {
         self.merge();
         // What went is not reported any more.
         self.state.forget_damaged(|text| self.store.names_gone_partition(text));
-        if let Err(error) = self.store.drop_retired() {
-            tracing::error!(%error, "cannot drop what was replaced");
-        }
+        self.drop_replaced();
         if !self.stops() {
             self.tend_dictionaries();
         }
     }
 
+    pub(super) fn drop_replaced(&self) {
+        if let Err(error) = self.store.drop_retired() {
+            tracing::error!(%error, "cannot drop what was replaced");
+        }
+    }
+
     fn tend_dictionaries(&mut self) {
-        match self.dictionaries.tend(&self.state, &self.store, now()) {
+        match self.dictionaries.tend(&self.state, &self.store, self.clock.now()) {
             Ok(Some(trained)) => {
                 let query::Trained { adopted, before, after } = trained;
                 tracing::info!(adopted, before, after, "trained a dictionary for small segments");
@@ -116,7 +123,7 @@ impl Keeper {
     }
 
     fn retain(&mut self) {
-        for expired in self.store.expired(now()) {
+        for expired in self.store.expired(self.clock.now()) {
             // The oldest goes first: a later partition may hold what replaces an analysis of an earlier one.
             if self.stops() || !self.retire(&expired) {
                 return;
@@ -124,9 +131,10 @@ impl Keeper {
         }
     }
 
-    fn retire(&mut self, expired: &Expired) -> bool {
+    /// Whether the partition is gone.
+    pub(super) fn retire(&mut self, expired: &Expired) -> bool {
         let insist = self.tries.get(&expired.partition).is_some_and(|tries| *tries >= TRIES_MAX);
-        match retire_partition(&self.state, &self.store, expired, insist, now()) {
+        match retire_partition(&self.state, &self.store, expired, insist, self.clock.now()) {
             Ok(Retired::Gone { segments, spans }) => {
                 tracing::info!(segments, spans, bytes = expired.bytes, "retention dropped a partition");
                 self.tries.remove(&expired.partition);
@@ -151,12 +159,12 @@ impl Keeper {
         *self.tries.entry(partition).or_default() += 1;
     }
 
-    fn roll_up(&self) {
+    pub(super) fn roll_up(&self) {
         for _ in 0..FOLDS_MAX {
             if self.stops() {
                 return;
             }
-            match keep_rollups(&self.state, &self.store, &self.options.rollup, now()) {
+            match keep_rollups(&self.state, &self.store, &self.options.rollup, self.clock.now()) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
@@ -168,7 +176,8 @@ impl Keeper {
     }
 
     pub(super) fn merge(&mut self) {
-        let partitions = mergeable(&self.state.snapshot_of_stored(), now(), self.options.merge_bytes);
+        let partitions =
+            mergeable(&self.state.snapshot_of_stored(), self.clock.now(), self.options.merge_bytes);
         for segments in partitions {
             let Some(id) = segments.first().map(|segment| segment.handle.partition()) else { continue };
             if self.stops() {

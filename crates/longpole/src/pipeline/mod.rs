@@ -100,15 +100,16 @@ impl Pipeline {
         };
         let (bytes, of_disk) = (config.seal.bytes, &config.store);
         let watch = Arc::new(DiskWatch::new(Arc::clone(&state), Arc::clone(&store), of_disk, bytes));
+        let clock = Clock::new(now);
         let keeper = keeper::Keeper::new(
             Arc::clone(&state),
             Arc::clone(&store),
             Arc::clone(&watch),
+            clock.clone(),
             Arc::clone(&stopping),
             options,
         );
         let resident = Resident::new(config.memory, Arc::clone(&state), Arc::clone(&stopping));
-        let clock = Clock::new(now);
         let sealer =
             sealer::Sealer::new(Arc::clone(&state), Arc::clone(&store), clock.clone(), Arc::clone(&stopping));
         let (house, sealed) = House::new(Arc::clone(&state), Arc::clone(&store));

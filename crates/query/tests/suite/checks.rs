@@ -29,6 +29,12 @@ impl Asked<'_> {
         let assembly = self.state.assembly.lock();
         assembly.assembler.get(id).is_some_and(|trace| trace.phase() == Phase::Open)
     }
+
+    /// What windows are widened to whole ones of at most, nanoseconds: `finest` unless there are rollups.
+    fn bucket(&self, finest: u64) -> u64 {
+        let view = self.state.snapshot_of_stored();
+        view.rollups.iter().map(|rollup| rollup.tier.width()).fold(finest, u64::max)
+    }
 }
 
 fn some<T>(dice: &mut Dice, one_in: u64, value: impl FnOnce(&mut Dice) -> T) -> Option<T> {
@@ -63,14 +69,15 @@ pub(crate) fn random_search(dice: &mut Dice, step: u64) -> TraceSearch {
 
 pub(crate) fn check_search(world: &Asked<'_>, oracle: &Oracle, dice: &mut Dice) {
     let mut search = random_search(dice, world.step);
-    let wanted = oracle.search(&search);
+    let (wanted, analysed) = (oracle.search(&search), oracle.analysed());
     let mut found = Vec::new();
     loop {
         let answer = world.engine.search(&search).unwrap();
         assert_eq!(answer.incomplete, Vec::new());
         assert!(answer.traces.len() <= search.limit && (answer.next.is_none() || !answer.traces.is_empty()));
         for hit in &answer.traces {
-            let spans = &oracle.traces[&hit.trace_id];
+            let known = if hit.matched.is_some() { &oracle.traces } else { &analysed };
+            let spans = &known[&hit.trace_id];
             assert_eq!((hit.start, hit.duration.0), extent(spans), "{hit:?}");
             assert_eq!(hit.spans, spans.len() as u64, "{hit:?}");
             assert_eq!(hit.services.iter().map(|service| service.spans).sum::<u64>(), hit.spans);
@@ -135,11 +142,9 @@ pub(crate) fn check_latency(world: &Asked<'_>, oracle: &Oracle, dice: &mut Dice)
         limit: 1_000,
     };
     let answer = world.engine.latency(&question).unwrap();
-    let minute = UnixNanos::PER_MINUTE;
-    assert_eq!(answer.window.start.0, question.window.start.0 / minute * minute);
-    assert!(answer.window.end >= question.window.end);
+    check_window(question.window, answer.window, world.bucket(UnixNanos::PER_MINUTE));
     let mut wanted: BTreeMap<_, Vec<(u64, StatusCode)>> = BTreeMap::new();
-    for span in oracle.spans() {
+    for span in oracle.ever() {
         let fits = question.service.as_deref().is_none_or(|service| service == span.service)
             && question.operation.as_deref().is_none_or(|name| name == span.name)
             && question.kind.is_none_or(|kind| kind == span.kind)
@@ -169,6 +174,16 @@ pub(crate) fn check_latency(world: &Asked<'_>, oracle: &Oracle, dice: &mut Dice)
     }
 }
 
+/// What is answered has all of the window, and no more than buckets of this width make of it.
+fn check_window(asked: Window, answered: Window, width: u64) {
+    assert!(answered.start <= asked.start && answered.end >= asked.end, "{asked:?} {answered:?}");
+    let whole = asked.end.0.checked_next_multiple_of(width).unwrap_or(u64::MAX);
+    assert!(
+        answered.start.0 >= asked.start.0 / width * width && answered.end.0 <= whole,
+        "{asked:?} {answered:?} by {width}"
+    );
+}
+
 /// Service, span name and kind where grouped by operation, and whether it is an edge.
 type ItemLabels = (String, Option<(String, SpanKind)>, bool);
 
@@ -182,12 +197,15 @@ pub(crate) fn check_bottlenecks(world: &Asked<'_>, oracle: &Oracle, dice: &mut D
         limit: 1 + dice.below(30) as usize,
     };
     let answer = world.engine.bottlenecks(&question).unwrap();
+    check_window(question.window, answer.window, world.bucket(1));
     let names = &world.state.names;
     let (mut traces, mut excluded, mut total) = (0, 0, 0_u128);
     let mut sums: BTreeMap<ItemLabels, u128> = BTreeMap::new();
-    for (id, spans) in oracle.traces.iter().filter(|(id, _)| !world.is_open(id)) {
+    let analysed = oracle.analysed();
+    let closed = analysed.iter().filter(|(id, _)| !world.is_open(id));
+    for (id, spans) in closed.chain(oracle.rolled.iter().map(|(id, spans)| (id, spans))) {
         let row = analyse(*id, spans.iter().map(|span| span.node(names)).collect(), false).unwrap();
-        if !question.window.contains(row.start) {
+        if !answer.window.contains(row.start) {
             continue;
         }
         let Some(root) = row.root else {

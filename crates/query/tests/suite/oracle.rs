@@ -8,10 +8,16 @@ use trace_model::{SpanId, StatusCode, TraceId, UnixNanos};
 
 use super::spans::Span;
 
-/// Every distinct span by its trace.
+/// Every distinct span by its trace, and what was known of those that are not stored any more.
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     pub(crate) traces: BTreeMap<TraceId, Vec<Span>>,
+    /// Spans that are gone and that the stored analysis of their trace was made with.
+    pub(crate) outlived: BTreeMap<TraceId, Vec<Span>>,
+    /// Spans that are gone and in percentiles.
+    pub(crate) gone: Vec<Span>,
+    /// Traces whose analysis is gone and in bottlenecks: the spans that it was made with.
+    pub(crate) rolled: Vec<(TraceId, Vec<Span>)>,
 }
 
 pub(crate) type Place = (Reverse<u64>, UnixNanos, TraceId);
@@ -53,10 +59,31 @@ impl Oracle {
         self.traces.values().flatten()
     }
 
+    /// The spans that are stored, and those that are gone and in percentiles.
+    pub(crate) fn ever(&self) -> impl Iterator<Item = &Span> {
+        self.spans().chain(&self.gone)
+    }
+
+    /// What the analysis of each trace is of that is stored or in memory.
+    pub(crate) fn analysed(&self) -> BTreeMap<TraceId, Vec<Span>> {
+        let mut whole = self.outlived.clone();
+        for (id, spans) in &self.traces {
+            whole.entry(*id).or_default().extend(spans.iter().cloned());
+        }
+        whole
+    }
+
     /// All traces that match, in order, each with the span by which it was found.
     pub(crate) fn search(&self, search: &TraceSearch) -> Vec<(Place, Option<SpanId>)> {
-        let found = self.traces.iter().filter_map(|(id, spans)| {
-            let (start, duration) = extent(spans);
+        let analysed = self.analysed();
+        let found = analysed.iter().filter_map(|(id, whole)| {
+            let spans = self.traces.get(id).map_or(&[][..], Vec::as_slice);
+            // A search by span reads the spans of what it finds.
+            let read = if search.has_span_filter() { spans } else { whole };
+            if read.is_empty() {
+                return None;
+            }
+            let (start, duration) = extent(read);
             let (min, max) = (search.min_trace_duration, search.max_trace_duration);
             if !within(duration, min.map(|d| d.0), max.map(|d| d.0)) {
                 return None;

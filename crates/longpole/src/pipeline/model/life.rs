@@ -5,21 +5,21 @@ use std::path::PathBuf;
 
 use span_store::StoreOptions;
 use trace_assemble::Options;
-use trace_model::{NanoDuration, UnixNanos};
+use trace_model::{NanoDuration, TraceId, UnixNanos};
 
 use super::checks::{Asked, check, check_latency, check_totals, check_traces};
 use super::flawed::Flaw;
 use super::oracle::Oracle;
 use super::spans::{Dice, Span, request};
-use super::step::{self, SpanRef, Step, Then};
-use super::world::{Failing, Setting, World};
+use super::step::{self, Keeping, SpanRef, Step, Then};
+use super::world::{Failing, Gone, Setting, World};
 use crate::pipeline::SealOptions;
 
 #[derive(Debug)]
 pub(super) struct Life {
     seed: u64,
     setting: Setting,
-    retains: bool,
+    keeping: Keeping,
 }
 
 /// What is known from outside.
@@ -27,8 +27,8 @@ pub(super) struct Life {
 struct Known {
     oracle: Oracle,
     begins: HashMap<u8, u64>,
-    /// Content hashes of spans that retention took.
-    gone: HashSet<u64>,
+    /// Content hashes of spans that went and left nothing.
+    dropped: HashSet<u64>,
 }
 
 /// A folder in memory where there is one: a life is a few hundred writes and they must not wait for a disk.
@@ -64,11 +64,16 @@ impl Life {
             revisions: dice.pick(&[100, 0, 1 << 20]),
             ..Setting::default()
         };
-        Self { seed, setting, retains }
+        let keeping = match retains {
+            false => Keeping::All,
+            true if dice.one_in(4) => Keeping::Dropped,
+            true => Keeping::RolledUp,
+        };
+        Self { seed, setting, keeping }
     }
 
     pub(super) fn draw(&self) -> Vec<Step> {
-        step::draw(&mut Dice(self.seed.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1), self.retains)
+        step::draw(&mut Dice(self.seed.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1), self.keeping)
     }
 
     /// Lives through the steps.
@@ -114,23 +119,37 @@ impl Life {
                 return world.die(false);
             }
             Step::Die { copy } => return world.die(*copy),
-            Step::Retain => {
-                let gone = world.retain();
-                for spans in known.oracle.traces.values_mut() {
-                    spans.retain(|span| !gone.contains(&span.content()));
-                }
-                known.oracle.traces.retain(|_, spans| !spans.is_empty());
-                known.gone.extend(gone);
-            }
+            Step::Drop => known.drop(world.retain()),
+            Step::Merge { replaced, die: false } => world.merge(*replaced),
+            Step::Merge { die: true, .. } => return world.merge_and_die(),
+            Step::Retire { die: false } => known.retire(world.retire()),
+            Step::Retire { die: true } => return world.retire_and_die(),
+            Step::Fold => known.retire(world.fold()),
             Step::Ask(seed) => ask(&mut world, known, *seed),
         }
         world
     }
 
     fn commit(&self, world: &mut World, known: &mut Known, group: &[Vec<SpanRef>]) {
-        let requests = self.requests(world, known, group);
+        // A late span of a trace that is not whole any more is analysed with what is left of it.
+        let mut requests = self.resolve(world, known, group);
+        let is_late =
+            requests.iter().flatten().any(|span| known.oracle.outlived.contains_key(&span.trace_id));
+        if is_late {
+            world.take_all();
+        }
+        let assembly = world.state.assembly.lock();
+        let held: HashSet<TraceId> = assembly.assembler.iter().map(|(id, _)| *id).collect();
+        drop(assembly);
+        requests.iter_mut().for_each(|spans| spans.retain(|span| known.is_sure(span, &held)));
         world.commit(&requests);
-        requests.iter().flatten().for_each(|span| known.oracle.add(span));
+        for span in requests.iter().flatten() {
+            known.oracle.outlived.remove(&span.trace_id);
+            known.oracle.add(span);
+        }
+        if is_late {
+            world.take_all();
+        }
     }
 
     fn commit_in_part(&self, world: &mut World, known: &mut Known, group: &[Vec<(SpanRef, Option<Flaw>)>]) {
@@ -138,8 +157,8 @@ impl Life {
         for request in group {
             let resolve = |(at, flaw): &(SpanRef, _)| (self.span(world, known, *at), *flaw);
             let mut resolved: Vec<(Span, Option<Flaw>)> = request.iter().map(resolve).collect();
-            // What retention took may be left out for a flaw, and not come again.
-            resolved.retain(|(span, flaw)| flaw.is_some() || !known.took(span));
+            // What is gone may be left out for a flaw, and not come again.
+            resolved.retain(|(span, flaw)| flaw.is_some() || known.is_whole(span));
             requests.push(resolved);
         }
         world.commit_in_part(&requests);
@@ -177,15 +196,16 @@ impl Life {
         }
     }
 
-    /// The spans of a group. Nothing remembers what retention took: whether such a span is new depends on what is still held
-    /// of its trace, which is not promised either way.
+    /// The spans of a group but for those of traces that are not whole any more.
     fn requests(&self, world: &World, known: &mut Known, group: &[Vec<SpanRef>]) -> Vec<Vec<Span>> {
-        let mut requests = Vec::new();
-        for request in group {
-            let resolved: Vec<Span> = request.iter().map(|at| self.span(world, known, *at)).collect();
-            requests.push(resolved.into_iter().filter(|span| !known.took(span)).collect());
-        }
+        let mut requests = self.resolve(world, known, group);
+        requests.iter_mut().for_each(|spans| spans.retain(|span| known.is_whole(span)));
         requests
+    }
+
+    fn resolve(&self, world: &World, known: &mut Known, group: &[Vec<SpanRef>]) -> Vec<Vec<Span>> {
+        let spans = |request: &Vec<SpanRef>| request.iter().map(|at| self.span(world, known, *at)).collect();
+        group.iter().map(spans).collect()
     }
 
     fn span(&self, world: &World, known: &mut Known, at: SpanRef) -> Span {
@@ -196,9 +216,49 @@ impl Life {
 }
 
 impl Known {
-    /// Whether retention took it.
-    fn took(&self, span: &Span) -> bool {
-        self.gone.contains(&span.content())
+    /// Whether all is there of the trace that this span is of, as far as it is known.
+    fn is_whole(&self, span: &Span) -> bool {
+        !self.dropped.contains(&span.content()) && !self.oracle.outlived.contains_key(&span.trace_id)
+    }
+
+    /// Whether it is promised what becomes of a span. Nothing remembers what is gone: of a trace that is not whole a span
+    /// is compared with what is stored, and with more while the trace is held, which a crash may end.
+    fn is_sure(&self, span: &Span, held: &HashSet<TraceId>) -> bool {
+        let stored = self.oracle.traces.get(&span.trace_id);
+        let is_new = |stored: &Vec<Span>| stored.iter().all(|other| other.content() != span.content());
+        self.is_whole(span)
+            || !self.dropped.contains(&span.content())
+                && !held.contains(&span.trace_id)
+                && stored.is_some_and(is_new)
+    }
+
+    /// Spans go and leave nothing.
+    fn drop(&mut self, gone: HashSet<u64>) {
+        for spans in self.oracle.traces.values_mut() {
+            spans.retain(|span| !gone.contains(&span.content()));
+        }
+        self.oracle.traces.retain(|_, spans| !spans.is_empty());
+        self.dropped.extend(gone);
+    }
+
+    /// Rollups take the place of spans and analyses. An analysis in a later partition outlives spans that it was made with.
+    fn retire(&mut self, partitions: Vec<Gone>) {
+        let oracle = &mut self.oracle;
+        for partition in partitions {
+            for (id, spans) in &mut oracle.traces {
+                let going = spans.extract_if(.., |span| partition.spans.contains(&span.content()));
+                let going: Vec<Span> = going.collect();
+                oracle.gone.extend(going.iter().cloned());
+                if !going.is_empty() {
+                    oracle.outlived.entry(*id).or_default().extend(going);
+                }
+            }
+            oracle.traces.retain(|_, spans| !spans.is_empty());
+            for id in partition.analysed {
+                assert!(!oracle.traces.contains_key(&id), "spans of {id} are without an analysis");
+                oracle.rolled.extend(oracle.outlived.remove(&id).map(|spans| (id, spans)));
+            }
+        }
     }
 }
 
@@ -218,13 +278,20 @@ fn ask(world: &mut World, known: &Known, seed: u64) {
         known.oracle.spans().count(),
         "spans in status"
     );
-    if known.gone.is_empty() {
+    if !known.oracle.gone.is_empty() {
+        absent(world, known);
+    }
+    if known.dropped.is_empty() {
         return check(&asked, &known.oracle, &mut dice);
     }
     // Analyses outlive spans of theirs that lay in an older partition, so searches by trace tell of what is gone.
     check_traces(&asked, &known.oracle);
     check_totals(&asked, &known.oracle, &mut dice);
     check_latency(&asked, &known.oracle, &mut dice);
+    absent(world, known);
+}
+
+fn absent(world: &World, known: &Known) {
     for id in world.absent(&known.oracle) {
         assert!(world.engine.trace(id).unwrap().is_none(), "{id} is gone");
     }

@@ -1,6 +1,6 @@
 //! Random lives of the whole pipeline: the real stages, one step after the other in one thread, with a clock that the
 //! life moves and a real store. Spans come late and twice, segments are cut and sealed at any moment, the process is
-//! killed between any two steps, partitions expire. Every answer is that of brute force over what was acknowledged.
+//! killed between any two steps, partitions are merged, expire and leave rollups. Every answer is that of brute force over what was acknowledged.
 
 #[path = "../../../../query/tests/suite/checks.rs"]
 mod checks;
@@ -24,14 +24,17 @@ mod step;
 mod world;
 
 use std::cell::{Cell, RefCell};
+use std::hash::BuildHasher as _;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use life::Life;
 use step::{SpanRef, Step};
 
-/// Sequences of a run. `LONGPOLE_MODEL_SEED` runs that one alone, `LONGPOLE_MODEL_LIVES` so many.
+/// Sequences that are the same in every run. `LONGPOLE_MODEL_SEED` runs that one alone, `LONGPOLE_MODEL_LIVES` so many.
 const LIVES: u64 = 1_000;
+/// Sequences besides that are others in every run.
+const FRESH: u64 = 50;
 /// How often a failing sequence is run again with steps left out.
 const SHRINKS: u32 = 300;
 
@@ -102,6 +105,12 @@ fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Beyond those that are the same in every run, and short enough to be typed.
+fn fresh_seed() -> u64 {
+    let random = std::hash::RandomState::new().hash_one(std::process::id());
+    1_000_000 + random % 1_000_000_000
+}
+
 #[test]
 fn what_was_acknowledged_is_answered_once_whatever_happens() {
     hush();
@@ -109,16 +118,15 @@ fn what_was_acknowledged_is_answered_once_whatever_happens() {
         return live(seed);
     }
     let lives = from_env("LONGPOLE_MODEL_LIVES").unwrap_or(LIVES);
-    let next = AtomicU64::new(1);
+    let fresh = fresh_seed();
+    println!("besides 1 to {lives}, the seeds {fresh} to {}", fresh + FRESH - 1);
+    let seeds: Vec<u64> = (1..=lives).chain(fresh..fresh + FRESH).collect();
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, |threads| threads.get().min(8)) {
             scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed > lives {
-                        break;
-                    }
-                    live(seed);
+                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    live(*seed);
                 }
             });
         }

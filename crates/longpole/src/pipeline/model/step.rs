@@ -44,10 +44,27 @@ pub(super) enum Step {
     PublishAndDie,
     /// Killed; with `copy` the folder is copied while it is open, as the system would have it after `kill -9`.
     Die { copy: bool },
-    /// Everything is sealed and retention takes what is too old.
-    Retain,
+    /// Everything is sealed, and what is too old goes and leaves nothing, as for want of room.
+    Drop,
+    /// The keeper merges small segments; with `die` the process is killed while somebody still reads the old ones.
+    Merge { replaced: bool, die: bool },
+    /// The keeper puts rollups in the place of what is too old; with `die` the process is killed while somebody still reads it.
+    Retire { die: bool },
+    /// The same, and rollups become coarser.
+    Fold,
     /// Questions, drawn from this seed.
     Ask(u64),
+}
+
+/// What becomes of partitions that are too old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// None is.
+    All,
+    /// They go without a rollup.
+    Dropped,
+    /// Rollups take their place.
+    RolledUp,
 }
 
 /// What happens while the store fails.
@@ -87,26 +104,31 @@ fn fail(dice: &mut Dice) -> Step {
     Step::Fail { what, group: group(dice), then }
 }
 
-fn step(dice: &mut Dice, retains: bool) -> Step {
-    match dice.below(44) {
+fn step(dice: &mut Dice, keeping: Keeping) -> Step {
+    match dice.below(48) {
         0..=11 => Step::Commit(group(dice)),
         40 | 41 => Step::CommitInPart(in_part(dice)),
         42 => fail(dice),
         43 => Step::Unheard { group: group(dice), die: dice.one_in(2) },
         12..=16 => Step::Take,
+        17..=20 if keeping == Keeping::RolledUp && dice.one_in(6) => Step::Wait(100_000),
         17..=20 => Step::Wait(dice.pick(&[1, 6, 6, 61, 61, 1_200, 5_400, 18_000])),
         21..=25 => Step::Tick,
         26..=28 => Step::Cut,
         29..=32 => Step::Seal,
         33 => Step::PublishAndDie,
         34 | 35 => Step::Die { copy: dice.one_in(2) },
-        36 if retains => Step::Retain,
+        36 if keeping == Keeping::Dropped => Step::Drop,
+        36 | 44 | 45 if keeping == Keeping::RolledUp => Step::Retire { die: dice.one_in(4) },
+        46 if keeping == Keeping::RolledUp => Step::Fold,
+        46 | 47 => Step::Merge { replaced: dice.one_in(3), die: dice.one_in(4) },
+        44 | 45 => Step::Commit(group(dice)),
         _ => Step::Ask(dice.below(1 << 30)),
     }
 }
 
-pub(super) fn draw(dice: &mut Dice, retains: bool) -> Vec<Step> {
-    (0..20 + dice.below(60)).map(|_| step(dice, retains)).collect()
+pub(super) fn draw(dice: &mut Dice, keeping: Keeping) -> Vec<Step> {
+    (0..20 + dice.below(60)).map(|_| step(dice, keeping)).collect()
 }
 
 /// The span that a reference means in the life of this seed. `base` is when its trace began.

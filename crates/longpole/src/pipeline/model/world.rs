@@ -2,8 +2,9 @@
 
 mod failing;
 mod image;
+mod partitions;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use bytes::Bytes;
 use ingest::{Admitted, Charge, CommitError, prepare};
 use parking_lot::Mutex;
-use query::{BlockCache, Engine, NameTable, Revisions, RollupOptions, State, TraceDirectory, drop_partition};
+use query::{BlockCache, Engine, NameTable, Revisions, State, TraceDirectory};
 use span_store::{Expired, FreeMin, SegmentId, SpanStore, StoreOptions};
 use tempfile::TempDir;
 use tokio::sync::oneshot::{self, error::TryRecvError};
@@ -21,6 +22,7 @@ use trace_model::{NanoDuration, TraceId, UnixNanos};
 
 pub(super) use failing::Failing;
 use failing::close_until_waited_for;
+pub(super) use partitions::Gone;
 
 use super::flawed::{self, Flaw};
 use super::oracle::Oracle;
@@ -29,7 +31,6 @@ use crate::pipeline::assembling::{Assembling, Cut};
 use crate::pipeline::committer::{self, Committed};
 use crate::pipeline::guard::Guard;
 use crate::pipeline::house::House;
-use crate::pipeline::keeper::{KeepOptions, Keeper};
 use crate::pipeline::sealer::{BUILDS, Sealer};
 use crate::pipeline::watch::DiskWatch;
 use crate::pipeline::{Clock, SealOptions};
@@ -71,6 +72,8 @@ struct Sealed {
     bytes: u64,
     /// Content hashes of its spans.
     spans: HashSet<u64>,
+    /// Traces of which it has an analysis.
+    analysed: HashSet<TraceId>,
 }
 
 /// What happens while a stage next asks for the time.
@@ -95,6 +98,10 @@ struct Outer {
     closes_after: Option<u32>,
     sealed: BTreeMap<SegmentId, Sealed>,
     seen: HashSet<TraceId>,
+    /// Content hashes of the spans of each frame that was committed, also of those that had come before.
+    frames: Vec<(u64, Vec<u64>)>,
+    /// The trace of each span that was committed.
+    contents: HashMap<u64, TraceId>,
 }
 
 type Answer = oneshot::Receiver<Result<(), CommitError>>;
@@ -107,6 +114,8 @@ pub(super) struct World {
     disk: DiskWatch,
     to_assembling: SyncSender<Committed>,
     committed: Receiver<Committed>,
+    /// Frames that assembling has yet to take in.
+    arrived: VecDeque<Committed>,
     unanswered: Vec<Answer>,
     assembling: Assembling,
     cuts: Receiver<Cut>,
@@ -126,8 +135,18 @@ impl World {
             }
             UnixNanos(read.load(Ordering::Relaxed))
         });
-        let (sealed, seen) = (BTreeMap::new(), HashSet::new());
-        Self::begin(Outer { dir, setting, time, hook, closes_after: None, sealed, seen }, clock)
+        let outer = Outer {
+            dir,
+            setting,
+            time,
+            hook,
+            closes_after: None,
+            sealed: BTreeMap::new(),
+            seen: HashSet::new(),
+            frames: Vec::new(),
+            contents: HashMap::new(),
+        };
+        Self::begin(outer, clock)
     }
 
     /// A process begins: as `serve` does it, without the threads.
@@ -149,6 +168,7 @@ impl World {
         let state = state.with_revisions(Revisions::open(&revised, outer.setting.revisions).unwrap());
         let state = Arc::new(state.with_trace_spans_max(outer.setting.trace_spans_max));
         state.add_stored(segments);
+        state.add_stored_rollups(&store, &outer.sealed.keys().copied().collect());
         let (to_assembling, committed) = sync_channel(WAITING_MAX);
         let (to_sealer, cuts) = sync_channel(WAITING_MAX);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -180,6 +200,7 @@ impl World {
             disk,
             to_assembling,
             committed,
+            arrived: VecDeque::new(),
             unanswered: Vec::new(),
             assembling,
             cuts,
@@ -194,6 +215,11 @@ impl World {
     /// The process is killed and begins anew with what the system has of its files.
     pub(super) fn die(self, copy: bool) -> Self {
         let image = copy.then(|| image::of(self.outer.dir.path()));
+        self.begin_anew(image)
+    }
+
+    /// The next process begins with this copy of the folder, or with what is there.
+    fn begin_anew(self, image: Option<TempDir>) -> Self {
         let Self {
             state,
             engine,
@@ -202,6 +228,7 @@ impl World {
             disk,
             to_assembling,
             committed,
+            arrived,
             unanswered: _,
             assembling,
             cuts,
@@ -210,7 +237,19 @@ impl World {
             mut outer,
         } = self;
         // Whoever holds something of the store keeps it open, and it must be closed before it is opened again.
-        drop((state, engine, store, disk, to_assembling, committed, assembling, cuts, waiting, sealer));
+        drop((
+            state,
+            engine,
+            store,
+            disk,
+            to_assembling,
+            committed,
+            arrived,
+            assembling,
+            cuts,
+            waiting,
+            sealer,
+        ));
         outer.dir = image.unwrap_or(outer.dir);
         Self::begin(outer, clock)
     }
@@ -267,6 +306,12 @@ impl World {
         }
         let next = &self.to_assembling;
         assert!(committer::commit(&self.store, &self.state, &self.disk, &self.clock, &mut group, next));
+        for committed in self.committed.try_iter() {
+            let rows = || committed.batches.iter().flat_map(|batch| &batch.rows);
+            self.outer.frames.push((committed.seq, rows().map(|row| row.node.content).collect()));
+            self.outer.contents.extend(rows().map(|row| (row.node.content, row.trace_id)));
+            self.arrived.push_back(committed);
+        }
         answers
     }
 
@@ -290,7 +335,7 @@ impl World {
     }
 
     pub(super) fn take_all(&mut self) {
-        while let Ok(committed) = self.committed.try_recv() {
+        while let Some(committed) = self.arrived.pop_front() {
             self.assembling.take(committed);
             self.keep_few_cuts_waiting();
         }
@@ -343,7 +388,8 @@ impl World {
     fn note(&mut self, id: SegmentId, bytes: u64, cut: &Cut) {
         let spans = cut.batches.iter().flat_map(|batch| &batch.rows).map(|row| row.node.content).collect();
         let slice = self.now().0 / self.slice();
-        let before = self.outer.sealed.insert(id, Sealed { slice, bytes, spans });
+        let analysed = cut.analysed.iter().map(|row| row.trace_id).collect();
+        let before = self.outer.sealed.insert(id, Sealed { slice, bytes, spans, analysed });
         assert!(before.is_none(), "segment {} is made twice", id.0);
     }
 
@@ -353,11 +399,6 @@ impl World {
         while !self.waiting.is_empty() {
             self.seal();
         }
-    }
-
-    /// Width of a partition: a 24th of the retention, ten minutes to a day.
-    fn slice(&self) -> u64 {
-        (self.outer.setting.store.retention.0 / 24).clamp(600 * SECOND, 86_400 * SECOND)
     }
 
     /// Has the sealer seal the oldest cut just when a stage next asks for the time. Whether that has happened.
@@ -414,64 +455,8 @@ impl World {
         self.store.oldest_partition()
     }
 
-    /// One that looks after this world's sealed segments.
-    pub(super) fn keeper(&self) -> Keeper {
-        let watch = Arc::new(self.watch());
-        let options = KeepOptions {
-            merge_bytes: 1 << 20,
-            rollup: RollupOptions::default(),
-            slice: self.outer.setting.store.width(),
-        };
-        let stopping = Arc::new(AtomicBool::new(false));
-        Keeper::new(Arc::clone(&self.state), Arc::clone(&self.store), watch, stopping, options)
-    }
-
     pub(super) fn dir(&self) -> &Path {
         self.outer.dir.path()
-    }
-
-    /// Seals everything, lets retention work, and checks that it took what it should. The spans that are gone.
-    pub(super) fn retain(&mut self) -> HashSet<u64> {
-        self.seal_all();
-        let expected = self.expired();
-        // Without rollups: answers are those over what is left.
-        for expired in self.store.expired(self.now()) {
-            drop_partition(&self.state, &self.store, &expired, self.now()).unwrap();
-        }
-        let view = self.state.snapshot();
-        let mut gone = HashSet::new();
-        for id in &expected {
-            gone.extend(self.outer.sealed.remove(id).unwrap().spans);
-        }
-        let left: Vec<SegmentId> = view.sealed.iter().map(|segment| segment.id).collect();
-        assert!(
-            left.iter().eq(self.outer.sealed.keys()),
-            "retention left {left:?}, should take {expected:?}"
-        );
-        gone
-    }
-
-    /// Whole partitions, the oldest first, while they are too old or there is too much; the newest only by age.
-    fn expired(&self) -> Vec<SegmentId> {
-        let sealed = &self.outer.sealed;
-        let (now, options) = (self.now().0, self.outer.setting.store);
-        let mut slices: Vec<u64> = sealed.values().map(|one| one.slice).collect();
-        slices.sort_unstable();
-        slices.dedup();
-        let newest = slices.last().copied();
-        let mut stored: u64 = sealed.values().map(|one| one.bytes).sum();
-        let mut gone = Vec::new();
-        for slice in slices {
-            let is_old = (slice + 1) * self.slice() + options.retention.0 <= now;
-            if !is_old && (stored <= options.bytes_max || Some(slice) == newest) {
-                break;
-            }
-            for (id, one) in sealed.iter().filter(|(_, one)| one.slice == slice) {
-                stored -= one.bytes;
-                gone.push(*id);
-            }
-        }
-        gone
     }
 
     /// Traces that came and of which nothing is left.

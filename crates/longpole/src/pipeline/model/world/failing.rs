@@ -70,7 +70,7 @@ impl World {
 
     /// Stops while the store fails: everything is taken in and cut, and what cannot be sealed is left to the log.
     pub(in super::super) fn stop(&mut self) {
-        while let Ok(committed) = self.committed.try_recv() {
+        while let Some(committed) = self.arrived.pop_front() {
             self.assembling.take(committed);
         }
         self.assembling.cut(self.now());
