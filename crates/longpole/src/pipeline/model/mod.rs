@@ -1,6 +1,7 @@
 //! Random lives of the whole pipeline: the real stages, one step after the other in one thread, with a clock that the
 //! life moves and a real store. Spans come late and twice, segments are cut and sealed at any moment, the process is
-//! killed between any two steps, partitions are merged, expire and leave rollups. Every answer is that of brute force over what was acknowledged.
+//! killed between any two steps, partitions are merged, expire and leave rollups. Every answer is that of brute force
+//! over what was acknowledged.
 
 #[path = "../../../../query/tests/suite/checks.rs"]
 mod checks;

@@ -121,8 +121,8 @@ fn step(dice: &mut Dice, keeping: Keeping) -> Step {
         36 if keeping == Keeping::Dropped => Step::Drop,
         36 | 44 | 45 if keeping == Keeping::RolledUp => Step::Retire { die: dice.one_in(4) },
         46 if keeping == Keeping::RolledUp => Step::Fold,
-        46 | 47 => Step::Merge { replaced: dice.one_in(3), die: dice.one_in(4) },
-        44 | 45 => Step::Commit(group(dice)),
+        47 => Step::Merge { replaced: dice.one_in(3), die: dice.one_in(6) },
+        44..=46 => Step::Commit(group(dice)),
         _ => Step::Ask(dice.below(1 << 30)),
     }
 }
