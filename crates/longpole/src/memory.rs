@@ -104,7 +104,7 @@ pub(crate) fn divide(config: &mut Config) {
 fn part_of(memory: usize, thousandths: usize) -> usize {
     let spare = memory.saturating_sub(FIXED);
     // At most a tenth more than `memory`, and no configuration is so large that this overflows.
-    let scaled = spare / (USUAL - FIXED >> 20) * (USUAL >> 20);
+    let scaled = spare / ((USUAL - FIXED) >> 20) * (USUAL >> 20);
     scaled / 1000 * thousandths
 }
 
