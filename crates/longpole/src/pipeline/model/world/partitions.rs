@@ -116,6 +116,11 @@ impl World {
     /// The oldest partition, if retention takes it and it is promised what becomes of its traces.
     fn may_retire(&mut self) -> Option<Expired> {
         self.take_all();
+        // What is due is analysed long before retention takes its spans.
+        if self.is_held_in_part_of_what_goes() {
+            self.tick();
+            self.seal_all();
+        }
         if self.repeats_what_goes() {
             self.seal_all();
         }
