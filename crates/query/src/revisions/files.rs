@@ -17,6 +17,9 @@ use super::run::{Entry, Key, Run};
 /// Bytes that an entry takes in memory, with its part of the index.
 const ENTRY_BYTES: usize = 21;
 
+/// Entries of one file at most. Merging two takes a third of a second then, and the sealer waits for it.
+const MERGED_MAX: usize = 2 << 20;
+
 /// Where files go, and how much memory there is.
 #[derive(Debug)]
 struct Folder {
@@ -36,7 +39,7 @@ impl Folder {
 #[derive(Debug, Clone)]
 pub(super) struct Files {
     folder: Arc<Folder>,
-    /// Oldest first, each less than half as long as the one before it, unless merging failed.
+    /// Oldest first, each less than half as long as the one before it, but for those that are full and unless merging failed.
     list: Vec<Filed>,
     /// Segments that others took the place of since their numbers were written.
     renamed: Arc<HashMap<SegmentId, SegmentId>>,
@@ -105,6 +108,7 @@ impl Files {
     fn merge(&mut self) -> io::Result<()> {
         while let [others @ .., older, newer] = &self.list[..]
             && older.run.len() <= 2 * newer.run.len()
+            && older.run.len() + newer.run.len() <= MERGED_MAX
         {
             let most = older.run.len() + newer.run.len();
             let entries = of_both(&older.run, &newer.run).filter_map(|entry| self.entry_now(entry));
