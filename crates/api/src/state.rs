@@ -14,6 +14,9 @@ use crate::{ApiError, Backend, Counter};
 /// How long a query waits for its turn, and its answer for room, before it is turned away.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a question for sums waits for others of its kind.
+const SUMS_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Bytes of large answers that clients may not have read yet; as many of others, and as many of metrics.
 const UNREAD_BYTES: usize = 64 << 20;
 
@@ -26,6 +29,11 @@ pub struct BuildInfo {
     pub commit: Option<String>,
 }
 
+/// How many of so many queries at a time may be for sums.
+const fn sums_of(queries: usize) -> usize {
+    queries.div_ceil(2)
+}
+
 /// The engine, the counters of others, and the bound on queries at one time. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiState {
@@ -33,6 +41,7 @@ pub struct ApiState {
     counters: Arc<dyn Fn() -> Vec<Counter> + Send + Sync>,
     build: Arc<BuildInfo>,
     turns: Arc<Semaphore>,
+    sums: Arc<Semaphore>,
     scrapes: Arc<Semaphore>,
     unread: Unread,
     unread_metrics: Unread,
@@ -56,13 +65,14 @@ impl ApiState {
         build: BuildInfo,
     ) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let turns = Arc::new(Semaphore::new((processors * 4).max(16)));
+        let queries = (processors * 4).max(16);
         let scrapes = Arc::new(Semaphore::new(1));
         Self {
             backend,
             counters,
             build: Arc::new(build),
-            turns,
+            turns: Arc::new(Semaphore::new(queries)),
+            sums: Arc::new(Semaphore::new(sums_of(queries))),
             scrapes,
             unread: Unread::new(UNREAD_BYTES),
             unread_metrics: Unread::new(UNREAD_BYTES),
@@ -74,6 +84,7 @@ impl ApiState {
     #[must_use]
     pub fn with_concurrency(mut self, queries: usize) -> Self {
         self.turns = Arc::new(Semaphore::new(queries));
+        self.sums = Arc::new(Semaphore::new(sums_of(queries)));
         self
     }
 
@@ -85,6 +96,21 @@ impl ApiState {
     {
         let (answer, _turn) = self.in_turn(&self.turns, question).await?;
         self.unread.hold(answer?).await
+    }
+
+    /// The same for sums over all that is stored, which may take seconds each, and wait for each other's memory. Half of the
+    /// turns are left for others meanwhile; who waits for that holds nothing.
+    pub(crate) async fn ask_for_sums<F>(&self, question: F) -> Result<Response, ApiError>
+    where
+        F: FnOnce(&dyn Backend) -> Result<Response, ApiError> + Send + 'static,
+    {
+        let place = tokio::time::timeout(SUMS_PATIENCE, Arc::clone(&self.sums).acquire_owned()).await;
+        let Ok(Ok(place)) = place else { return Err(ApiError::overloaded()) };
+        self.ask(move |backend| {
+            let _place = place;
+            question(backend)
+        })
+        .await
     }
 
     /// The same for metrics, which wait for no questions, and of which one is written at a time: with many operations it

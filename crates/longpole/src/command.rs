@@ -196,8 +196,8 @@ fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
         let server = tokio::spawn(serve::run(config, move |at| {
             let _ = ready.send(at.clone());
         }));
-        let addresses =
-            tokio::task::spawn_blocking(move || addresses.recv_timeout(Duration::from_secs(60))).await?;
+        // However long a replay takes; a server that ends instead hangs up.
+        let addresses = tokio::task::spawn_blocking(move || addresses.recv()).await?;
         let Ok(at) = addresses else {
             return server.await?;
         };

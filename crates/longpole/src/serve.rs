@@ -91,7 +91,8 @@ pub(crate) async fn run(
     tokio::task::spawn_blocking(move || pipeline.join()).await?;
     tracing::info!("stopped");
     match ended {
-        Some(ended) => ended.context("a server ended by itself"),
+        Some(Err(panicked)) => Err(panicked).context("a server ended by itself"),
+        Some(Ok(())) => anyhow::bail!("a server ended by itself"),
         None => Ok(()),
     }
 }
@@ -307,6 +308,6 @@ fn own_counters(
 fn build_info() -> BuildInfo {
     BuildInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        commit: option_env!("LONGPOLE_COMMIT").map(str::to_owned),
+        commit: option_env!("LONGPOLE_COMMIT").filter(|commit| !commit.is_empty()).map(str::to_owned),
     }
 }

@@ -39,8 +39,9 @@ pub(crate) fn answer(state: &Reader<'_>, asked: &BottleneckQuery) -> Result<Bott
         let question = BottleneckQuery { window, ..asked.clone() };
         let share = state.sums.share();
         let mut portion = share.portion();
-        // Whoever must wait does so before it holds on to what is live.
-        portion.set(BEGIN_BYTES);
+        // Whoever must wait does so before it holds on to what is live; of one entry that is little.
+        let begin = if question.service.is_none() { BEGIN_BYTES } else { 0 };
+        portion.set(begin);
         let (live, held, open) = live_rows(state, &question);
         let view = state.snapshot_of_stored();
         let (of_view, mut incomplete) = widen(&view, asked.window, Kind::Paths);
@@ -51,7 +52,7 @@ pub(crate) fn answer(state: &Reader<'_>, asked: &BottleneckQuery) -> Result<Bott
         }
         incomplete.extend(open_note(open));
         let selection = Selection { state, question: &question, view: &view, held: &held, share: &share };
-        return selection.answer(live, portion, incomplete);
+        return selection.answer(live, (begin, portion), incomplete);
     }
 }
 
@@ -101,8 +102,19 @@ impl Held {
     }
 }
 
-/// Finished analyses in memory of traces in the window, what they replace, and how many traces in the window are open.
+/// Finished analyses in memory that are asked for, what they replace, and how many traces in the window are open.
 fn live_rows(state: &State, question: &BottleneckQuery) -> (Vec<Arc<TraceRow>>, Held, u64) {
+    let (mut rows, mut held, open) = rows_in_window(state, question);
+    let mut entries = Entries::new();
+    rows.retain(|(row, _)| root_wanted(state, question, row.root, &mut entries));
+    let first = rows.iter().filter(|(_, is_first)| *is_first);
+    held.first = first.map(|(row, _)| (row.trace_id, Likeness::of(row))).collect();
+    (rows.into_iter().map(|(row, _)| row).collect(), held, open)
+}
+
+/// Finished analyses in memory of traces in the window, and whether each is the first of its trace; of what they replace,
+/// traces that are analysed again; how many traces in the window are open.
+fn rows_in_window(state: &State, question: &BottleneckQuery) -> (Vec<(Arc<TraceRow>, bool)>, Held, u64) {
     let assembly = state.assembly.lock();
     let mut rows = Vec::new();
     let mut held = Held::default();
@@ -111,10 +123,7 @@ fn live_rows(state: &State, question: &BottleneckQuery) -> (Vec<Arc<TraceRow>>, 
         match assembly.analysed.get(id) {
             Some(row) if trace.phase() == Phase::Finished => {
                 if question.window.contains(row.start) {
-                    rows.push(Arc::clone(row));
-                    if !trace.is_revised() {
-                        held.first.insert(*id, Likeness::of(row));
-                    }
+                    rows.push((Arc::clone(row), !trace.is_revised()));
                 }
             }
             // Finished and without an analysis waiting: its segment is being published, look there.
@@ -146,7 +155,7 @@ impl Selection<'_> {
     fn answer(
         &self,
         live: Vec<Arc<TraceRow>>,
-        mut portion: Portion<'_>,
+        (begin, mut portion): (usize, Portion<'_>),
         incomplete: Vec<Incomplete>,
     ) -> Result<BottleneckAnswer, QueryError> {
         let by = match self.question.group_by {
@@ -159,7 +168,7 @@ impl Selection<'_> {
             for row in rows.iter().filter(|row| self.wanted(row, &mut entries)) {
                 summing.add(row, &row.shares);
             }
-            portion.set(BEGIN_BYTES.max(self.held.memory_bytes() + summing.memory_bytes()));
+            portion.set(begin.max(self.held.memory_bytes() + summing.memory_bytes()));
         }
         drop(live);
         let mut sums = summing.finish();
@@ -313,20 +322,25 @@ impl Selection<'_> {
     }
 
     fn root_wanted(&self, root: Option<OperationId>, entries: &mut Entries) -> bool {
-        let question = self.question;
-        let Some(root) = root else {
-            // Without a root nobody can say whose trace it is; it is counted as excluded where none is named.
-            return question.service.is_none() && question.operation.is_none();
-        };
-        *entries.entry(root).or_insert_with(|| {
-            let entry = self.state.names.operation(root);
-            question.operation.as_deref().is_none_or(|wanted| wanted == &*entry.name)
-                && question
-                    .service
-                    .as_deref()
-                    .is_none_or(|wanted| wanted == &*self.state.names.service(entry.service))
-        })
+        root_wanted(self.state, self.question, root, entries)
     }
+}
+
+fn root_wanted(
+    state: &State,
+    question: &BottleneckQuery,
+    root: Option<OperationId>,
+    entries: &mut Entries,
+) -> bool {
+    let Some(root) = root else {
+        // Without a root nobody can say whose trace it is; it is counted as excluded where none is named.
+        return question.service.is_none() && question.operation.is_none();
+    };
+    *entries.entry(root).or_insert_with(|| {
+        let entry = state.names.operation(root);
+        question.operation.as_deref().is_none_or(|wanted| wanted == &*entry.name)
+            && question.service.as_deref().is_none_or(|wanted| wanted == &*state.names.service(entry.service))
+    })
 }
 
 /// The items, greatest share first, and the share of those that the limit leaves out.

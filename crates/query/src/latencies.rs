@@ -33,7 +33,10 @@ pub(crate) fn answer(state: &Reader<'_>, question: &LatencyQuery) -> Result<Late
     // Until the answer is made of it.
     let share = state.sums.share();
     let most = state.sums.point_bytes_max();
-    let (found, truncated) = first_series(question, most, |only| find(state, &share, question, only))?;
+    let (found, truncated) = first_series(question, most, |only| {
+        share.reset();
+        find(state, &share, question, only)
+    })?;
     Ok(LatencyAnswer {
         window: found.window,
         resolution: found.resolution.map(|tier| NanoDuration(tier.width())),
@@ -272,16 +275,20 @@ impl<'a> Run<'a> {
     }
 
     fn live(&mut self, view: &View) {
-        let _turn = self.state.scans.turn();
-        let mut table = HistogramTable::default();
-        for row in view.live.iter().flat_map(|batch| &batch.rows) {
-            if self.in_window(row.node.end.minute()) && status_wanted(self.question, row.node.status) {
-                table.record(row);
+        for batch in &view.live {
+            self.portion.set(self.series.memory_bytes());
+            let _turn = self.state.scans.turn();
+            let mut table = HistogramTable::default();
+            for row in &batch.rows {
+                if self.in_window(row.node.end.minute()) && status_wanted(self.question, row.node.status) {
+                    table.record(row);
+                }
+            }
+            for (minute, id, status, histogram, exemplars) in table.iter() {
+                self.add(Tier::Minute.start(minute), id, status, histogram, exemplars);
             }
         }
-        for (minute, id, status, histogram, exemplars) in table.iter() {
-            self.add(Tier::Minute.start(minute), id, status, histogram, exemplars);
-        }
+        self.portion.set(self.series.memory_bytes());
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{ApiError, ApiState, respond, shape};
 pub(super) async fn latency(State(api): State<ApiState>, uri: Uri) -> Result<Response, ApiError> {
     let args = Args::read(&LATENCY, &uri, api.now())?;
     let query = params::latency(&args)?;
-    api.ask(move |backend| {
+    api.ask_for_sums(move |backend| {
         let answer = backend.latency(&query)?;
         respond::json(&shape::Latency::new(&query, &answer), args.pretty())
     })
@@ -22,7 +22,7 @@ pub(super) async fn latency(State(api): State<ApiState>, uri: Uri) -> Result<Res
 pub(super) async fn bottlenecks(State(api): State<ApiState>, uri: Uri) -> Result<Response, ApiError> {
     let args = Args::read(&BOTTLENECKS, &uri, api.now())?;
     let query = params::bottlenecks(&args)?;
-    api.ask(move |backend| {
+    api.ask_for_sums(move |backend| {
         let answer = backend.bottlenecks(&query)?;
         respond::json(&shape::Bottlenecks::new(&query, &answer), args.pretty())
     })

@@ -318,7 +318,9 @@ impl Assembling {
     /// are too large for what there is, others go on coming, and each would be a segment.
     fn is_short_of_room(&self, at: UnixNanos) -> bool {
         let is_full = || self.state.refuses(Refusal::Disk).is_some();
-        self.state.is_short_of_room() && (is_full() || at.since(self.last_cut_for_room) >= ROOM_INTERVAL)
+        // Also when the clock has stepped back.
+        let is_due = || at < self.last_cut_for_room || at.since(self.last_cut_for_room) >= ROOM_INTERVAL;
+        self.state.is_short_of_room() && (is_full() || is_due())
     }
 
     /// Hands everything that is pending to the sealer; waits if another cut waits for it already.

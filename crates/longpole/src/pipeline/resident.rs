@@ -51,6 +51,8 @@ impl Resident {
             }
             std::thread::sleep(if resident > self.near / 2 { TICK } else { CALM_TICK });
         }
+        // Nobody says when it is over from here on.
+        self.state.sums.set_short(false);
     }
 }
 

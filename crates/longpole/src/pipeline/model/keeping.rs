@@ -14,6 +14,8 @@ fn a_partition_that_could_not_be_looked_at_is_merged_later() {
         world.commit(&[vec![span(1, SpanRef(trace, 0), BASE)]]);
         world.seal_all();
     }
+    // Until the partition is over.
+    world.wait(2 * 86_400);
     let mut keeper = world.keeper();
     world.while_closed(|| keeper.merge());
     let merged = || world.state.housekeeping.lock().merged;
