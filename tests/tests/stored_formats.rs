@@ -1,9 +1,9 @@
 //! Promise: a store that any version wrote is read by this one, and gives the same answers.
 //!
 //! `fixtures/stores/N` holds a small store of each generation of formats, with sealed segments (with a dictionary,
-//! since there are such), traces over a cut, a rollup (from the fourth on) and an unsealed log, and what it answered then. Whoever raises a format
-//! adds the next one with `cargo test --release -p longpole-tests --test stored_formats -- --ignored` before the change
-//! is made.
+//! since there are such), traces over a cut, a rollup (from the fourth on) and an unsealed log, and what it answered then.
+//! The last one is of what is written today. Whoever raises a format adds the next one with
+//! `cargo test --release -p longpole-tests --test stored_formats -- --ignored`, and keeps those that there are.
 #![allow(clippy::print_stdout)]
 
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ fn answers_as_it_did(fixture: &Path) -> Result<()> {
 }
 
 #[test]
-#[ignore = "makes a fixture; run by hand before a format changes"]
+#[ignore = "makes a fixture; run by hand when a format has changed"]
 fn make_a_fixture() {
     let number = fixtures().unwrap().len() + 1;
     let target = package_dir().join(FORMATS).join(number.to_string());
