@@ -28,8 +28,8 @@ use crate::state::State;
 use crate::sums_room::{Portion, Share};
 use crate::view::View;
 
-/// What a question takes before anything is known of it, bytes.
-const BEGIN_BYTES: usize = 2 << 20;
+/// What a question about all entries takes before anything is known of it, bytes.
+const BEGIN_BYTES: usize = 8 << 20;
 /// Traces that are not sealed yet are added so many at a time.
 const LIVE_ROWS: usize = 512;
 

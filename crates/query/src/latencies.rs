@@ -18,6 +18,9 @@ use crate::sealed::SealedSegment;
 use crate::sums_room::{Portion, Share};
 use crate::view::View;
 
+/// What a question about all services takes before anything is known of it, bytes.
+const BEGIN_BYTES: usize = 4 << 20;
+
 /// What was found in one go.
 struct Found {
     window: Window,
@@ -73,11 +76,18 @@ fn find(
     question: &LatencyQuery,
     only: Option<&HashSet<Labels>>,
 ) -> Result<Found, QueryError> {
+    let mut first = share.portion();
+    // Whoever must wait does so before it holds on to what is live; of one service that is little.
+    first.set(if question.service.is_none() { BEGIN_BYTES } else { 0 });
+    let turn = state.scans.turn();
     let mut view = state.snapshot();
     let (window, mut incomplete) = widen(&view, whole_minutes(question.window), Kind::Histograms);
     let mut run = Run::new(state, share, question, only, window);
     run.live(&view);
     view.let_go_of_live();
+    drop(turn);
+    first.set(0);
+    run.portion.set(run.series.memory_bytes());
     run.rolled(&view)?;
     run.sealed(&view)?;
     incomplete.extend(run.cut_points.map(|tier| coarse_points(NanoDuration(tier.width()))));
@@ -274,21 +284,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Adds what is live. It stays in memory for as long as this takes, so there is no waiting in it.
     fn live(&mut self, view: &View) {
-        for batch in &view.live {
-            self.portion.set(self.series.memory_bytes());
-            let _turn = self.state.scans.turn();
-            let mut table = HistogramTable::default();
-            for row in &batch.rows {
-                if self.in_window(row.node.end.minute()) && status_wanted(self.question, row.node.status) {
-                    table.record(row);
-                }
-            }
-            for (minute, id, status, histogram, exemplars) in table.iter() {
-                self.add(Tier::Minute.start(minute), id, status, histogram, exemplars);
+        let mut table = HistogramTable::default();
+        for row in view.live.iter().flat_map(|batch| &batch.rows) {
+            if self.in_window(row.node.end.minute()) && status_wanted(self.question, row.node.status) {
+                table.record(row);
             }
         }
-        self.portion.set(self.series.memory_bytes());
+        for (minute, id, status, histogram, exemplars) in table.iter() {
+            self.add(Tier::Minute.start(minute), id, status, histogram, exemplars);
+        }
     }
 }
 
